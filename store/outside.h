@@ -1,0 +1,45 @@
+/*
+ * outside.h: the stream of outside events as it is stored and as a replay reads it.
+ *
+ * The outside stream of a process is a sequence of these events, each aligned to 8 bytes, in the order in
+ * which they happened. Its bytes have addresses (offsets from 0); the store keeps them in compressed blocks
+ * that hold whole events; a replay has them mapped at TF_LOG_ADDR + offset, loaded block by block on demand.
+ * An event is valid only if its frame number equals the number of frame events that happened before it.
+ */
+#ifndef TF_OUTSIDE_H
+#define TF_OUTSIDE_H
+
+#include <stdint.h>
+
+struct tf_outside {
+    uint32_t total_len; /* of the whole event in bytes, a multiple of 8; a single event is below 4 GiB */
+    uint16_t call;      /* system call number or TF_CALL_... */
+    uint16_t thread;
+    uint64_t frame;  /* how many frame events had happened */
+    int64_t result;  /* -errno on failure */
+    uint32_t args_len; /* bytes of arguments right behind this header, then padding to 8, then the data */
+    uint16_t flags;    /* TF_OUT_STDOUT, TF_OUT_STDERR (ring.h) */
+    uint16_t reserved;
+    uint64_t data_len;
+};
+
+/* Pseudo calls, in the same stream so that their order is checked too. */
+enum {
+    TF_CALL_CODE = 1000, /* a code object was seen first: args = its hash, file and name */
+    TF_CALL_MARK = 1001, /* args = u32 kind, u32 0, text */
+};
+
+static inline uint64_t tf_outside_args_size(const struct tf_outside *e)
+{
+    return (e->args_len + 7ull) & ~7ull;
+}
+static inline const uint8_t *tf_outside_args(const struct tf_outside *e)
+{
+    return (const uint8_t *)(e + 1);
+}
+static inline const uint8_t *tf_outside_data(const struct tf_outside *e)
+{
+    return tf_outside_args(e) + tf_outside_args_size(e);
+}
+
+#endif

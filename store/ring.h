@@ -1,0 +1,147 @@
+/*
+ * ring.h: the shared memory between the recorded process (producer) and the supervisor (consumer).
+ *
+ * The memory is a memfd: one header page (struct tf_shm), then `ring_words` 32-bit words, a power of two.
+ * Both sides map the words twice, one mapping behind the other, so that a record that crosses the end of
+ * the ring is contiguous for both. The producer maps the header at TF_SHM_ADDR and the words at
+ * TF_RING_ADDR, in record mode only; the supervisor maps them anywhere.
+ *
+ * The stream is a sequence of items, each starting with a non-zero word:
+ *
+ *   bits 31..29  tag    bits 28..0
+ *   0            CALL   code id (>= 1)
+ *   1            RETURN 0
+ *   2            YIELD  0
+ *   3            RESUME code id
+ *   4            UNWIND 0
+ *   5            TIME   time since the previous TIME or RECORD_TIME, in units of 16 TSC ticks
+ *   6            RECORD bits 28..24 record type (enum tf_record), bits 23..0 payload length in words
+ *   7            SKIP   nothing, length in words that follow is in bits 28..0 (alignment, never stored)
+ *
+ * A frame event is the whole word: its meaning does not depend on what follows. A TIME applies to the frame
+ * event in front of it (the one that was written last).
+ *
+ * Invariants:
+ *  1. A word that was not yet written is zero. The consumer zeroes what it consumed before it advances
+ *     `tail`; the producer never writes a word less than ring_words ahead of one that is not consumed.
+ *  2. The first word of an item is stored last, with release order; its payload is complete when it is seen.
+ *     There is no published head: the consumer reads items until it meets a zero word. So a process that is
+ *     killed at any instruction loses nothing that it had written, and the fast path is one store.
+ *  3. The producer waits when the ring is full. Nothing is dropped. It stops waiting when the supervisor is
+ *     gone or has set `stop`; then the program goes on unrecorded.
+ *
+ * Frame numbers are not in the stream: the n-th frame event (from 1) has number n. The consumer counts.
+ */
+#ifndef TF_RING_H
+#define TF_RING_H
+
+#include <stdint.h>
+
+#define TF_SHM_ADDR 0x5f0000000000ul
+#define TF_RING_ADDR 0x600000000000ul
+#define TF_SHM_MAGIC 0x6b726f66u /* "fork" */
+#define TF_SHM_VERSION 1u
+#define TF_SHM_HEADER 4096u
+#define TF_RING_WORDS (1u << 22) /* 16 MiB */
+
+#define TF_TAG_SHIFT 29
+#define TF_TAG(w) ((uint32_t)(w) >> TF_TAG_SHIFT)
+#define TF_LOW(w) ((uint32_t)(w) & ((1u << TF_TAG_SHIFT) - 1))
+#define TF_WORD(tag, low) (((uint32_t)(tag) << TF_TAG_SHIFT) | (uint32_t)(low))
+#define TF_TIME_UNIT_SHIFT 4
+
+enum tf_tag { TF_CALL, TF_RETURN, TF_YIELD, TF_RESUME, TF_UNWIND, TF_TIME, TF_RECORD, TF_SKIP };
+#define TF_IS_FRAME(w) (TF_TAG(w) <= TF_UNWIND)
+
+enum tf_record {
+    TF_REC_TIME = 1, /* u64 TSC: absolute time; the first item of every stream, and after gaps */
+    TF_REC_THREAD,   /* u32 thread: what follows belongs to this thread (0 = main, until said otherwise) */
+    TF_REC_CODE,     /* struct tf_rec_code: definition of the next code id */
+    TF_REC_OUTSIDE,  /* struct tf_rec_outside */
+    TF_REC_DATA,     /* bytes: more data of the outside event in front of it */
+    TF_REC_START,    /* struct tf_rec_start: once, first thing after TF_REC_TIME */
+    TF_REC_MARK,     /* struct tf_rec_mark: a place that a replay cannot pass, or another note */
+    TF_REC_MAPPED,   /* NUL-terminated path of a file whose pages the program mapped (a library) */
+    TF_REC_SNAPSHOT, /* u32 serial: a fork checkpoint was taken here */
+};
+#define TF_RECORD_WORD(type, words) TF_WORD(TF_RECORD, ((uint32_t)(type) << 24) | (uint32_t)(words))
+#define TF_RECORD_TYPE(w) (TF_LOW(w) >> 24)
+#define TF_RECORD_WORDS(w) (TF_LOW(w) & 0xffffffu)
+/* No item is longer than this, header word included: bounds what either side must have contiguous. */
+#define TF_ITEM_MAX_WORDS 65536u
+
+/* TF_REC_CODE. The strings follow: file, qualified name (UTF-8, each with its NUL), padded to a word. */
+struct tf_rec_code {
+    uint32_t id;
+    uint32_t first_line;
+    uint64_t hash;  /* XXH3-64 of the instructions (unspecialised), line table and names */
+    uint32_t flags; /* co_flags */
+    uint32_t file_len, name_len; /* without the NUL */
+};
+
+/* TF_REC_OUTSIDE. args_len bytes of arguments follow (see iohooks/calls.h for their encoding), padded to 8,
+ * then as much of the data as fits; the rest comes in TF_REC_DATA records that follow at once. */
+struct tf_rec_outside {
+    uint16_t call; /* system call number, or one of the TF_CALL_ pseudo calls */
+    uint16_t flags; /* TF_OUT_... */
+    uint32_t args_len;
+    uint64_t data_len;
+    int64_t result; /* as the kernel returns it: -errno on failure */
+};
+enum {
+    TF_OUT_STDOUT = 1, /* data is what was written to the program's standard output */
+    TF_OUT_STDERR = 2,
+};
+
+/* TF_REC_START: everything that a replay needs to start the same process. The blob follows: strings, each
+ * with its NUL: version of Python ("3.11.2"), exe, execfn, cwd, stdlib folder; then argc strings, envc strings (the
+ * complete environment at exec, timefork's own variables included). */
+struct tf_rec_start {
+    uint32_t pid, argc, envc, blob_len;
+    uint64_t stack_limit;   /* RLIMIT_STACK, soft, as the process has it */
+    uint64_t layout_digest; /* XXH3-64 of the loaded objects' names and addresses */
+};
+
+/* TF_REC_MARK. The text follows (NUL-terminated, padded). */
+struct tf_rec_mark {
+    uint32_t kind; /* enum tf_mark */
+    uint32_t text_len;
+};
+enum tf_mark {
+    TF_MARK_BARRIER = 1, /* something that replay does not cover happened here: replay must stop before it */
+    TF_MARK_NOTE = 2,
+    TF_MARK_EXIT = 3,    /* the program called exit_group; text is the status in decimal */
+    TF_MARK_STOPPED = 4, /* recording ended here while the program went on */
+};
+
+/* How far the recorded process got: set by the preload library. */
+enum tf_attach {
+    TF_ATTACH_NONE = 0,  /* no Python seen yet */
+    TF_ATTACH_OK = 1,    /* recording */
+    TF_ATTACH_NO_ENGINE = 2, /* Python without an engine: python_version says which */
+    TF_ATTACH_ERROR = 3, /* error says what */
+    TF_ATTACH_PROBED = 4, /* mode probe: version and exe are filled in, the process left */
+};
+
+enum tf_shm_mode { TF_MODE_OFF = 0, TF_MODE_RECORD = 1, TF_MODE_REPLAY = 2, TF_MODE_PROBE = 3 };
+
+struct tf_shm {
+    uint32_t magic, version;
+    uint32_t mode; /* enum tf_shm_mode: what the process shall do */
+    uint32_t ring_words;
+    uint32_t attach; /* enum tf_attach */
+    int32_t supervisor_pid;
+    uint32_t stop;        /* supervisor: record no more (disk full, ...); the program goes on */
+    uint32_t need_wake;   /* supervisor sleeps: the producer futex-wakes this address at the next chunk */
+    uint32_t space_futex; /* incremented and woken by the supervisor when it freed space */
+    uint32_t snapshots;   /* 1: take fork checkpoints while recording (timefork debug) */
+    uint64_t tail;        /* words consumed since the start */
+    uint64_t snapshot_min_ticks; /* TSC ticks between two checkpoints, at least */
+    uint64_t stack_limit; /* what the program's own RLIMIT_STACK was: getrlimit answers this */
+    uint64_t tsc_start;   /* TSC when the process attached */
+    char python_version[32];
+    char exe[1024];
+    char error[512];
+};
+
+#endif

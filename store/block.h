@@ -15,6 +15,10 @@
 #include "store/err.h"
 #include "store/store.h"
 
+#define TF_BLOCK_VERSION 1u
+/* Of an unpacked block: stacks of 20 million activations fit. What is larger was not written by us. */
+#define TF_BLOCK_RAW_MAX (256u << 20)
+
 /* One activation on the stack of a thread: its code and the event that began it. */
 struct tf_stack_entry {
     uint64_t entry;

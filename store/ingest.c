@@ -2,17 +2,17 @@
  * ingest.c: the consumer of the ring (ring.h): takes its items, builds blocks of frame events and of outside
  * events, and has them written.
  *
- * Frame events are nearly everything that comes, so they take the shortest way: copied from the ring to the block
- * as they are, until something else is met. Who is on the stack, which codes occur and how it all packs is found in one
- * pass when a block is full (block.c).
+ * Frame events are nearly everything that comes, so they take the shortest way: copied from the ring to the
+ * block as they are, until something else is met. Who is on the stack, which codes occur and how it all packs
+ * is found in one pass when a block is full (block.c).
  *
  * Invariants:
- *  1. A transaction ends with everything that came before it: the partly filled block of frame events is written,
- *     and replaced by a longer version of itself later; a partly filled outside block is closed. So whatever was
- *     committed is a prefix of the run, and frame numbers and outside events in it fit together.
+ *  1. A transaction ends with everything that came before it: the partly filled block of frame events is
+ * written, and replaced by a longer version of itself later; a partly filled outside block is closed. So
+ * whatever was committed is a prefix of the run, and frame numbers and outside events in it fit together.
  *  2. An outside event is written when all its data has come, or not at all.
- *  3. A full block of frame events is closed by the next frame event, not by its last one: the time that belongs
- *     to its last event may still come.
+ *  3. A full block of frame events is closed by the next frame event, not by its last one: the time that
+ * belongs to its last event may still come.
  *  4. The words of the ring are zeroed before `tail` passes them.
  *  5. in->stored holds the totals of what was committed.
  */
@@ -47,8 +47,7 @@ struct tf_ingest {
     struct tf_ingest_opts opts; /* its strings are ours */
     struct tf_run run;          /* rowid, id, cwd: the rest is in the store */
     bool started;
-    int failed; /* TF_E code of the first error */
-    char why[256];
+    struct tf_err failed; /* the first error; code 0: none */
 
     /* time */
     uint64_t begin_tsc, begin_ns; /* both clocks at the same moment */
@@ -64,10 +63,10 @@ struct tf_ingest {
     /* outside events: those that are not written, behind them one whose data is still coming */
     uint8_t *out;
     size_t out_len, out_cap;
-    size_t out_whole;         /* length of the whole events */
+    size_t out_whole;                  /* length of the whole events */
     struct tf_outside_block out_block; /* what is in out: rowid unused */
-    uint64_t missing;         /* bytes of data that the last event still needs */
-    bool more_start;          /* TF_REC_DATA continues the START */
+    uint64_t missing;                  /* bytes of data that the last event still needs */
+    bool more_start;                   /* TF_REC_DATA continues the START */
     uint8_t *start_blob;
     size_t start_len;
     struct tf_rec_start start_rec;
@@ -256,8 +255,8 @@ static int add_data(struct tf_ingest *in, const void *data, size_t len, struct t
 }
 
 /* Begins an event; data (may be less than data_len) is what has come of it. */
-static int add_event(struct tf_ingest *in, const struct tf_rec_outside *rec, const void *args, const void *data,
-                     size_t data_here, struct tf_err *err)
+static int add_event(struct tf_ingest *in, const struct tf_rec_outside *rec, const void *args,
+                     const void *data, size_t data_here, struct tf_err *err)
 {
     uint64_t args_size = (rec->args_len + 7ull) & ~7ull;
     if (rec->data_len > OUTSIDE_MAX - args_size - sizeof(struct tf_outside))
@@ -431,7 +430,8 @@ static int start_run(struct tf_ingest *in, struct tf_err *err)
     free(in->start_blob);
     in->start_blob = NULL;
     if (in->opts.source_text) {
-        rc = tf_writer_source_text(&in->w, "<string>", in->opts.source_text, strlen(in->opts.source_text), err);
+        rc = tf_writer_source_text(&in->w, "<string>", in->opts.source_text, strlen(in->opts.source_text),
+                                   err);
         if (rc)
             return rc;
     }
@@ -462,7 +462,8 @@ static int item_start(struct tf_ingest *in, const uint8_t *p, size_t len, struct
     return add_start(in, p + sizeof in->start_rec, len - sizeof in->start_rec, err);
 }
 
-static int item_record(struct tf_ingest *in, enum tf_record type, const uint8_t *p, size_t len, struct tf_err *err)
+static int item_record(struct tf_ingest *in, enum tf_record type, const uint8_t *p, size_t len,
+                       struct tf_err *err)
 {
     uint64_t tsc;
     uint32_t number;
@@ -514,7 +515,8 @@ static int item_record(struct tf_ingest *in, enum tf_record type, const uint8_t 
 
 /* ---- the ring ---- */
 
-/* Copies frame events until something else is met. Code ids are checked here, for the block's pass indexes with them. */
+/* Copies frame events until something else is met. Code ids are checked here, for the block's pass indexes
+ * with them. */
 static uint32_t take_frames(uint32_t *dst, const uint32_t *src, uint32_t max, uint32_t n_codes)
 {
     uint32_t i = 0;
@@ -538,8 +540,7 @@ static void publish(struct tf_ingest *in, uint32_t *words, uint64_t n)
 
 static int fail(struct tf_ingest *in, struct tf_err *err)
 {
-    in->failed = err->code;
-    snprintf(in->why, sizeof in->why, "%s", err->msg);
+    in->failed = *err;
     return err->code;
 }
 
@@ -548,8 +549,8 @@ int64_t tf_ingest_drain(struct tf_ingest *in, struct tf_err *err)
     struct tf_err local;
     if (!err)
         err = &local;
-    if (in->failed)
-        return tf_err_set(err, in->failed, "%s", in->why);
+    if (in->failed.code)
+        return tf_err_set(err, in->failed.code, "%s", in->failed.msg);
     uint32_t *ring = in->ring + (in->shm->tail & in->mask);
     uint64_t size = in->mask + 1, taken = 0, published = 0;
     int rc = 0;
@@ -599,7 +600,8 @@ int64_t tf_ingest_drain(struct tf_ingest *in, struct tf_err *err)
             }
             if (taken + 1 + len > size)
                 break; /* the next drain starts here and has it all in front of it */
-            if (record && (rc = item_record(in, TF_RECORD_TYPE(word), (const uint8_t *)(p + 1), len * 4, err)))
+            if (record &&
+                (rc = item_record(in, TF_RECORD_TYPE(word), (const uint8_t *)(p + 1), len * 4, err)))
                 break;
             taken += 1 + len;
         }
@@ -616,8 +618,8 @@ int tf_ingest_tick(struct tf_ingest *in, struct tf_err *err)
     struct tf_err local;
     if (!err)
         err = &local;
-    if (in->failed)
-        return tf_err_set(err, in->failed, "%s", in->why);
+    if (in->failed.code)
+        return tf_err_set(err, in->failed.code, "%s", in->failed.msg);
     return commit_if_due(in, err) ? fail(in, err) : 0;
 }
 
@@ -642,12 +644,13 @@ static void free_ingest(struct tf_ingest *in)
     free(in);
 }
 
-int tf_ingest_begin(struct tf_store *store, struct tf_shm *shm, uint32_t *ring, const struct tf_ingest_opts *opts,
-                    struct tf_ingest **out, struct tf_err *err)
+int tf_ingest_begin(struct tf_store *store, struct tf_shm *shm, uint32_t *ring,
+                    const struct tf_ingest_opts *opts, struct tf_ingest **out, struct tf_err *err)
 {
     *out = NULL;
     if (shm->ring_words < 2 || (shm->ring_words & (shm->ring_words - 1)))
-        return tf_err_set(err, TF_E_USAGE, "the ring has %u words, which is no power of two", shm->ring_words);
+        return tf_err_set(err, TF_E_USAGE, "the ring has %u words, which is no power of two",
+                          shm->ring_words);
     struct tf_ingest *in = calloc(1, sizeof *in);
     if (!in)
         return tf_db_memory(err);
@@ -665,8 +668,8 @@ int tf_ingest_begin(struct tf_store *store, struct tf_shm *shm, uint32_t *ring, 
     both_clocks(&in->begin_tsc, &in->begin_ns);
     in->committed_ns = in->begin_ns;
     int rc = tf_block_init(&in->block, err);
-    if (!rc && (!in->enc || !in->opts.command || !in->opts.title || (opts->source_text && !in->opts.source_text) ||
-                tf_block_thread(&in->block, 0)))
+    if (!rc && (!in->enc || !in->opts.command || !in->opts.title ||
+                (opts->source_text && !in->opts.source_text) || tf_block_thread(&in->block, 0)))
         rc = tf_db_memory(err);
     if (!rc)
         rc = tf_writer_init(&in->w, store, err);
@@ -683,9 +686,10 @@ static int close_failed(struct tf_ingest *in, int exit_status, int exit_signal, 
 {
     struct tf_err ignored = {0};
     /* What came before a senseless item is sound. After a failed write the transaction is lost. */
-    if (in->failed != TF_E_FORMAT || commit(in, TF_RUN_INCOMPLETE, -1, 0, &ignored))
+    if (in->failed.code != TF_E_FORMAT || commit(in, TF_RUN_INCOMPLETE, -1, 0, &ignored))
         tf_writer_rollback(&in->w);
-    int rc = tf_writer_mark(&in->w, in->stored.frames, TF_MARK_STOPPED, in->why, strlen(in->why), err);
+    int rc = tf_writer_mark(&in->w, in->stored.frames, TF_MARK_STOPPED, in->failed.msg,
+                            strlen(in->failed.msg), err);
     if (!rc)
         rc = tf_writer_totals(&in->w, &in->stored, TF_RUN_INCOMPLETE, exit_status, exit_signal, err);
     if (!rc)
@@ -693,28 +697,32 @@ static int close_failed(struct tf_ingest *in, int exit_status, int exit_signal, 
     return rc;
 }
 
-int tf_ingest_end(struct tf_ingest *in, int exit_status, int exit_signal, struct tf_run *run, struct tf_err *err)
+int tf_ingest_end(struct tf_ingest *in, int exit_status, int exit_signal, struct tf_run *run,
+                  struct tf_err *err)
 {
+    struct tf_err local;
     int rc = 0;
+    if (!err)
+        err = &local;
     if (run)
         *run = (struct tf_run){0};
     if (!in->started)
         goto out;
-    if (in->failed) {
+    if (in->failed.code) {
         rc = close_failed(in, exit_status, exit_signal, err);
     } else {
-        /* The program may have slept at its end. A start that cannot be on this machine's clock says nothing. */
+        /* The program may have slept at its end. A start that cannot be on this machine's clock says nothing.
+         */
         uint64_t tsc = read_tsc(), start = in->start << TF_TIME_UNIT_SHIFT;
         if (start + (1u << TF_TIME_UNIT_SHIFT) > in->begin_tsc && start <= tsc) {
             calibrate(in);
             in->total.duration_ns = tf_run_ns(&in->run, (tsc - start) >> TF_TIME_UNIT_SHIFT);
         }
         rc = commit(in, TF_RUN_COMPLETE, exit_status, exit_signal, err);
-        if (rc && in->stored.cal_tsc) {
-            struct tf_err first = {0};
-            snprintf(in->why, sizeof in->why, "%s", err ? err->msg : "writing failed");
-            in->failed = rc;
-            close_failed(in, exit_status, exit_signal, &first);
+        if (rc) {
+            struct tf_err ignored = {0};
+            fail(in, err);
+            close_failed(in, exit_status, exit_signal, &ignored);
         }
     }
     if (!rc && run)

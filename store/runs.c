@@ -1,5 +1,6 @@
 /*
- * runs.c: what is known of a run besides its events: the run itself, code objects, sources, marks, mapped files.
+ * runs.c: what is known of a run besides its events: the run itself, code objects, sources, marks, mapped
+ * files.
  *
  * Texts are bytes: file names and environments need not be valid UTF-8, and SQLite hands them back unchanged.
  */
@@ -11,9 +12,10 @@
 #include <string.h>
 #include <zstd.h>
 
-#define RUN_COLUMNS                                                                                                    \
-    "run, id, state, started_unix_ns, duration_ns, frames, outside, outside_bytes, exit_status, exit_signal, pid,"     \
-    " stack_limit, layout_digest, cal_tsc, cal_ns, python_version, exe, execfn, cwd, stdlib, kernel, host,"           \
+#define RUN_COLUMNS                                                                                          \
+    "run, id, state, started_unix_ns, duration_ns, frames, outside, outside_bytes, exit_status, "            \
+    "exit_signal, pid,"                                                                                      \
+    " stack_limit, layout_digest, cal_tsc, cal_ns, python_version, exe, execfn, cwd, stdlib, kernel, host,"  \
     " python_file_digest, command, title, argv, envp"
 
 /* ---- runs ---- */
@@ -57,7 +59,8 @@ uint64_t tf_run_ns(const struct tf_run *run, uint64_t ticks)
     return (uint64_t)(tsc * run->cal_ns / run->cal_tsc);
 }
 
-/* A blob of strings, each with its NUL, as a NULL-terminated array; the strings are one allocation, freed by v[0]. */
+/* A blob of strings, each with its NUL, as a NULL-terminated array; the strings are one allocation, freed by
+ * v[0]. */
 static char **split_strings(const char *blob, size_t len)
 {
     size_t n = 0;
@@ -120,8 +123,8 @@ static int load_run(sqlite3_stmt *stmt, struct tf_run *run, struct tf_err *err)
 }
 
 /* Runs that meet a condition, oldest first. */
-static int load_runs(struct tf_store *store, const char *where, const char *arg, struct tf_run **runs, size_t *n,
-                     struct tf_err *err)
+static int load_runs(struct tf_store *store, const char *where, const char *arg, struct tf_run **runs,
+                     size_t *n, struct tf_err *err)
 {
     char sql[1024];
     sqlite3_stmt *stmt;
@@ -172,7 +175,8 @@ static void candidates(const struct tf_run *runs, size_t n, char *buf, size_t si
     size_t len = 0;
     buf[0] = 0;
     for (size_t i = n; i-- > 0 && len < size;)
-        len += (size_t)snprintf(buf + len, size - len, "%s%s (%s)", len ? ", " : "", runs[i].id, runs[i].title);
+        len +=
+            (size_t)snprintf(buf + len, size - len, "%s%s (%s)", len ? ", " : "", runs[i].id, runs[i].title);
 }
 
 int tf_store_find_run(struct tf_store *store, const char *id, struct tf_run *out, struct tf_err *err)
@@ -212,7 +216,8 @@ int tf_store_find_run(struct tf_store *store, const char *id, struct tf_run *out
     if (n == 0)
         rc = tf_err_set(err, TF_E_NOTFOUND, "%s holds no run", store->path);
     else
-        rc = tf_err_set(err, TF_E_NOTFOUND, "%s holds no run '%.64s'; it holds %s", store->path, id ? id : "", list);
+        rc = tf_err_set(err, TF_E_NOTFOUND, "%s holds no run '%.64s'; it holds %s", store->path, id ? id : "",
+                        list);
     tf_runs_free(runs, n);
     return rc;
 }
@@ -278,9 +283,9 @@ int tf_store_codes(struct tf_store *store, const struct tf_run *run, struct tf_c
     struct tf_codes codes = {0};
     size_t cap = 256;
     *out = codes;
-    int rc = tf_db_prepare(store,
-                           "SELECT id, hash, first_line, flags, file, qualname FROM codes WHERE run = ? ORDER BY id",
-                           &stmt, err);
+    int rc = tf_db_prepare(
+        store, "SELECT id, hash, first_line, flags, file, qualname FROM codes WHERE run = ? ORDER BY id",
+        &stmt, err);
     if (rc)
         return rc;
     sqlite3_bind_int64(stmt, 1, run->rowid);
@@ -335,16 +340,16 @@ out:
 
 /* ---- sources ---- */
 
-int tf_store_source(struct tf_store *store, const struct tf_run *run, const char *file, char **text, size_t *len,
-                    struct tf_err *err)
+int tf_store_source(struct tf_store *store, const struct tf_run *run, const char *file, char **text,
+                    size_t *len, struct tf_err *err)
 {
     sqlite3_stmt *stmt;
     char *buf = NULL;
     *text = NULL;
     *len = 0;
-    int rc = tf_db_prepare(store,
-                           "SELECT t.len, t.data FROM sources s JOIN texts t USING(text) WHERE s.run = ? AND s.file = ?",
-                           &stmt, err);
+    int rc = tf_db_prepare(
+        store, "SELECT t.len, t.data FROM sources s JOIN texts t USING(text) WHERE s.run = ? AND s.file = ?",
+        &stmt, err);
     if (rc)
         return rc;
     sqlite3_bind_int64(stmt, 1, run->rowid);
@@ -399,7 +404,8 @@ int tf_store_marks(struct tf_store *store, const struct tf_run *run, struct tf_m
     size_t count = 0;
     *out = NULL;
     *n = 0;
-    int rc = tf_db_prepare(store, "SELECT frame, kind, text FROM marks WHERE run = ? ORDER BY seq", &stmt, err);
+    int rc =
+        tf_db_prepare(store, "SELECT frame, kind, text FROM marks WHERE run = ? ORDER BY seq", &stmt, err);
     if (rc)
         return rc;
     sqlite3_bind_int64(stmt, 1, run->rowid);
@@ -441,8 +447,8 @@ int tf_store_mapped(struct tf_store *store, const struct tf_run *run, struct tf_
     size_t count = 0;
     *out = NULL;
     *n = 0;
-    int rc = tf_db_prepare(store, "SELECT path, size, mtime_ns, digest FROM mapped WHERE run = ? ORDER BY seq", &stmt,
-                           err);
+    int rc = tf_db_prepare(
+        store, "SELECT path, size, mtime_ns, digest FROM mapped WHERE run = ? ORDER BY seq", &stmt, err);
     if (rc)
         return rc;
     sqlite3_bind_int64(stmt, 1, run->rowid);

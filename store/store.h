@@ -114,7 +114,7 @@ int tf_cursor_open(struct tf_store *store, const struct tf_run *run, struct tf_c
                    struct tf_err *err);
 void tf_cursor_close(struct tf_cursor *cursor);
 /* Only events of these code ids from here on (bit set, n bits; NULL: all). Blocks without them are not
- * decoded. */
+ * decoded. The bits stay the caller's and must live as long as they are used. */
 void tf_cursor_filter(struct tf_cursor *cursor, const uint8_t *code_bits, size_t n);
 /* The next tf_cursor_next() gives the first event with a number >= frame. */
 int tf_cursor_seek(struct tf_cursor *cursor, uint64_t frame, struct tf_err *err);

@@ -1,8 +1,8 @@
 /*
  * writer.c: see writer.h.
  *
- * A transaction is opened by the first row that needs one and stays open until tf_writer_commit(), so that frame
- * events and outside events that belong together are found together, whenever the supervisor dies.
+ * A transaction is opened by the first row that needs one and stays open until tf_writer_commit(), so that
+ * frame events and outside events that belong together are found together, whenever the supervisor dies.
  */
 #include "store/writer.h"
 
@@ -28,8 +28,8 @@ static const char *const sql[TF_W_COUNT] = {
     [TF_W_FIND_TEXT] = "SELECT text FROM texts WHERE digest = ?1",
     [TF_W_MARK] = "INSERT INTO marks VALUES(?1,?2,?3,?4,?5)",
     [TF_W_MAPPED] = "INSERT INTO mapped VALUES(?1,?2,?3,?4,?5,?6)",
-    [TF_W_TOTALS] = "UPDATE runs SET frames=?2, outside=?3, outside_bytes=?4, duration_ns=?5, cal_tsc=?6, cal_ns=?7,"
-                    " state=?8, exit_status=?9, exit_signal=?10 WHERE run=?1",
+    [TF_W_TOTALS] = ("UPDATE runs SET frames=?2, outside=?3, outside_bytes=?4, duration_ns=?5, cal_tsc=?6,"
+                     " cal_ns=?7, state=?8, exit_status=?9, exit_signal=?10 WHERE run=?1"),
 };
 
 int tf_writer_init(struct tf_writer *w, struct tf_store *store, struct tf_err *err)
@@ -95,21 +95,22 @@ static int random_id(char id[33], struct tf_err *err)
     return 0;
 }
 
-int tf_writer_run(struct tf_writer *w, struct tf_run *run, const char *argv, size_t argv_len, const char *envp,
-                  size_t envp_len, struct tf_err *err)
+int tf_writer_run(struct tf_writer *w, struct tf_run *run, const char *argv, size_t argv_len,
+                  const char *envp, size_t envp_len, struct tf_err *err)
 {
     sqlite3_stmt *s;
     int rc = random_id(run->id, err);
     if (!rc)
         rc = begin(w, err);
     if (!rc)
-        rc = tf_db_prepare(w->store,
-                           "INSERT INTO runs(id, state, started_unix_ns, duration_ns, frames, outside, outside_bytes,"
-                           " exit_status, exit_signal, pid, stack_limit, layout_digest, cal_tsc, cal_ns,"
-                           " python_version, exe, execfn, cwd, stdlib, kernel, host, python_file_digest, command,"
-                           " title, argv, envp)"
-                           " VALUES(?,0,?,0,0,0,0,-1,0,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-                           &s, err);
+        rc = tf_db_prepare(
+            w->store,
+            "INSERT INTO runs(id, state, started_unix_ns, duration_ns, frames, outside, outside_bytes,"
+            " exit_status, exit_signal, pid, stack_limit, layout_digest, cal_tsc, cal_ns,"
+            " python_version, exe, execfn, cwd, stdlib, kernel, host, python_file_digest, command,"
+            " title, argv, envp)"
+            " VALUES(?,0,?,0,0,0,0,-1,0,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            &s, err);
     if (rc)
         return rc;
     int i = 1;
@@ -120,8 +121,9 @@ int tf_writer_run(struct tf_writer *w, struct tf_run *run, const char *argv, siz
     sqlite3_bind_int64(s, i++, (int64_t)run->layout_digest);
     sqlite3_bind_int64(s, i++, (int64_t)run->cal_tsc);
     sqlite3_bind_int64(s, i++, (int64_t)run->cal_ns);
-    const char *texts[] = {run->python_version, run->exe,  run->execfn,             run->cwd,     run->stdlib,
-                           run->kernel,         run->host, run->python_file_digest, run->command, run->title};
+    const char *texts[] = {run->python_version, run->exe,    run->execfn, run->cwd,
+                           run->stdlib,         run->kernel, run->host,   run->python_file_digest,
+                           run->command,        run->title};
     for (size_t k = 0; k < sizeof texts / sizeof *texts; k++)
         sqlite3_bind_text(s, i++, texts[k] ? texts[k] : "", -1, SQLITE_STATIC);
     sqlite3_bind_blob(s, i++, argv_len ? argv : "", (int)argv_len, SQLITE_STATIC);
@@ -141,7 +143,8 @@ static int run_stmt(struct tf_writer *w, enum tf_writer_stmt which, size_t bytes
     return tf_db_run(w->store, w->stmts[which], err);
 }
 
-int tf_writer_frames(struct tf_writer *w, uint64_t block, uint32_t n, const struct tf_encoded *e, struct tf_err *err)
+int tf_writer_frames(struct tf_writer *w, uint64_t block, uint32_t n, const struct tf_encoded *e,
+                     struct tf_err *err)
 {
     sqlite3_stmt *s = w->stmts[TF_W_FRAMES];
     int rc = begin(w, err);
@@ -152,7 +155,8 @@ int tf_writer_frames(struct tf_writer *w, uint64_t block, uint32_t n, const stru
     sqlite3_bind_int64(s, 3, n);
     sqlite3_bind_int64(s, 4, (int64_t)e->first_tick);
     sqlite3_bind_int64(s, 5, (int64_t)e->last_tick);
-    static const int column[5] = {[TF_CALL] = 6, [TF_RETURN] = 7, [TF_YIELD] = 8, [TF_RESUME] = 9, [TF_UNWIND] = 10};
+    static const int column[5] = {
+        [TF_CALL] = 6, [TF_RETURN] = 7, [TF_YIELD] = 8, [TF_RESUME] = 9, [TF_UNWIND] = 10};
     for (int tag = 0; tag < 5; tag++)
         sqlite3_bind_int64(s, column[tag], e->kinds[tag]);
     sqlite3_bind_int64(s, 11, (int64_t)e->words_digest);
@@ -185,12 +189,14 @@ static size_t outside_calls(const uint8_t *raw, uint64_t len, uint16_t *calls, u
     return n;
 }
 
-int tf_writer_outside(struct tf_writer *w, const struct tf_outside_block *block, const void *raw, struct tf_err *err)
+int tf_writer_outside(struct tf_writer *w, const struct tf_outside_block *block, const void *raw,
+                      struct tf_err *err)
 {
     sqlite3_stmt *s = w->stmts[TF_W_OUTSIDE];
     uint16_t flags = 0;
     size_t cap = ZSTD_compressBound(block->len);
-    uint16_t *calls = malloc(block->events < 65536 ? (block->events + 1) * sizeof *calls : 65536 * sizeof *calls);
+    uint16_t *calls =
+        malloc(block->events < 65536 ? (block->events + 1) * sizeof *calls : 65536 * sizeof *calls);
     void *data = malloc(cap);
     int rc;
     if (!calls || !data) {
@@ -310,7 +316,8 @@ static int text_row(struct tf_writer *w, const void *text, size_t len, int64_t *
     return rc;
 }
 
-int tf_writer_source_text(struct tf_writer *w, const char *file, const void *text, size_t len, struct tf_err *err)
+int tf_writer_source_text(struct tf_writer *w, const char *file, const void *text, size_t len,
+                          struct tf_err *err)
 {
     int64_t row = 0;
     int rc = begin(w, err);
@@ -437,8 +444,8 @@ int tf_writer_mapped(struct tf_writer *w, const char *path, struct tf_err *err)
     return run_stmt(w, TF_W_MAPPED, strlen(path), err);
 }
 
-int tf_writer_totals(struct tf_writer *w, const struct tf_totals *totals, int state, int exit_status, int exit_signal,
-                     struct tf_err *err)
+int tf_writer_totals(struct tf_writer *w, const struct tf_totals *totals, int state, int exit_status,
+                     int exit_signal, struct tf_err *err)
 {
     sqlite3_stmt *s = w->stmts[TF_W_TOTALS];
     int rc = begin(w, err);

@@ -42,25 +42,29 @@ struct tf_writer {
 int tf_writer_init(struct tf_writer *w, struct tf_store *store, struct tf_err *err);
 /* Rolls back what was not committed. */
 void tf_writer_free(struct tf_writer *w);
-/* Writes the runs row; fills run->rowid and run->id. argv and envp are blobs of strings, each with its NUL. */
-int tf_writer_run(struct tf_writer *w, struct tf_run *run, const char *argv, size_t argv_len, const char *envp,
-                  size_t envp_len, struct tf_err *err);
+/* Writes the runs row; fills run->rowid and run->id. argv and envp are blobs of strings, each with its NUL.
+ */
+int tf_writer_run(struct tf_writer *w, struct tf_run *run, const char *argv, size_t argv_len,
+                  const char *envp, size_t envp_len, struct tf_err *err);
 /* Writes a block of frame events, or writes a longer version over the one that was written before. */
-int tf_writer_frames(struct tf_writer *w, uint64_t block, uint32_t n, const struct tf_encoded *e, struct tf_err *err);
+int tf_writer_frames(struct tf_writer *w, uint64_t block, uint32_t n, const struct tf_encoded *e,
+                     struct tf_err *err);
 /* Compresses and writes a block of the outside stream. Its rowid is not used. */
-int tf_writer_outside(struct tf_writer *w, const struct tf_outside_block *block, const void *raw, struct tf_err *err);
+int tf_writer_outside(struct tf_writer *w, const struct tf_outside_block *block, const void *raw,
+                      struct tf_err *err);
 int tf_writer_code(struct tf_writer *w, const struct tf_rec_code *code, const char *file, const char *name,
                    struct tf_err *err);
-/* Keeps the source of a file as it is now, once. A file that cannot be read is left out. proc: pid for relative paths, 0:
- * none; cwd: the folder when it is gone. */
+/* Keeps the source of a file as it is now, once. A file that cannot be read is left out. proc: pid for
+ * relative paths, 0: none; cwd: the folder when it is gone. */
 int tf_writer_source(struct tf_writer *w, const char *file, int proc, const char *cwd, struct tf_err *err);
-int tf_writer_source_text(struct tf_writer *w, const char *file, const void *text, size_t len, struct tf_err *err);
+int tf_writer_source_text(struct tf_writer *w, const char *file, const void *text, size_t len,
+                          struct tf_err *err);
 int tf_writer_mark(struct tf_writer *w, uint64_t frame, uint32_t kind, const char *text, size_t len,
                    struct tf_err *err);
 /* Reads the whole file for its digest. One that cannot be read gets size 0 and digest 0. */
 int tf_writer_mapped(struct tf_writer *w, const char *path, struct tf_err *err);
-int tf_writer_totals(struct tf_writer *w, const struct tf_totals *totals, int state, int exit_status, int exit_signal,
-                     struct tf_err *err);
+int tf_writer_totals(struct tf_writer *w, const struct tf_totals *totals, int state, int exit_status,
+                     int exit_signal, struct tf_err *err);
 int tf_writer_commit(struct tf_writer *w, struct tf_err *err);
 void tf_writer_rollback(struct tf_writer *w);
 /* XXH3-64 of a whole regular file. 0, or -1 with errno. */

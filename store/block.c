@@ -34,7 +34,7 @@
  * One pass over the words keeps the stack of the current thread, so that an exit is counted for the function
  * that is left, gives each code that is met a local index (an array indexed by code id, whose entries are
  * valid if they carry the number of this pass), and writes the symbols. There is no branch on the kind of
- * event, which no processor can predict, except the one for numbers of more than a byte.
+ * event, which no processor can predict.
  *
  * INVARIANTS
  *
@@ -326,10 +326,15 @@ static int walk_run(struct tf_encoder *enc, const struct tf_block *block, uint32
         }
         counts[s->local]++;
         uint32_t symbol = entry ? 3 + 2 * s->local + (tag == TF_RESUME) : exit_symbol[tag];
-        if (__builtin_expect(symbol < 128, 1))
-            *p++ = (uint8_t)symbol;
-        else
+        if (__builtin_expect(symbol < 1u << 14, 1)) {
+            /* Two bytes are written and one or both of them kept: cheaper than a branch on which. */
+            uint32_t more = symbol >= 128;
+            p[0] = (uint8_t)(symbol | more << 7);
+            p[1] = (uint8_t)(symbol >> 7);
+            p += 1 + more;
+        } else {
             p = put(p, symbol);
+        }
     }
     stack->n = depth;
     w->n_dict = n_dict;

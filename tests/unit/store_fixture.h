@@ -203,11 +203,13 @@ static UNUSED void fx_outside(struct fx_ring *r, uint16_t call, uint16_t flags, 
     size_t args_size = (args_len + 7u) & ~7u;
     memset(buf, 0, sizeof rec + args_size);
     memcpy(buf, &rec, sizeof rec);
-    memcpy(buf + sizeof rec, args, args_len);
+    if (args_len)
+        memcpy(buf + sizeof rec, args, args_len);
     /* A ring of a few words holds only short items. */
     size_t most = r->size / 2 * 4 < 100000 ? r->size / 2 * 4 : 100000;
     size_t here = len < most ? len : most;
-    memcpy(buf + sizeof rec + args_size, data, here);
+    if (here)
+        memcpy(buf + sizeof rec + args_size, data, here);
     fx_record(r, TF_REC_OUTSIDE, buf, sizeof rec + args_size + here);
     for (uint64_t at = here; at < len; at += here) {
         here = len - at < most ? len - at : most;

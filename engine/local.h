@@ -36,6 +36,13 @@ uint8_t tf_code_opcode(PyCodeObject *co, Py_ssize_t index);
 void tf_hook_install(void);
 void tf_hook_remove(void);
 
+#if TF_PY313
+/* constructors.c */
+void tf_constructors_install(void);
+/* Is it of the kind whose __init__ plain Python enters without C? */
+bool tf_constructor_is_simple(PyTypeObject *type);
+#endif
+
 /* stop.c */
 struct tf_exit_value {
     int event;       /* TF_RETURN, TF_YIELD, TF_UNWIND when stopped at an exit, else -1 */

@@ -329,7 +329,7 @@ static int drain_until_end(struct session *s, struct tf_ingest *in, pid_t pid, i
             break;
         if (!ended) {
             pid_t r = waitpid(pid, wait_status, WNOHANG);
-            if (r == pid)
+            if (r == pid || (r < 0 && errno == ECHILD))
                 ended = true; /* once more round: what it wrote last is in the ring */
             else if (n <= 0)
                 sleep_for_more(&s->map);

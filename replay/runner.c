@@ -23,7 +23,7 @@ static int gone(const struct tf_runner *runner, struct tf_err *err)
 {
     int status = 0;
     pid_t r = 0;
-    for (int i = 0; i < 200 && r == 0; i++) {
+    for (int i = 0; i < 200 && r == 0 && runner->pid > 0; i++) { /* never a child that belongs to others */
         r = waitpid(runner->pid, &status, WNOHANG);
         if (r == 0)
             usleep(1000);

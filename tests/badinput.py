@@ -5,6 +5,7 @@
 """
 import os
 import re
+import select
 import shutil
 import signal
 import sqlite3
@@ -117,7 +118,7 @@ def check_killed(c):
     recorder = subprocess.Popen([TIMEFORK, "record", "--quiet", "-o", c.folder / "outside.timefork", "--python", c.exe, script],
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_env(), start_new_session=True)
     try:
-        if c.true("it starts", recorder.stdout.readline() == b"up\n"):
+        if c.true("it starts", says_up(recorder)):
             time.sleep(0.3)
             child = next((int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and parent(p) == recorder.pid), None)
             if c.true("the program is a child of timefork", child):
@@ -127,7 +128,14 @@ def check_killed(c):
     finally:
         if recorder.poll() is None:
             os.killpg(recorder.pid, signal.SIGKILL)
-        recorder.communicate()
+        recorder.stdout.close()
+        recorder.stderr.close()
+
+
+def says_up(process):
+    """Has it printed its first line, within the limit?"""
+    ready, _, _ = select.select([process.stdout], [], [], min(LIMIT, 30))
+    return bool(ready) and process.stdout.readline() == b"up\n"
 
 
 def parent(process):
@@ -145,7 +153,7 @@ def check_recorder_killed(c):
     recorder = subprocess.Popen([TIMEFORK, "record", "--quiet", "-o", c.folder / "r.timefork", "--python", c.exe, script, done],
                                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=clean_env(), start_new_session=True)
     try:
-        recorder.stdout.readline()
+        c.true("it starts", says_up(recorder))
         time.sleep(1.5)
         recorder.kill()
         recorder.wait()
@@ -427,12 +435,15 @@ def main():
     for version, exe in pythons():
         for name in chosen:
             with Folder() as folder:
+                # What a command leaves where it runs is left in there.
+                os.chdir(folder)
                 c = Check(tally, version, exe, folder)
                 c.name = name
                 try:
                     checks[name](c)
                 except Exception as e:
                     tally.fail(c.label("the test itself failed"), f"{type(e).__name__}: {e}")
+                os.chdir("/")
     return tally.close()
 
 

@@ -39,6 +39,7 @@ class Program:
     uncovered: str = ""        # a regular expression for what the replay must name when it stops
     how: str = "script"        # script, module, code, venv
     name: str = ""
+    needs: str = ""            # a module; without it the program is skipped
 
     def __post_init__(self):
         if not self.name:
@@ -99,6 +100,12 @@ ALL = [
 ]
 
 
+# Parts of the standard library's own tests: whole programs that nobody here wrote. They print how long they took.
+STDLIB = "textwrap heapq bisect string csv configparser shlex collections ipaddress difflib copy fractions pprint contextlib deque fileio getopt"
+ALL += [Program("unittest", args=("-q", f"test.test_{name}"), how="module", varies=True, oracle=False, name=f"stdlib-{name}",
+                needs=f"test.test_{name}") for name in STDLIB.split()]
+
+
 class Case:
     """One program with one Python."""
 
@@ -134,12 +141,17 @@ class Case:
         """Each run starts in an empty folder of the same name."""
         shutil.rmtree(self.work, ignore_errors=True)
         self.work.mkdir()
-        if self.program.how == "module":
+        if self.program.how == "module" and (PROGRAMS / self.program.script).is_dir():
             shutil.copytree(PROGRAMS / self.program.script, self.work / self.program.script,
                             ignore=shutil.ignore_patterns("__pycache__"))
         return {"cwd": self.work, "stdin": self.program.stdin}
 
     def go(self):
+        if self.program.needs:
+            found = run([self.exe, "-c", f"import {self.program.needs}"])
+            if found.status != 0:
+                self.tally.skip(self.label, f"{self.exe} has no {self.program.needs}")
+                return
         if self.program.how == "venv":
             made = run([self.exe, "-m", "venv", "--without-pip", self.top / "venv"])
             if made.status != 0:

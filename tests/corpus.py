@@ -258,18 +258,14 @@ class Case:
         trace = self.ask_oracle("trace", self.top / "positions.json")
         if not count or not trace:
             return
-        codes = trace["codes"]
-        generators = {(file, name) for file, name, _, generator in codes if generator}
         inside = str(PROGRAMS) + "/"
-        user = without_creation([e for e in self.frames() if e["file"].startswith(inside)], generators)
+        user = [e for e in self.frames() if e["file"].startswith(inside)]
         enters = sum(e["event"] in ("call", "resume") for e in user)
         self.equal("calls and resumes, against sys.setprofile", enters, count["enter"])
         self.equal("returns, yields and unwinds, against sys.setprofile", len(user) - enters, count["leave"])
 
-        expected = []
-        for kind, code, _ in trace["events"]:
-            file, name, _, generator = codes[code]
-            expected.append(("resume" if kind == "call" and generator else kind, name, file))
+        codes = trace["codes"]
+        expected = [(kind, codes[code][1], codes[code][0]) for kind, code, _ in trace["events"]]
         got = [(e["event"], e["function"], e["file"]) for e in user]
         if not self.equal("every event, against sys.settrace", got, expected):
             return
@@ -302,19 +298,6 @@ def repeatable(detail, other):
     """A detail without the locals that are different in every run (times, names of temporary files)."""
     same = {name: text for name, text in detail["locals"].items() if other["locals"].get(name) == text}
     return {**detail, "locals": same}
-
-
-def without_creation(events, generators):
-    """Leaves out the call of a generator function that only makes the generator, and its return."""
-    kept, i = [], 0
-    while i < len(events):
-        e = events[i]
-        if e["event"] == "call" and (e["file"], e["function"]) in generators:
-            i += 2
-            continue
-        kept.append(e)
-        i += 1
-    return kept
 
 
 def same_repr(got, expected):

@@ -9,13 +9,13 @@ Runs PROGRAM as a plain Python run would, and looks at the functions whose file 
 
 `trace` uses sys.settrace and writes {"events": [[kind, code, lines], ...], "codes": [...], "details": {...}}:
   kind    call, resume, return, yield, unwind
-  code    index into codes: [file, qualified name, first line, is a generator or coroutine]
+  code    index into codes: [file, qualified name, first line]
   lines   how many lines ran in this frame between this event and the next frame event of any code
   details for each of POSITIONS (a JSON file, [[k, n], ...]: n lines after the k-th user event, from 0) what can be
           seen there: function, line, next_line (of the line that runs next), stack, locals
 
-A generator function, when called, first makes the generator: that is neither call nor return here, since neither
-sys.settrace nor sys.setprofile tells it. The first resume of its body is "call".
+A generator function, when called, first makes the generator: that is no event, neither here nor in a recording. The
+first piece of its body is a "call", the others are "resume".
 """
 import dis
 import json
@@ -23,7 +23,6 @@ import os
 import sys
 import types
 
-GENERATOR = 0x20 | 0x80 | 0x200  # CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR
 LEAVES = {dis.opmap[n]: k for n, k in (("RETURN_VALUE", "return"), ("RETURN_CONST", "return"),
                                        ("YIELD_VALUE", "yield")) if n in dis.opmap}
 RESUME = dis.opmap["RESUME"]
@@ -96,8 +95,7 @@ class Tracer:
     def index(self, code):
         if code not in self.code_index:
             self.code_index[code] = len(self.codes)
-            self.codes.append([code.co_filename, code.co_qualname, code.co_firstlineno,
-                               bool(code.co_flags & GENERATOR)])
+            self.codes.append([code.co_filename, code.co_qualname, code.co_firstlineno])
         return self.code_index[code]
 
     def look(self, frame, kind):

@@ -19,6 +19,7 @@
 /* Where a runner shall stop. */
 enum tf_stop_kind {
     TF_STOP_LINE = 0,  /* `lines` lines after event `frame`; 0 for calls and resumes: at the start of the function, locals bound */
+    TF_STOP_EVENT = 2, /* right after event `frame`, in the hook: for verification; handled by the core, not armed */
     TF_STOP_EXIT = 1,  /* the current function is about to leave (return, yield or unwind): `frame` + 1 is that event */
 };
 struct tf_stop_req {
@@ -80,6 +81,8 @@ struct tf_engine {
     /* Makes the innermost frame stop as req says. Called from slow(), with the hook's tstate; frame is the frame that is about
      * to be evaluated (call, resume), or NULL when the innermost frame on the stack is meant. event is the word's tag. */
     void (*arm)(const struct tf_stop_req *req, void *tstate, void *frame, int event);
+    /* Lines seen since arm(), for a process that meets another event before its stop. */
+    uint64_t (*lines_seen)(void);
     /* Questions; in a fork of a stopped process. Sends items and TF_ITEM_DONE. */
     void (*inspect)(int what /* enum tf_inspect */, const char *text, size_t text_len, uint32_t from);
     /* Writes "file:line in function" of the innermost Python frames, one a line, for messages. Allocates nothing, is safe at any

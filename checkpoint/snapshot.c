@@ -1,0 +1,278 @@
+/*
+ * snapshot.c: fork checkpoints, from the inside: how a process is parked, copied and told to go on (proto.h).
+ *
+ * The fork is the bare system call: libc's fork would run pthread_atfork handlers, os.fork would run Python's (random reseeds
+ * itself there), and both would change what the copy does next. CLONE_PARENT makes every copy a child of the supervisor, so the
+ * program never has a child that it did not start, and the supervisor is told of each death.
+ *
+ * A copy is in the middle of whatever its parent did: in tf_serve(), called from the very start of the process, from the slow path
+ * of an event, or from a stop. Being told to run means returning from there.
+ *
+ * What a fork cannot copy: other threads (there are none up to here), and descriptors stay shared. The copy of a recorded process
+ * closes them all; from then on everything comes from the log.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include "iohooks/process.h"
+
+#define PAYLOAD_MAX (sizeof(struct tf_run_req) + 65536 * 4 + 64)
+static uint8_t payload[PAYLOAD_MAX];
+
+/* ---- messages ---- */
+
+void tf_send_parts(struct iovec *parts, int n)
+{
+    while (n) {
+        struct msghdr msg = {.msg_iov = parts, .msg_iovlen = (size_t)n};
+        long r = tf_sys(SYS_sendmsg, tf.socket, &msg, MSG_NOSIGNAL);
+        if (r == -EINTR)
+            continue;
+        if (TF_IS_ERR(r))
+            tf_leave(1); /* nobody listens any more */
+        while (n && (size_t)r >= parts->iov_len) {
+            r -= (long)parts->iov_len;
+            parts++;
+            n--;
+        }
+        if (n) {
+            parts->iov_base = (uint8_t *)parts->iov_base + r;
+            parts->iov_len -= (size_t)r;
+        }
+    }
+}
+
+void tf_send(enum tf_op op, const void *head, size_t head_len, const void *body, size_t body_len)
+{
+    struct tf_msg msg = {.op = op, .len = head_len + body_len};
+    tf_send_parts((struct iovec[]){{&msg, sizeof msg}, {(void *)head, head_len}, {(void *)body, body_len}}, 3);
+}
+
+/* A message with a descriptor. The head and the place are small: they go in one piece. */
+static void send_with_fd(int socket, enum tf_op op, const struct tf_place *place, int fd)
+{
+    struct tf_msg head = {.op = op, .len = sizeof *place};
+    struct iovec parts[2] = {{&head, sizeof head}, {(void *)place, sizeof *place}};
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct msghdr msg = {.msg_iov = parts, .msg_iovlen = 2, .msg_control = &control, .msg_controllen = sizeof control};
+    struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(c), &fd, sizeof fd);
+    long r;
+    do
+        r = tf_sys(SYS_sendmsg, socket, &msg, MSG_NOSIGNAL);
+    while (r == -EINTR);
+}
+
+/* Exactly len bytes; a descriptor that comes with them goes to *fd. The end of the stream ends the process. */
+static void receive(void *to, size_t len, int *fd)
+{
+    uint8_t *at = to;
+    while (len) {
+        union {
+            struct cmsghdr align;
+            char space[CMSG_SPACE(sizeof(int))];
+        } control;
+        struct iovec part = {at, len};
+        struct msghdr msg = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+        long r = tf_sys(SYS_recvmsg, tf.socket, &msg, MSG_CMSG_CLOEXEC);
+        if (r == -EINTR)
+            continue;
+        if (r == 0 || TF_IS_ERR(r))
+            tf_leave(0);
+        struct cmsghdr *c = msg.msg_controllen >= sizeof *c ? CMSG_FIRSTHDR(&msg) : NULL;
+        if (fd && c && c->cmsg_type == SCM_RIGHTS)
+            memcpy(fd, CMSG_DATA(c), sizeof *fd);
+        at += r;
+        len -= (size_t)r;
+    }
+}
+
+void tf_place(struct tf_place *place)
+{
+    *place = (struct tf_place){.pid = (uint32_t)tf_sys(SYS_getpid), .frame = tf_frames(), .offset = tf.offset};
+}
+
+void tf_need(uint64_t offset)
+{
+    struct tf_msg msg;
+    tf_send(TF_REP_NEED, &offset, sizeof offset, NULL, 0);
+    receive(&msg, sizeof msg, NULL);
+    if (msg.op != TF_REQ_LOADED || msg.len != sizeof tf.valid_end)
+        tf_leave(1);
+    receive(&tf.valid_end, sizeof tf.valid_end, NULL);
+    if (tf.valid_end <= offset)
+        tf_diverge("the recording cannot be read at byte %llu of its outside events", (unsigned long long)offset);
+}
+
+/* ---- copies ---- */
+
+/* In the copy: 0. In the original: the pid, or -errno. */
+static long copy_process(void)
+{
+    long pid = tf_sys(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0);
+    if (pid == 0) {
+        tf_sys(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
+        if (tf.selector) /* trapping is not inherited */
+            tf_trap_on();
+    }
+    return pid;
+}
+
+static void take_socket(int fd)
+{
+    int own = tf.first_fd + TF_FD_SOCKET;
+    if (fd != own) {
+        tf_sys(SYS_dup3, fd, own, O_CLOEXEC);
+        tf_sys(SYS_close, fd);
+    }
+    tf.socket = own;
+}
+
+static bool socket_pair(int fds[2])
+{
+    return !TF_IS_ERR(tf_sys(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds));
+}
+
+static void serve_copy(int fd)
+{
+    struct tf_place place;
+    take_socket(fd);
+    tf.running = false;
+    tf.valid_end = 0; /* the supervisor may drop what no running process needs */
+    tf_place(&place);
+    tf_send(TF_REP_HELLO, &place, sizeof place, NULL, 0);
+}
+
+/* Starts the run that was asked for: the caller of tf_serve() goes on. */
+static void begin_run(const struct tf_run_req *req, const uint32_t *prefix)
+{
+    tf.run = *req;
+    tf.running = true;
+    tf.armed = false;
+    tf.run_due = tf_tsc() + req->snapshot_ticks;
+    if (req->place_known) { /* taken while recording: here it becomes a replaying process */
+        tf.mode = TF_REPLAYS;
+        memcpy(tf.words, prefix, req->prefix_words * sizeof *prefix);
+        tf.block_base = req->frame - req->prefix_words;
+        tf.p = tf.words + req->prefix_words;
+        tf.offset = req->offset;
+    }
+    tf_emit_resume();
+}
+
+void tf_serve(void)
+{
+    for (;;) {
+        struct tf_msg msg;
+        int fd = -1;
+        receive(&msg, sizeof msg, &fd);
+        if (msg.len > sizeof payload)
+            tf_leave(1);
+        receive(payload, msg.len, NULL);
+        switch (msg.op) {
+        case TF_REQ_FORK: {
+            long pid = copy_process();
+            if (pid == 0)
+                serve_copy(fd);
+            else
+                tf_sys(SYS_close, fd);
+            break;
+        }
+        case TF_REQ_RUN:
+            begin_run((const struct tf_run_req *)payload, (const uint32_t *)(payload + sizeof(struct tf_run_req)));
+            return;
+        case TF_REQ_INSPECT: {
+            const struct tf_inspect_req *req = (const void *)payload;
+            tf.mode = TF_LOOKS;
+            tf_emit_off_again();
+            tf.limit = tf.words + 65536;
+            tf.engine->inspect((int)req->what, (const char *)(req + 1), msg.len - sizeof *req, req->from);
+            tf_leave(0);
+        }
+        default:
+            tf_leave(1);
+        }
+    }
+}
+
+/* ---- checkpoints ---- */
+
+/* At most 5% of the time is spent in forks: what this one took, twenty times, or what the policy says. */
+static uint64_t next_due(uint64_t before, uint64_t ticks)
+{
+    uint64_t now = tf_tsc(), cost = now - before;
+    return now + (cost * 20 > ticks ? cost * 20 : ticks);
+}
+
+/*
+ * While recording (timefork debug). The copy gives up every descriptor but its socket: one that it kept open would keep
+ * the program's pipes from ending. Where it stands in the log only the supervisor knows, from the mark in the ring.
+ */
+void tf_snapshot_record(uint64_t now)
+{
+    int fds[2];
+    struct tf_place place = {.serial = tf.snapshot_serial + 1};
+
+    tf.snapshot_due = now + tf.shm->snapshot_min_ticks;
+    if (tf.socket < 0 || !socket_pair(fds))
+        return;
+    long pid = copy_process();
+    if (pid == 0) {
+        take_socket(fds[1]);
+        if (tf.socket > 0)
+            tf_sys(SYS_close_range, 0, tf.socket - 1, 0);
+        tf_sys(SYS_close_range, tf.socket + 1, ~0u, 0);
+        tf_serve(); /* copies of this one come back here to replay */
+        return;
+    }
+    if (!TF_IS_ERR(pid)) {
+        tf.snapshot_serial++;
+        place.pid = (uint32_t)pid;
+        send_with_fd(tf.socket, TF_REP_SNAPSHOT, &place, fds[0]);
+        tf_log_record(TF_REC_SNAPSHOT, &place.serial, sizeof place.serial, NULL, 0);
+    }
+    tf_sys(SYS_close, fds[0]);
+    tf_sys(SYS_close, fds[1]);
+    tf.snapshot_due = next_due(now, tf.shm->snapshot_min_ticks);
+}
+
+/* While replaying: the copy is parked here, the original goes on. */
+void tf_snapshot_replay(void)
+{
+    int fds[2];
+    struct tf_place place;
+    uint64_t before = tf_tsc();
+
+    tf.run_due = before + tf.run.snapshot_ticks;
+    if (!socket_pair(fds))
+        return;
+    tf_place(&place);
+    long pid = copy_process();
+    if (pid == 0) {
+        tf_sys(SYS_close, fds[0]);
+        take_socket(fds[1]);
+        tf.running = false;
+        tf.valid_end = 0;
+        tf_serve(); /* copies of this one come back here to run */
+        return;
+    }
+    if (!TF_IS_ERR(pid)) {
+        place.pid = (uint32_t)pid;
+        send_with_fd(tf.socket, TF_REP_SNAPSHOT, &place, fds[0]);
+    }
+    tf_sys(SYS_close, fds[0]);
+    tf_sys(SYS_close, fds[1]);
+    tf.run_due = next_due(before, tf.run.snapshot_ticks);
+}

@@ -1,0 +1,288 @@
+/*
+ * args.c: the letters of calls.h at work: what a call reads through its arguments (encoded, compared in replay) and what the
+ * kernel wrote through them (logged, given back in replay). Both directions go through the same walk of the signature.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+#include "iohooks/process.h"
+
+static uint8_t *put64(uint8_t *at, uint64_t v)
+{
+    memcpy(at, &v, 8);
+    return at + 8;
+}
+
+static uint64_t hash_iov(const struct iovec *iov, long count)
+{
+    uint64_t h = (uint64_t)count;
+    for (long i = 0; i < count; i++)
+        h = XXH3_64bits_withSeed(iov[i].iov_base, iov[i].iov_len, h + iov[i].iov_len);
+    return h;
+}
+
+static uint64_t hash_msg(const struct msghdr *m)
+{
+    uint64_t h = hash_iov(m->msg_iov, (long)m->msg_iovlen);
+    if (m->msg_name)
+        h = XXH3_64bits_withSeed(m->msg_name, m->msg_namelen, h);
+    if (m->msg_control)
+        h = XXH3_64bits_withSeed(m->msg_control, m->msg_controllen, h);
+    return h;
+}
+
+static size_t fd_set_bytes(long bits)
+{
+    return bits <= 0 ? 0 : (size_t)(bits + 63) / 64 * 8;
+}
+
+/* Size of a structure that is read as it is. */
+static size_t in_size(char letter)
+{
+    switch (letter) {
+    case 'T':
+    case 'l':
+        return 16;
+    case 'M':
+        return 32;
+    case 'E':
+        return 12;
+    case 'k':
+    case 'q':
+        return 8;
+    default:
+        return 0;
+    }
+}
+
+/* Size of a structure that the kernel writes on success. */
+static size_t out_size(char letter)
+{
+    switch (letter) {
+    case 't':
+    case 'L':
+        return 16;
+    case 'q':
+    case 'P':
+        return 8;
+    case 'W':
+        return 4;
+    case 'S':
+        return 144;
+    case 'X':
+        return 256;
+    case 'F':
+        return 120;
+    case 'U':
+        return 144;
+    case 'N':
+        return 390;
+    case 'Y':
+        return 112;
+    case 'Z':
+        return 32;
+    default:
+        return 0;
+    }
+}
+
+size_t tf_args_encode(const struct tf_call_row *row, const struct tf_call *call, uint8_t *out)
+{
+    uint8_t *at = out;
+    for (int i = 0; row->sig[i]; i++) {
+        long v = call->a[i];
+        const void *ptr = (const void *)v;
+        switch (row->sig[i]) {
+        case 'd':
+            at = put64(at, (uint64_t)(int64_t)(int32_t)v);
+            break;
+        case 'i':
+        case 'p':
+            at = put64(at, (uint64_t)v);
+            break;
+        case 's': {
+            if (!ptr) {
+                at = put64(at, 0xffffffffu);
+                break;
+            }
+            size_t n = strnlen(ptr, 4097);
+            at = put64(at, n);
+            memcpy(at, ptr, n);
+            memset(at + n, 0, (8 - n % 8) % 8);
+            at += (n + 7) & ~7ul;
+            break;
+        }
+        case 'b':
+        case 'A':
+            at = put64(at, ptr ? XXH3_64bits(ptr, row->sig[i] == 'A' ? (uint32_t)call->a[i + 1] : (size_t)call->a[i + 1])
+                               : 0);
+            break;
+        case 'v':
+            at = put64(at, hash_iov(ptr, call->a[i + 1]));
+            break;
+        case 'm':
+            at = put64(at, hash_msg(ptr));
+            break;
+        case 'a':
+        case 'o':
+            at = put64(at, call->a[i + 1] ? *(const socklen_t *)call->a[i + 1] : 0);
+            break;
+        case 'y': {
+            const struct pollfd *fds = ptr;
+            uint64_t h = 0;
+            for (long k = 0; k < call->a[i + 1]; k++) {
+                uint64_t e = (uint32_t)fds[k].fd | (uint64_t)(uint16_t)fds[k].events << 32;
+                h = XXH3_64bits_withSeed(&e, sizeof e, h);
+            }
+            at = put64(at, h);
+            break;
+        }
+        case 'f':
+            at = put64(at, ptr ? XXH3_64bits(ptr, fd_set_bytes(call->a[0])) : 0);
+            break;
+        default: {
+            size_t n = in_size(row->sig[i]);
+            if (n) {
+                at = put64(at, ptr != NULL);
+                if (ptr) {
+                    memset(at, 0, (n + 7) & ~7ul);
+                    memcpy(at, ptr, n);
+                    at += (n + 7) & ~7ul;
+                }
+            }
+            break;
+        }
+        }
+    }
+    return (size_t)(at - out);
+}
+
+struct walk {
+    struct iovec *pieces;
+    int n, max;
+};
+
+static void piece(struct walk *w, void *base, size_t len)
+{
+    if (len && base && w->n < w->max) {
+        w->pieces[w->n].iov_base = base;
+        w->pieces[w->n++].iov_len = len;
+    }
+}
+
+static void iov_pieces(struct walk *w, struct iovec *iov, long count, size_t bytes)
+{
+    for (long k = 0; k < count && bytes; k++) {
+        size_t n = iov[k].iov_len < bytes ? iov[k].iov_len : bytes;
+        piece(w, iov[k].iov_base, n);
+        bytes -= n;
+    }
+}
+
+/*
+ * A socket address or option comes with its length: the data are 4 bytes of length, then as many bytes as were written. The
+ * kernel says how long the whole would be, but writes no more than there was room for; how much room there was is gone by then,
+ * so it was put into scratch by before_call().
+ */
+static void lengths(struct walk *w, void *base, socklen_t *len, uint64_t room)
+{
+    if (!len)
+        return;
+    piece(w, len, sizeof *len);
+    piece(w, base, *len < room ? *len : room);
+}
+
+int tf_outs(const struct tf_call_row *row, const struct tf_call *call, long result, struct iovec *pieces, int max,
+            size_t *total, uint64_t *scratch)
+{
+    struct walk w = {pieces, 0, max};
+    bool failed = TF_IS_ERR(result);
+    for (int i = 0; row->sig[i]; i++) {
+        void *ptr = (void *)call->a[i];
+        char letter = row->sig[i];
+        if (failed && letter != 't') /* nanosleep writes what is left when it is interrupted */
+            continue;
+        if (failed && result != -EINTR)
+            continue;
+        switch (letter) {
+        case 'r':
+            piece(&w, ptr, (size_t)result);
+            break;
+        case 'w':
+            iov_pieces(&w, ptr, call->a[i + 1], (size_t)result);
+            break;
+        case 'a':
+        case 'o':
+            lengths(&w, ptr, (socklen_t *)call->a[i + 1], scratch[0]);
+            break;
+        case 'e':
+            piece(&w, ptr, (size_t)result * 12);
+            break;
+        case 'y':
+            piece(&w, ptr, (size_t)call->a[i + 1] * sizeof(struct pollfd));
+            break;
+        case 'f':
+            piece(&w, ptr, fd_set_bytes(call->a[0]));
+            break;
+        case 'g':
+            piece(&w, ptr, call->a[0] ? (size_t)result * 4 : 0);
+            break;
+        case 'n': {
+            struct msghdr *m = ptr;
+            scratch[1] = (uint64_t)m->msg_namelen | (uint64_t)(uint32_t)m->msg_flags << 32;
+            scratch[2] = m->msg_controllen;
+            piece(&w, &scratch[1], 16);
+            piece(&w, m->msg_name, m->msg_namelen);
+            piece(&w, m->msg_control, m->msg_controllen);
+            iov_pieces(&w, m->msg_iov, (long)m->msg_iovlen, (size_t)result);
+            break;
+        }
+        default:
+            piece(&w, ptr, out_size(letter));
+            break;
+        }
+    }
+    *total = 0;
+    for (int i = 0; i < w.n; i++)
+        *total += pieces[i].iov_len;
+    return w.n;
+}
+
+bool tf_outs_restore(const struct tf_call_row *row, const struct tf_call *call, long result, const uint8_t *data,
+                     uint64_t len)
+{
+    struct iovec pieces[1030];
+    uint64_t scratch[4] = {0};
+    size_t total;
+    const uint8_t *end = data + len;
+
+    /* Lengths that the kernel wrote decide how much follows: put them in place first. */
+    for (int i = 0; row->sig[i] && !TF_IS_ERR(result) && len >= 4; i++) {
+        if ((row->sig[i] == 'a' || row->sig[i] == 'o') && call->a[i + 1]) {
+            scratch[0] = *(socklen_t *)call->a[i + 1];
+            memcpy((void *)call->a[i + 1], data, 4);
+        } else if (row->sig[i] == 'n') {
+            struct msghdr *m = (struct msghdr *)call->a[i];
+            uint32_t head[4];
+            if (len < 16)
+                return false;
+            memcpy(head, data, 16);
+            if (head[0] > m->msg_namelen || head[2] > m->msg_controllen)
+                return false;
+            m->msg_namelen = head[0];
+            m->msg_flags = (int)head[1];
+            m->msg_controllen = head[2];
+        }
+    }
+    int n = tf_outs(row, call, result, pieces, 1030, &total, scratch);
+    if (total != len)
+        return false;
+    for (int i = 0; i < n && data < end; i++) {
+        memcpy(pieces[i].iov_base, data, pieces[i].iov_len);
+        data += pieces[i].iov_len;
+    }
+    return true;
+}

@@ -1,0 +1,265 @@
+/*
+ * call_file.c: calls on descriptors that need more than a row: what goes to the program's standard output is kept, and
+ * fcntl and ioctl have arguments whose meaning depends on another one.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <termios.h>
+#include "iohooks/special.h"
+
+static uint8_t args_buf[TF_ARGS_MAX];
+
+/* ---- which descriptors are standard output and error ---- */
+
+static bool is_set(const uint32_t *set, long fd)
+{
+    return fd >= 0 && fd < 1024 && (set[fd / 32] >> (fd % 32) & 1);
+}
+
+static void set_bit(uint32_t *set, long fd, bool on)
+{
+    if (fd < 0 || fd >= 1024)
+        return;
+    if (on)
+        set[fd / 32] |= 1u << (fd % 32);
+    else
+        set[fd / 32] &= ~(1u << (fd % 32));
+}
+
+static void copied(long from, long to)
+{
+    if (TF_IS_ERR(to) || from == to)
+        return;
+    set_bit(tf.std_fds, to, is_set(tf.std_fds, from));
+    set_bit(tf.err_fds, to, is_set(tf.err_fds, from));
+}
+
+static void closed(long fd)
+{
+    set_bit(tf.std_fds, fd, false);
+    set_bit(tf.err_fds, fd, false);
+}
+
+/* write and writev: the log has a hash of what was written, and the bytes themselves if they are output. */
+TF_SPECIAL(write)
+{
+    static struct iovec pieces[1024];
+    struct iovec one = {(void *)call->a[1], (size_t)call->a[2]}, *iov = &one;
+    long fd = (int)call->a[0], count = 1;
+    int n = 0;
+
+    if (tf.mode == TF_REPLAYS)
+        return tf_logged(row, call);
+    size_t len = tf_args_encode(row, call, args_buf);
+    long r = tf_sys(call->nr, call->a[0], call->a[1], call->a[2]);
+    unsigned flags = is_set(tf.std_fds, fd) ? TF_OUT_STDOUT : is_set(tf.err_fds, fd) ? TF_OUT_STDERR : 0;
+    if (flags && r > 0) {
+        size_t left = (size_t)r;
+        if (call->nr == SYS_writev) {
+            iov = (struct iovec *)call->a[1];
+            count = call->a[2];
+        }
+        for (long i = 0; i < count && left && n < 1024; i++, n++) {
+            pieces[n] = iov[i];
+            if (pieces[n].iov_len > left)
+                pieces[n].iov_len = left;
+            left -= pieces[n].iov_len;
+        }
+    }
+    tf_log_put(call->nr, flags, r, args_buf, len, pieces, n);
+    return r;
+}
+
+/* ---- closing and copying descriptors; the program must not lose or see the supervisor's socket ---- */
+
+/* The answer to a call on a descriptor that, for the program, is not open. */
+static long refuse(const struct tf_call_row *row, struct tf_call *call, long error)
+{
+    size_t len = tf_args_encode(row, call, args_buf);
+    if (tf.mode == TF_REPLAYS)
+        return tf_log_take(call->nr, args_buf, len)->result;
+    tf_log_put(call->nr, 0, error, args_buf, len, NULL, 0);
+    return error;
+}
+
+TF_SPECIAL(close)
+{
+    if ((int)call->a[0] == tf.first_fd + TF_FD_SOCKET)
+        return refuse(row, call, -EBADF);
+    long r = tf_logged(row, call);
+    closed((int)call->a[0]);
+    return r;
+}
+
+TF_SPECIAL(close_range)
+{
+    long first = (unsigned)call->a[0], last = (unsigned)call->a[1], own = tf.first_fd + TF_FD_SOCKET;
+    size_t len = tf_args_encode(row, call, args_buf);
+    if (call->a[2] & CLOSE_RANGE_UNSHARE)
+        return refuse(row, call, -EINVAL);
+    for (long fd = first; fd <= last && fd < 1024 && !call->a[2]; fd++)
+        closed(fd);
+    if (tf.mode == TF_REPLAYS)
+        return tf_log_take(call->nr, args_buf, len)->result;
+    long r = 0;
+    if (own < first || own > last || tf.socket < 0) {
+        r = tf_sys(SYS_close_range, first, last, call->a[2]);
+    } else {
+        if (own > first)
+            r = tf_sys(SYS_close_range, first, own - 1, call->a[2]);
+        if (!TF_IS_ERR(r) && own < last)
+            r = tf_sys(SYS_close_range, own + 1, last, call->a[2]);
+    }
+    tf_log_put(call->nr, 0, r, args_buf, len, NULL, 0);
+    return r;
+}
+
+TF_SPECIAL(dup)
+{
+    long own = tf.first_fd + TF_FD_SOCKET;
+    if ((int)call->a[0] == own)
+        return refuse(row, call, -EBADF);
+    if (call->nr != SYS_dup && (int)call->a[1] == own)
+        return refuse(row, call, -EMFILE);
+    long r = tf_logged(row, call);
+    copied((int)call->a[0], r);
+    return r;
+}
+
+/* Logs a call whose third argument is a structure of `size` bytes that is read (in) and written (out). */
+static long with_struct(const struct tf_call_row *row, struct tf_call *call, size_t size, bool in, bool out)
+{
+    void *ptr = (void *)call->a[2];
+    size_t len = tf_args_encode(row, call, args_buf);
+    if (in && ptr) {
+        memcpy(args_buf + len, ptr, size);
+        len += size;
+    }
+    if (tf.mode == TF_REPLAYS) {
+        const struct tf_outside *e = tf_log_take(call->nr, args_buf, len);
+        if (e->data_len > size)
+            tf_diverge("%s was given other memory to write to than in the recording", row->name);
+        if (ptr && e->data_len)
+            memcpy(ptr, tf_outside_data(e), e->data_len);
+        return e->result;
+    }
+    struct iovec data = {ptr, size};
+    long r = tf_sys(call->nr, call->a[0], call->a[1], call->a[2]);
+    tf_log_put(call->nr, 0, r, args_buf, len, &data, out && ptr && !TF_IS_ERR(r));
+    return r;
+}
+
+/* What this file does not know ends the replayable part, in both modes. */
+static long unknown(const struct tf_call_row *row, struct tf_call *call, const char *what)
+{
+    if (tf.mode == TF_REPLAYS) {
+        size_t len = tf_args_encode(row, call, args_buf);
+        tf_log_take(call->nr, args_buf, len);
+        tf_diverge("%s with the unknown request %#lx is in the log, but cannot be replayed", row->name,
+                   (unsigned long)call->a[1]);
+    }
+    tf_barrier("%s with request %#lx: %s", row->name, (unsigned long)call->a[1], what);
+    return TF_NATIVE;
+}
+
+TF_SPECIAL(fcntl)
+{
+    int command = (int)call->a[1];
+    switch (command) {
+    case F_DUPFD:
+    case F_DUPFD_CLOEXEC: {
+        long r = tf_logged(row, call);
+        copied((int)call->a[0], r);
+        return r;
+    }
+    case F_GETFD:
+    case F_GETFL:
+    case F_GETOWN:
+    case F_GETSIG:
+    case F_GETLEASE:
+    case F_GETPIPE_SZ:
+    case F_GET_SEALS:
+        call->a[2] = 0; /* not an argument: may be anything */
+        __attribute__((fallthrough));
+    case F_SETFD:
+    case F_SETFL:
+    case F_SETPIPE_SZ:
+    case F_ADD_SEALS:
+        return tf_logged(row, call);
+    case F_SETLK:
+    case F_SETLKW:
+    case F_OFD_SETLK:
+    case F_OFD_SETLKW:
+        return with_struct(row, call, sizeof(struct flock), true, false);
+    case F_GETLK:
+    case F_OFD_GETLK:
+        return with_struct(row, call, sizeof(struct flock), true, true);
+    default:
+        return unknown(row, call, "this command is not covered yet");
+    }
+}
+
+TF_SPECIAL(ioctl)
+{
+    unsigned long request = (uint32_t)call->a[1];
+    switch (request) {
+    case TCGETS:
+        return with_struct(row, call, 36, false, true); /* the kernel's struct termios, not libc's */
+    case TCSETS:
+    case TCSETSW:
+    case TCSETSF:
+        return with_struct(row, call, 36, true, false);
+    case TIOCGWINSZ:
+        return with_struct(row, call, sizeof(struct winsize), false, true);
+    case FIONREAD:
+    case TIOCGPGRP:
+    case TIOCGSID:
+        return with_struct(row, call, 4, false, true);
+    case FIONBIO:
+    case FIOASYNC:
+    case TIOCSPGRP:
+        return with_struct(row, call, 4, true, false);
+    case FIOCLEX:
+    case FIONCLEX:
+        call->a[2] = 0;
+        return tf_logged(row, call);
+    case TCSBRK:
+    case TCXONC:
+    case TCFLSH:
+        return tf_logged(row, call);
+    case 0x8912: { /* SIOCGIFCONF: a length and a buffer. libuuid asks for the interfaces' hardware addresses */
+        struct {
+            int len;
+            void *buf;
+        } *conf = (void *)call->a[2];
+        int room = conf->len;
+        size_t len = tf_args_encode(row, call, args_buf);
+        memcpy(args_buf + len, &room, 4);
+        len += 4;
+        if (tf.mode == TF_REPLAYS) {
+            const struct tf_outside *e = tf_log_take(call->nr, args_buf, len);
+            if (e->data_len >= 4) {
+                memcpy(&conf->len, tf_outside_data(e), 4);
+                if (conf->buf && e->data_len - 4 <= (uint64_t)room)
+                    memcpy(conf->buf, tf_outside_data(e) + 4, e->data_len - 4);
+            }
+            return e->result;
+        }
+        long r = tf_sys(call->nr, call->a[0], call->a[1], call->a[2]);
+        struct iovec data[2] = {{&conf->len, 4}, {conf->buf, conf->buf && conf->len > 0 ? (size_t)conf->len : 0}};
+        tf_log_put(call->nr, 0, r, args_buf, len, data, TF_IS_ERR(r) ? 0 : 2);
+        return r;
+    }
+    default:
+        if (request >= 0x8910 && request <= 0x8970) /* questions about a network interface: struct ifreq */
+            return with_struct(row, call, 40, true, true);
+        if (_IOC_DIR(request) != _IOC_NONE && _IOC_SIZE(request) <= 4096)
+            return with_struct(row, call, _IOC_SIZE(request), _IOC_DIR(request) & _IOC_WRITE,
+                               _IOC_DIR(request) & _IOC_READ);
+        return unknown(row, call, "this request is not covered yet");
+    }
+}

@@ -1,0 +1,131 @@
+/*
+ * call_process.c: the end of the process, signals that it sends, and what it asks about itself.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include "iohooks/special.h"
+
+static uint8_t args_buf[TF_ARGS_MAX];
+
+/* The end of the process is a mark, so that a replay can tell it from a recording that was cut off. */
+TF_SPECIAL(exit)
+{
+    char text[16];
+    (void)row;
+    snprintf(text, sizeof text, "%d", (int)call->a[0]);
+    if (tf.mode == TF_REPLAYS) {
+        uint8_t mark[32] = {TF_MARK_EXIT};
+        size_t n = strlen(text);
+        memcpy(mark + 8, text, n + 1);
+        tf_log_take(TF_CALL_MARK, mark, 8 + n + 1);
+        tf_replay_end();
+    }
+    tf_log_mark(TF_MARK_EXIT, text);
+    tf_leave((int)call->a[0]);
+}
+
+/* A signal to another process is logged; one to this process is not covered. */
+TF_SPECIAL(kill)
+{
+    long self = tf_sys(SYS_getpid), target = (int)call->a[0];
+    int sig = (int)(call->nr == SYS_tgkill ? call->a[2] : call->a[1]);
+    if (tf.mode == TF_REPLAYS) {
+        const struct tf_outside *e = tf_log_peek();
+        if (e && e->call == TF_CALL_MARK) {
+            size_t len = tf_args_encode(row, call, args_buf);
+            tf_log_take(call->nr, args_buf, len);
+        }
+        return tf_logged(row, call);
+    }
+    if (sig == 0 || (target > 0 && target != self && !(call->nr == SYS_tkill && target == tf_sys(SYS_gettid))))
+        return tf_logged(row, call);
+    tf_barrier("the program sent itself signal %d (%s)", sig, sigabbrev_np(sig) ? sigabbrev_np(sig) : "?");
+    return TF_NATIVE;
+}
+
+/* Calls that make another process or thread, or become another program: the end of what can be replayed today. */
+TF_SPECIAL(native)
+{
+    const char *what = call->nr == SYS_execve || call->nr == SYS_execveat ? "the program becomes another one"
+                                                                         : "the program starts a thread or a process";
+    if (tf.mode == TF_REPLAYS) {
+        const struct tf_outside *e = tf_log_peek();
+        if (e && e->call == TF_CALL_MARK)
+            tf_log_take(call->nr, NULL, 0);
+        tf_diverge("the program called %s, which the recording does not have here", row->name);
+    }
+    tf_barrier("%s: %s, which is not covered yet", row->name, what);
+    return TF_NATIVE;
+}
+
+TF_SPECIAL(prctl)
+{
+    switch (call->a[0]) {
+    case PR_SET_NAME:
+    case PR_SET_DUMPABLE:
+    case PR_SET_NO_NEW_PRIVS:
+    case PR_SET_THP_DISABLE:
+    case PR_SET_TIMERSLACK:
+    case 0x53564d41: /* PR_SET_VMA: names of memory areas */
+        return tf_run_again(row, call);
+    case PR_SET_PDEATHSIG:
+    case PR_SET_CHILD_SUBREAPER:
+    case PR_GET_DUMPABLE:
+    case PR_GET_TIMERSLACK:
+    case PR_CAPBSET_READ:
+    case PR_GET_KEEPCAPS:
+    case PR_GET_NO_NEW_PRIVS:
+        return tf_logged(row, call);
+    case PR_GET_NAME: {
+        size_t len = tf_args_encode(row, call, args_buf);
+        if (tf.mode == TF_REPLAYS) {
+            const struct tf_outside *e = tf_log_take(call->nr, args_buf, len);
+            memcpy((void *)call->a[1], tf_outside_data(e), e->data_len < 16 ? e->data_len : 16);
+            return e->result;
+        }
+        long r = tf_sys(SYS_prctl, call->a[0], call->a[1]);
+        struct iovec data = {(void *)call->a[1], 16};
+        tf_log_put(call->nr, 0, r, args_buf, len, &data, !TF_IS_ERR(r));
+        return r;
+    }
+    default:
+        if (tf.mode == TF_REPLAYS) {
+            size_t len = tf_args_encode(row, call, args_buf);
+            tf_log_take(call->nr, args_buf, len);
+            tf_diverge("prctl %ld is in the log, but cannot be replayed", call->a[0]);
+        }
+        tf_barrier("prctl %ld: this request is not covered yet", call->a[0]);
+        return TF_NATIVE;
+    }
+}
+
+/* Limits are the program's own, as they were without timefork, which enlarges the stack. Setting them is only logged
+ * in replay, but done while recording. */
+TF_SPECIAL(limit)
+{
+    struct rlimit *old = call->nr == SYS_prlimit64 ? (void *)call->a[3] : call->nr == SYS_getrlimit ? (void *)call->a[1] : NULL;
+    unsigned which = (unsigned)(call->nr == SYS_prlimit64 ? call->a[1] : call->a[0]);
+    if (tf.mode == TF_REPLAYS)
+        return tf_logged(row, call);
+    size_t len = tf_args_encode(row, call, args_buf);
+    long r = tf_sys(call->nr, call->a[0], call->a[1], call->a[2], call->a[3]);
+    if (old && which == RLIMIT_STACK && !TF_IS_ERR(r) && tf.shm->stack_limit)
+        old->rlim_cur = tf.shm->stack_limit;
+    struct iovec data = {old, sizeof *old};
+    tf_log_put(call->nr, 0, r, args_buf, len, &data, old && !TF_IS_ERR(r));
+    return r;
+}
+
+/* set_tid_address gives the thread id, which is another one in replay. */
+TF_SPECIAL(settid)
+{
+    if (tf.mode == TF_REPLAYS)
+        tf_sys(SYS_set_tid_address, call->a[0]);
+    return tf_logged(row, call);
+}

@@ -1,0 +1,524 @@
+/*
+ * calls.c: the table of system calls, and printing a logged call. Pure data and formatting: used by the preload library and by
+ * the supervisor. To cover a call that has no effect on the process's own memory map, give it a row with LOG; to cover one that
+ * needs thought, SPECIAL, and its function in one of the call_*.c files (docs/adding-a-hook.md).
+ *
+ * The list of names is that of Linux on x86-64 (asm/unistd_64.h).
+ */
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include "iohooks/calls.h"
+#include "store/outside.h"
+
+#define LOG(name, sig) [SYS_##name] = {#name, sig, TF_CLASS_LOG}
+#define RUN(name, sig) [SYS_##name] = {#name, sig, TF_CLASS_RUN}
+#define SPECIAL(name, sig) [SYS_##name] = {#name, sig, TF_CLASS_SPECIAL}
+#define NONE(name) [SYS_##name] = {#name, NULL, TF_CLASS_NONE}
+
+/* clang-format off */
+const struct tf_call_row tf_call_rows[TF_CALL_ROWS] = {
+    LOG(read, "dri"),
+    SPECIAL(write, "dbi"),
+    LOG(open, "sdd"),
+    SPECIAL(close, "d"),
+    LOG(stat, "sS"),
+    LOG(fstat, "dS"),
+    LOG(lstat, "sS"),
+    LOG(poll, "yid"),
+    LOG(lseek, "did"),
+    SPECIAL(mmap, "pidddi"),
+    RUN(mprotect, "pid"),
+    RUN(munmap, "pi"),
+    RUN(brk, "p"),
+    SPECIAL(rt_sigaction, "dppi"),
+    SPECIAL(rt_sigprocmask, "dpki"),
+    SPECIAL(rt_sigreturn, ""),
+    SPECIAL(ioctl, "ddp"),
+    LOG(pread64, "drii"),
+    LOG(pwrite64, "dbii"),
+    LOG(readv, "dwi"),
+    SPECIAL(writev, "dvi"),
+    LOG(access, "sd"),
+    LOG(pipe, "P"),
+    LOG(select, "dffft"),
+    RUN(sched_yield, ""),
+    RUN(mremap, "piidp"),
+    NONE(msync),
+    NONE(mincore),
+    RUN(madvise, "pid"),
+    NONE(shmget),
+    NONE(shmat),
+    NONE(shmctl),
+    SPECIAL(dup, "d"),
+    SPECIAL(dup2, "dd"),
+    NONE(pause),
+    LOG(nanosleep, "Tt"),
+    NONE(getitimer),
+    NONE(alarm),
+    NONE(setitimer),
+    LOG(getpid, ""),
+    LOG(sendfile, "ddqi"),
+    LOG(socket, "ddd"),
+    LOG(connect, "dAi"),
+    LOG(accept, "dap"),
+    LOG(sendto, "dbidAi"),
+    LOG(recvfrom, "dridap"),
+    LOG(sendmsg, "dmd"),
+    LOG(recvmsg, "dnd"),
+    LOG(shutdown, "dd"),
+    LOG(bind, "dAi"),
+    LOG(listen, "dd"),
+    LOG(getsockname, "dap"),
+    LOG(getpeername, "dap"),
+    LOG(socketpair, "dddP"),
+    LOG(setsockopt, "dddbi"),
+    LOG(getsockopt, "dddop"),
+    SPECIAL(clone, "ppppp"),
+    SPECIAL(fork, ""),
+    SPECIAL(vfork, ""),
+    SPECIAL(execve, "spp"),
+    SPECIAL(exit, "d"),
+    NONE(wait4),
+    SPECIAL(kill, "dd"),
+    LOG(uname, "N"),
+    NONE(semget),
+    NONE(semop),
+    NONE(semctl),
+    NONE(shmdt),
+    NONE(msgget),
+    NONE(msgsnd),
+    NONE(msgrcv),
+    NONE(msgctl),
+    SPECIAL(fcntl, "ddp"),
+    LOG(flock, "dd"),
+    LOG(fsync, "d"),
+    LOG(fdatasync, "d"),
+    LOG(truncate, "si"),
+    LOG(ftruncate, "di"),
+    NONE(getdents),
+    LOG(getcwd, "ri"),
+    LOG(chdir, "s"),
+    LOG(fchdir, "d"),
+    LOG(rename, "ss"),
+    LOG(mkdir, "sd"),
+    LOG(rmdir, "s"),
+    NONE(creat),
+    LOG(link, "ss"),
+    LOG(unlink, "s"),
+    LOG(symlink, "ss"),
+    LOG(readlink, "sri"),
+    LOG(chmod, "sd"),
+    LOG(fchmod, "dd"),
+    LOG(chown, "sdd"),
+    LOG(fchown, "ddd"),
+    LOG(lchown, "sdd"),
+    LOG(umask, "d"),
+    LOG(gettimeofday, "tp"),
+    SPECIAL(getrlimit, "dL"),
+    LOG(getrusage, "dU"),
+    LOG(sysinfo, "Y"),
+    LOG(times, "Z"),
+    NONE(ptrace),
+    LOG(getuid, ""),
+    LOG(syslog, "dri"),
+    LOG(getgid, ""),
+    LOG(setuid, "d"),
+    LOG(setgid, "d"),
+    LOG(geteuid, ""),
+    LOG(getegid, ""),
+    LOG(setpgid, "dd"),
+    LOG(getppid, ""),
+    LOG(getpgrp, ""),
+    LOG(setsid, ""),
+    LOG(setreuid, "dd"),
+    LOG(setregid, "dd"),
+    LOG(getgroups, "dg"),
+    NONE(setgroups),
+    LOG(setresuid, "ddd"),
+    LOG(getresuid, "WWW"),
+    LOG(setresgid, "ddd"),
+    LOG(getresgid, "WWW"),
+    LOG(getpgid, "d"),
+    NONE(setfsuid),
+    NONE(setfsgid),
+    LOG(getsid, "d"),
+    NONE(capget),
+    NONE(capset),
+    SPECIAL(rt_sigpending, "pi"),
+    NONE(rt_sigtimedwait),
+    NONE(rt_sigqueueinfo),
+    NONE(rt_sigsuspend),
+    SPECIAL(sigaltstack, "pp"),
+    LOG(utime, "sT"),
+    LOG(mknod, "sdi"),
+    NONE(uselib),
+    NONE(personality),
+    NONE(ustat),
+    LOG(statfs, "sF"),
+    LOG(fstatfs, "dF"),
+    NONE(sysfs),
+    LOG(getpriority, "dd"),
+    LOG(setpriority, "ddd"),
+    NONE(sched_setparam),
+    LOG(sched_getparam, "dW"),
+    NONE(sched_setscheduler),
+    LOG(sched_getscheduler, "d"),
+    LOG(sched_get_priority_max, "d"),
+    LOG(sched_get_priority_min, "d"),
+    NONE(sched_rr_get_interval),
+    RUN(mlock, "pi"),
+    RUN(munlock, "pi"),
+    NONE(mlockall),
+    NONE(munlockall),
+    NONE(vhangup),
+    NONE(modify_ldt),
+    NONE(pivot_root),
+    NONE(_sysctl),
+    SPECIAL(prctl, "dpppp"),
+    RUN(arch_prctl, "dp"),
+    NONE(adjtimex),
+    SPECIAL(setrlimit, "dl"),
+    NONE(chroot),
+    LOG(sync, ""),
+    NONE(acct),
+    NONE(settimeofday),
+    NONE(mount),
+    NONE(umount2),
+    NONE(swapon),
+    NONE(swapoff),
+    NONE(reboot),
+    NONE(sethostname),
+    NONE(setdomainname),
+    NONE(iopl),
+    NONE(ioperm),
+    NONE(create_module),
+    NONE(init_module),
+    NONE(delete_module),
+    NONE(get_kernel_syms),
+    NONE(query_module),
+    NONE(quotactl),
+    NONE(nfsservctl),
+    NONE(getpmsg),
+    NONE(putpmsg),
+    NONE(afs_syscall),
+    NONE(tuxcall),
+    NONE(security),
+    LOG(gettid, ""),
+    LOG(readahead, "dii"),
+    LOG(setxattr, "ssbid"),
+    LOG(lsetxattr, "ssbid"),
+    LOG(fsetxattr, "dsbid"),
+    LOG(getxattr, "ssri"),
+    LOG(lgetxattr, "ssri"),
+    LOG(fgetxattr, "dsri"),
+    LOG(listxattr, "sri"),
+    LOG(llistxattr, "sri"),
+    LOG(flistxattr, "dri"),
+    LOG(removexattr, "ss"),
+    LOG(lremovexattr, "ss"),
+    LOG(fremovexattr, "ds"),
+    SPECIAL(tkill, "dd"),
+    LOG(time, "p"),
+    LOG(futex, "pdiTpi"),
+    LOG(sched_setaffinity, "dib"),
+    LOG(sched_getaffinity, "dir"),
+    NONE(set_thread_area),
+    NONE(io_setup),
+    NONE(io_destroy),
+    NONE(io_getevents),
+    NONE(io_submit),
+    NONE(io_cancel),
+    NONE(get_thread_area),
+    NONE(lookup_dcookie),
+    LOG(epoll_create, "d"),
+    NONE(epoll_ctl_old),
+    NONE(epoll_wait_old),
+    NONE(remap_file_pages),
+    LOG(getdents64, "dri"),
+    SPECIAL(set_tid_address, "p"),
+    NONE(restart_syscall),
+    NONE(semtimedop),
+    LOG(fadvise64, "diid"),
+    NONE(timer_create),
+    NONE(timer_settime),
+    NONE(timer_gettime),
+    NONE(timer_getoverrun),
+    NONE(timer_delete),
+    NONE(clock_settime),
+    LOG(clock_gettime, "dt"),
+    LOG(clock_getres, "dt"),
+    LOG(clock_nanosleep, "ddTt"),
+    SPECIAL(exit_group, "d"),
+    LOG(epoll_wait, "dedd"),
+    LOG(epoll_ctl, "dddE"),
+    SPECIAL(tgkill, "ddd"),
+    LOG(utimes, "sM"),
+    NONE(vserver),
+    NONE(mbind),
+    NONE(set_mempolicy),
+    NONE(get_mempolicy),
+    NONE(mq_open),
+    NONE(mq_unlink),
+    NONE(mq_timedsend),
+    NONE(mq_timedreceive),
+    NONE(mq_notify),
+    NONE(mq_getsetattr),
+    NONE(kexec_load),
+    NONE(waitid),
+    NONE(add_key),
+    NONE(request_key),
+    NONE(keyctl),
+    NONE(ioprio_set),
+    NONE(ioprio_get),
+    NONE(inotify_init),
+    LOG(inotify_add_watch, "dsd"),
+    LOG(inotify_rm_watch, "dd"),
+    NONE(migrate_pages),
+    LOG(openat, "dsdd"),
+    LOG(mkdirat, "dsd"),
+    LOG(mknodat, "dsdi"),
+    LOG(fchownat, "dsddd"),
+    LOG(futimesat, "dsM"),
+    LOG(newfstatat, "dsSd"),
+    LOG(unlinkat, "dsd"),
+    LOG(renameat, "dsds"),
+    LOG(linkat, "dsdsd"),
+    LOG(symlinkat, "sds"),
+    LOG(readlinkat, "dsri"),
+    LOG(fchmodat, "dsd"),
+    LOG(faccessat, "dsd"),
+    NONE(pselect6),
+    LOG(ppoll, "yiTki"),
+    NONE(unshare),
+    RUN(set_robust_list, "pi"),
+    NONE(get_robust_list),
+    NONE(splice),
+    NONE(tee),
+    LOG(sync_file_range, "diid"),
+    NONE(vmsplice),
+    NONE(move_pages),
+    LOG(utimensat, "dsMd"),
+    LOG(epoll_pwait, "deddki"),
+    NONE(signalfd),
+    LOG(timerfd_create, "dd"),
+    NONE(eventfd),
+    LOG(fallocate, "ddii"),
+    NONE(timerfd_settime),
+    NONE(timerfd_gettime),
+    LOG(accept4, "dapd"),
+    NONE(signalfd4),
+    LOG(eventfd2, "dd"),
+    LOG(epoll_create1, "d"),
+    SPECIAL(dup3, "ddd"),
+    LOG(pipe2, "Pd"),
+    LOG(inotify_init1, "d"),
+    LOG(preadv, "dwiii"),
+    LOG(pwritev, "dviii"),
+    NONE(rt_tgsigqueueinfo),
+    NONE(perf_event_open),
+    NONE(recvmmsg),
+    NONE(fanotify_init),
+    NONE(fanotify_mark),
+    SPECIAL(prlimit64, "ddlL"),
+    NONE(name_to_handle_at),
+    NONE(open_by_handle_at),
+    NONE(clock_adjtime),
+    LOG(syncfs, "d"),
+    NONE(sendmmsg),
+    NONE(setns),
+    LOG(getcpu, "WW_"),
+    NONE(process_vm_readv),
+    NONE(process_vm_writev),
+    NONE(kcmp),
+    NONE(finit_module),
+    NONE(sched_setattr),
+    NONE(sched_getattr),
+    LOG(renameat2, "dsdsd"),
+    NONE(seccomp),
+    LOG(getrandom, "rid"),
+    LOG(memfd_create, "sd"),
+    NONE(kexec_file_load),
+    NONE(bpf),
+    SPECIAL(execveat, "dsppd"),
+    NONE(userfaultfd),
+    RUN(membarrier, "ddd"),
+    RUN(mlock2, "pid"),
+    LOG(copy_file_range, "dqdqid"),
+    LOG(preadv2, "dwiiid"),
+    LOG(pwritev2, "dviiid"),
+    NONE(pkey_mprotect),
+    NONE(pkey_alloc),
+    NONE(pkey_free),
+    LOG(statx, "dsddX"),
+    NONE(io_pgetevents),
+    RUN(rseq, "pddd"),
+    NONE(pidfd_send_signal),
+    NONE(io_uring_setup),
+    NONE(io_uring_enter),
+    NONE(io_uring_register),
+    NONE(open_tree),
+    NONE(move_mount),
+    NONE(fsopen),
+    NONE(fsconfig),
+    NONE(fsmount),
+    NONE(fspick),
+    LOG(pidfd_open, "dd"),
+    SPECIAL(clone3, "pi"),
+    SPECIAL(close_range, "ddd"),
+    NONE(openat2),
+    NONE(pidfd_getfd),
+    LOG(faccessat2, "dsdd"),
+    NONE(process_madvise),
+    NONE(epoll_pwait2),
+    NONE(mount_setattr),
+    NONE(quotactl_fd),
+    NONE(landlock_create_ruleset),
+    NONE(landlock_add_rule),
+    NONE(landlock_restrict_self),
+    NONE(memfd_secret),
+    NONE(process_mrelease),
+    NONE(futex_waitv),
+    NONE(set_mempolicy_home_node),
+};
+/* clang-format on */
+
+const char *tf_call_name(unsigned call, char *buf, size_t size)
+{
+    if (call < TF_CALL_ROWS && tf_call_rows[call].name)
+        return tf_call_rows[call].name;
+    if (call == TF_CALL_CODE)
+        return "first run of a function";
+    if (call == TF_CALL_MARK)
+        return "mark";
+    snprintf(buf, size, "system call %u", call);
+    return buf;
+}
+
+struct writer {
+    char *buf;
+    size_t size, len;
+};
+
+static void put(struct writer *w, const char *text, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)text[i];
+        if (w->len + 5 >= w->size)
+            return;
+        if (c == '\n') {
+            w->buf[w->len++] = '\\';
+            w->buf[w->len++] = 'n';
+        } else if (c < 32 || c == 127) {
+            w->len += (size_t)snprintf(w->buf + w->len, 5, "\\x%02x", c);
+        } else {
+            w->buf[w->len++] = (char)c;
+        }
+    }
+}
+
+static void puts_(struct writer *w, const char *text)
+{
+    put(w, text, strlen(text));
+}
+
+/* Sizes of the structures that are logged as they are: 0 for letters that are not of that kind. */
+static size_t in_struct(char letter)
+{
+    switch (letter) {
+    case 'T':
+    case 'l':
+        return 16;
+    case 'M':
+        return 32;
+    case 'E':
+        return 12;
+    case 'k':
+    case 'q':
+        return 8;
+    default:
+        return 0;
+    }
+}
+
+/* Walks the encoding of calls.h; stops quietly where the bytes end, for they may come from a damaged file. */
+size_t tf_call_format_args(char *buf, size_t size, unsigned call, const uint8_t *args, size_t args_len)
+{
+    struct writer w = {buf, size, 0};
+    char name[32];
+    if (size == 0)
+        return 0;
+    puts_(&w, tf_call_name(call, name, sizeof name));
+    puts_(&w, "(");
+    const char *sig = call < TF_CALL_ROWS ? tf_call_rows[call].sig : NULL;
+    const uint8_t *at = args, *end = args + args_len;
+    for (size_t i = 0; sig && sig[i]; i++) {
+        uint64_t v = 0;
+        char num[32];
+        if (i)
+            puts_(&w, ", ");
+        if (strchr("rtSXFUNYZLWPegc_w", sig[i])) { /* written only */
+            puts_(&w, "...");
+            continue;
+        }
+        if (end - at < 8)
+            break;
+        memcpy(&v, at, 8);
+        at += 8;
+        switch (sig[i]) {
+        case 'd':
+        case 'i':
+            snprintf(num, sizeof num, "%lld", (long long)v);
+            puts_(&w, num);
+            break;
+        case 's':
+            if ((uint32_t)v == 0xffffffffu) {
+                puts_(&w, "NULL");
+            } else if ((size_t)(end - at) >= ((v + 7) & ~7ull)) {
+                puts_(&w, "\"");
+                put(&w, (const char *)at, v);
+                puts_(&w, "\"");
+                at += (v + 7) & ~7ull;
+            } else {
+                at = end;
+            }
+            break;
+        case 'b':
+        case 'v':
+        case 'A':
+        case 'm':
+            puts_(&w, "<data>");
+            break;
+        case 'p':
+            snprintf(num, sizeof num, v ? "%#llx" : "NULL", (unsigned long long)v);
+            puts_(&w, num);
+            break;
+        default:
+            puts_(&w, v ? "{...}" : "NULL");
+            if (v) {
+                size_t n = (in_struct(sig[i]) + 7) & ~7ull;
+                at = (size_t)(end - at) < n ? end : at + n;
+            }
+            break;
+        }
+    }
+    puts_(&w, ")");
+    w.buf[w.len < size ? w.len : size - 1] = 0;
+    return w.len;
+}
+
+size_t tf_call_format(char *buf, size_t size, const struct tf_outside *event)
+{
+    char result[64];
+    size_t n = tf_call_format_args(buf, size, event->call, tf_outside_args(event), event->args_len);
+    if (event->call >= TF_CALL_ROWS || n + 1 >= size)
+        return n;
+    if (event->result < 0 && event->result > -4096)
+        snprintf(result, sizeof result, " = -1 (%s)", strerrorname_np((int)-event->result));
+    else
+        snprintf(result, sizeof result, " = %lld", (long long)event->result);
+    struct writer w = {buf, size, n};
+    puts_(&w, result);
+    buf[w.len < size ? w.len : size - 1] = 0;
+    return w.len;
+}

@@ -1,0 +1,160 @@
+/*
+ * dispatch.c: what becomes of a system call of the program. Every call comes here: trapped (trap.c) or through a door
+ * (clock.c). Which of them are covered, and how, is said once, in calls.c.
+ */
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include "iohooks/process.h"
+#include "iohooks/special.h"
+
+/* One call at a time is encoded: no handler of the program runs inside a call (signal.c). */
+static uint8_t args_buf[TF_ARGS_MAX];
+static struct iovec pieces[1030];
+
+void tf_barrier(const char *fmt, ...)
+{
+    char text[512];
+    va_list ap;
+    if (tf.mode != TF_RECORDS)
+        return;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    tf_log_mark(TF_MARK_BARRIER, text);
+    if (tf.mode == TF_RECORDS)
+        tf.mode = TF_LOOSE;
+    tf.selector = 0;
+}
+
+long tf_logged(const struct tf_call_row *row, struct tf_call *call)
+{
+    size_t len = tf_args_encode(row, call, args_buf);
+    if (tf.mode == TF_REPLAYS) {
+        const struct tf_outside *e = tf_log_take(call->nr, args_buf, len);
+        if (!tf_outs_restore(row, call, e->result, tf_outside_data(e), e->data_len))
+            tf_diverge("%s was given other memory to write to than in the recording", row->name);
+        if (call->nr == SYS_clock_gettime && call->a[1] && e->result == 0)
+            tf.last_clock[(unsigned)call->a[0] % TF_CLOCKS] = *(struct timespec *)call->a[1];
+        return e->result;
+    }
+    uint64_t scratch[4] = {0};
+    size_t total;
+    for (int i = 0; row->sig[i]; i++) /* how much room there is for a socket address or option */
+        if ((row->sig[i] == 'a' || row->sig[i] == 'o') && call->a[i + 1])
+            scratch[0] = *(uint32_t *)call->a[i + 1];
+    long r = tf_raw((long)call->nr, call->a[0], call->a[1], call->a[2], call->a[3], call->a[4], call->a[5]);
+    int n = tf_outs(row, call, r, pieces, 1030, &total, scratch);
+    tf_log_put(call->nr, 0, r, args_buf, len, pieces, n);
+    return r;
+}
+
+/* A call that changes only this process: done in both modes, with the same outcome. */
+long tf_run_again(const struct tf_call_row *row, struct tf_call *call)
+{
+    size_t len = tf_args_encode(row, call, args_buf);
+    const struct tf_outside *e = NULL;
+    if (tf.mode == TF_REPLAYS)
+        e = tf_log_take(call->nr, args_buf, len);
+    long r = tf_raw((long)call->nr, call->a[0], call->a[1], call->a[2], call->a[3], call->a[4], call->a[5]);
+    if (!e)
+        tf_log_put(call->nr, 0, r, args_buf, len, NULL, 0);
+    else if (r != e->result)
+        tf_diverge("%s gave %#lx, in the recording it gave %#lx", row->name, (unsigned long)r, (unsigned long)e->result);
+    return r;
+}
+
+static tf_special_fn special(unsigned nr)
+{
+    switch (nr) {
+    case SYS_mmap:
+        return tf_special_mmap;
+    case SYS_write:
+    case SYS_writev:
+        return tf_special_write;
+    case SYS_close:
+        return tf_special_close;
+    case SYS_close_range:
+        return tf_special_close_range;
+    case SYS_dup:
+    case SYS_dup2:
+    case SYS_dup3:
+        return tf_special_dup;
+    case SYS_fcntl:
+        return tf_special_fcntl;
+    case SYS_ioctl:
+        return tf_special_ioctl;
+    case SYS_exit_group:
+        return tf_special_exit;
+    case SYS_kill:
+    case SYS_tgkill:
+    case SYS_tkill:
+        return tf_special_kill;
+    case SYS_prctl:
+        return tf_special_prctl;
+    case SYS_prlimit64:
+    case SYS_getrlimit:
+    case SYS_setrlimit:
+        return tf_special_limit;
+    case SYS_set_tid_address:
+        return tf_special_settid;
+    case SYS_rt_sigaction:
+        return tf_special_sigaction;
+    case SYS_rt_sigprocmask:
+        return tf_special_sigprocmask;
+    case SYS_rt_sigreturn:
+        return tf_special_sigreturn;
+    case SYS_rt_sigpending:
+        return tf_special_sigpending;
+    case SYS_sigaltstack:
+        return tf_special_sigaltstack;
+    default: /* clone, fork, execve, exit of a thread */
+        return tf_special_native;
+    }
+}
+
+static long uncovered(unsigned nr)
+{
+    char name[32];
+    const char *text = tf_call_name(nr, name, sizeof name);
+    if (tf.mode == TF_REPLAYS) {
+        const struct tf_outside *e = tf_log_peek();
+        if (e && e->call == TF_CALL_MARK)
+            tf_log_take(nr, NULL, 0); /* reports the barrier */
+        tf_diverge("the program called %s, which the recording does not have here", text);
+    }
+    tf_barrier("%s: this call is not covered yet", text);
+    return TF_NATIVE;
+}
+
+long tf_dispatch(struct tf_call *call)
+{
+    long r = TF_NATIVE;
+    if (tf.mode == TF_OFF || tf.mode == TF_LOOSE)
+        return call->uc ? TF_NATIVE
+                        : tf_raw((long)call->nr, call->a[0], call->a[1], call->a[2], call->a[3], call->a[4], call->a[5]);
+    if (tf.mode == TF_LOOKS)
+        return tf_look(call);
+    tf.inside++;
+    const struct tf_call_row *row = call->nr < TF_CALL_ROWS ? &tf_call_rows[call->nr] : NULL;
+    switch (row ? row->cls : TF_CLASS_NONE) {
+    case TF_CLASS_LOG:
+        r = tf_logged(row, call);
+        break;
+    case TF_CLASS_RUN:
+        r = tf_run_again(row, call);
+        break;
+    case TF_CLASS_SPECIAL:
+        r = special(call->nr)(row, call);
+        break;
+    default:
+        r = uncovered(call->nr);
+        break;
+    }
+    tf.inside--;
+    if (r != TF_NATIVE)
+        tf_signal_safe_point();
+    return r;
+}

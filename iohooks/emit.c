@@ -1,0 +1,367 @@
+/*
+ * emit.c: where event words go. While recording, into the ring (ring.h); while replaying, into one block of words whose
+ * digest is compared with the recorded one when it is full; otherwise, into memory that nobody reads.
+ *
+ * The engine stores a word at `p`, advances it, and calls tf_slow() when p reaches `limit`. So what has to happen at a certain
+ * event (a time stamp, a look at the free space, a checkpoint, the target of a replay) costs nothing at all others:
+ * whoever wants something to happen lowers the limit.
+ */
+#include <errno.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+#include "iohooks/process.h"
+
+#define BLOCK_FRAMES 65536u  /* as TF_BLOCK_FRAMES of store.h: the unit of digests */
+#define TIME_EVERY 32        /* events between two time stamps: a stamp costs about four events */
+#define SLACK_WORDS 64       /* what the slow path itself writes, at most */
+#define WAKE_WORDS (1u << 16)
+#define REPLAY_LOOK 8192     /* replay: events between two looks at the clock, for checkpoints */
+
+struct tf_process tf;
+
+/* ---- record ---- */
+
+static uint64_t position(void)
+{
+    return tf.lap + (uint64_t)(tf.p - tf.ring);
+}
+
+static void wake_supervisor(uint64_t at)
+{
+    tf.last_wake = at;
+    if (__atomic_load_n(&tf.shm->need_wake, __ATOMIC_ACQUIRE)) {
+        __atomic_store_n(&tf.shm->need_wake, 0, __ATOMIC_RELEASE);
+        tf_sys(SYS_futex, &tf.shm->need_wake, FUTEX_WAKE, 1);
+    }
+}
+
+/* Waits until `words` more words may be written. False when the supervisor is gone or wants no more. */
+static bool have_space(size_t words)
+{
+    uint64_t need = position() + words;
+    for (;;) {
+        uint32_t seen = __atomic_load_n(&tf.shm->space_futex, __ATOMIC_ACQUIRE);
+        tf.space_end = __atomic_load_n(&tf.shm->tail, __ATOMIC_ACQUIRE) + tf.ring_words;
+        if (__atomic_load_n(&tf.shm->stop, __ATOMIC_ACQUIRE))
+            return false;
+        if (need <= tf.space_end)
+            return true;
+        struct timespec wait = {0, 50 * 1000 * 1000};
+        wake_supervisor(position());
+        tf_sys(SYS_futex, &tf.shm->space_futex, FUTEX_WAIT, seen, &wait);
+        if (tf_sys(SYS_kill, tf.shm->supervisor_pid, 0) == -ESRCH)
+            return false;
+    }
+}
+
+void tf_emit_off(void)
+{
+    tf.mode = TF_OFF;
+    tf.selector = 0;
+    if (tf.words) {
+        tf.p = tf.words;
+        tf.limit = tf.words + BLOCK_FRAMES;
+    } else {
+        tf.p = tf.ring;
+        tf.limit = tf.ring + tf.ring_words;
+    }
+}
+
+static void normalise(void)
+{
+    if (tf.p >= tf.ring + tf.ring_words) {
+        tf.p -= tf.ring_words;
+        tf.lap += tf.ring_words;
+    }
+}
+
+uint32_t *tf_ring_reserve(size_t words)
+{
+    normalise();
+    if (position() + words + TIME_EVERY + SLACK_WORDS > tf.space_end && !have_space(words + TIME_EVERY + SLACK_WORDS)) {
+        tf_emit_off();
+        return NULL;
+    }
+    return tf.p;
+}
+
+void tf_ring_commit(uint32_t first_word, size_t payload_words)
+{
+    __atomic_store_n(tf.p, first_word, __ATOMIC_RELEASE);
+    tf.p += 1 + payload_words;
+    normalise();
+    tf.limit = tf.p + TIME_EVERY;
+    if (position() - tf.last_wake > WAKE_WORDS)
+        wake_supervisor(position());
+}
+
+/* Writes the time that has passed since the last stamp. */
+static void stamp(uint64_t now)
+{
+    uint64_t units = (now - tf.last_tsc) >> TF_TIME_UNIT_SHIFT;
+    if (units < (1ul << TF_TAG_SHIFT)) {
+        /* What the unit cuts off is not lost: it is in the next stamp. */
+        tf.last_tsc += units << TF_TIME_UNIT_SHIFT;
+        __atomic_store_n(tf.p, TF_WORD(TF_TIME, units), __ATOMIC_RELEASE);
+        tf.p++;
+    } else {
+        tf.last_tsc = now;
+        memcpy(tf.p + 1, &now, 8);
+        __atomic_store_n(tf.p, TF_RECORD_WORD(TF_REC_TIME, 2), __ATOMIC_RELEASE);
+        tf.p += 3;
+    }
+}
+
+void tf_emit_start_record(void)
+{
+    tf.p = tf.ring;
+    tf.space_end = tf.ring_words;
+    tf.last_tsc = tf.shm->tsc_start = tf_tsc();
+    tf.snapshot_due = tf.last_tsc + tf.shm->snapshot_min_ticks;
+    memcpy(tf.p + 1, &tf.last_tsc, 8);
+    tf_ring_commit(TF_RECORD_WORD(TF_REC_TIME, 2), 2);
+}
+
+static void slow_record(void)
+{
+    uint64_t now = tf_tsc();
+    if (!tf_ring_reserve(0))
+        return;
+    stamp(now);
+    normalise();
+    if (position() - tf.last_wake > WAKE_WORDS)
+        wake_supervisor(position());
+    if (tf.shm->snapshots && tf.mode == TF_RECORDS && now > tf.snapshot_due)
+        tf_snapshot_record(now); /* in the copy, this returns in replay mode */
+    if (tf.mode == TF_RECORDS || tf.mode == TF_LOOSE)
+        tf.limit = tf.p + TIME_EVERY;
+}
+
+/* ---- replay ---- */
+
+uint64_t tf_frames(void)
+{
+    return tf.block_base + (uint64_t)(tf.p - tf.words);
+}
+
+void tf_emit_start_replay(void)
+{
+    tf.p = tf.words;
+    tf.limit = tf.words; /* set by the first tf_slow or by what starts the run */
+}
+
+/* A block of words must have the recorded digest. If not, the supervisor gets the words and finds where they differ. */
+static void check_block(uint32_t n)
+{
+    uint64_t block = tf.block_base / BLOCK_FRAMES;
+    if (block >= tf.ctl->blocks)
+        return;
+    if (XXH3_64bits(tf.words, n * sizeof *tf.words) != tf.ctl->digests[block]) {
+        tf_send(TF_REP_BLOCK, &block, sizeof block, tf.words, n * sizeof *tf.words);
+        tf_leave(1);
+    }
+}
+
+static void set_limit(void)
+{
+    uint64_t here = tf_frames(), stop = here + REPLAY_LOOK;
+    if (tf.run.stop.frame > here && tf.run.stop.frame < stop)
+        stop = tf.run.stop.frame;
+    if (stop > tf.block_base + BLOCK_FRAMES)
+        stop = tf.block_base + BLOCK_FRAMES;
+    if (here <= tf.ctl->frames && stop > tf.ctl->frames)
+        stop = here < tf.ctl->frames ? tf.ctl->frames : tf.ctl->frames + 1;
+    tf.limit = tf.words + (stop - tf.block_base);
+}
+
+static void slow_replay(uint32_t word, void *tstate, void *frame)
+{
+    if (tf.armed) /* the next event came first */
+        tf_core.stopped(TF_STOPPED_SHORT, tf.engine->lines_seen());
+    if (tf_frames() > tf.ctl->frames) {
+        /* The recording ends here, without an exit: the process was killed. What would come now never happened. */
+        tf.p--;
+        tf_core.stopped(TF_STOPPED_END, 0);
+    }
+    if (tf_frames() == tf.ctl->frames && tf.p > tf.words)
+        check_block((uint32_t)(tf.p - tf.words));
+    if (tf.p == tf.words + BLOCK_FRAMES) {
+        check_block(BLOCK_FRAMES);
+        tf.block_base += BLOCK_FRAMES;
+        tf.p = tf.words;
+    }
+    if (tf.run.snapshot_ticks && tf_tsc() > tf.run_due)
+        tf_snapshot_replay(); /* returns in the process that goes on, and in a copy that was told to run */
+    if (tf.run.stop.frame == tf_frames()) {
+        if (tf.run.stop.kind == TF_STOP_EVENT)
+            tf_core.stopped(TF_STOPPED_AT, 0);
+        tf.armed = true;
+        tf.engine->arm(&tf.run.stop, tstate, frame, (int)TF_TAG(word));
+        tf.limit = tf.p + 1;
+        return;
+    }
+    set_limit();
+}
+
+void tf_slow(uint32_t word, void *tstate, void *frame)
+{
+    tf.inside++;
+    switch (tf.mode) {
+    case TF_RECORDS:
+    case TF_LOOSE:
+        slow_record();
+        if (tf.mode != TF_REPLAYS)
+            break;
+        __attribute__((fallthrough)); /* a copy that was taken while recording starts to replay here */
+    case TF_REPLAYS:
+        slow_replay(word, tstate, frame);
+        break;
+    case TF_OFF:
+    case TF_LOOKS:
+        tf_emit_off_again();
+        break;
+    }
+    tf.inside--;
+    tf_signal_safe_point();
+}
+
+void tf_emit_off_again(void)
+{
+    tf.p = tf.words ? tf.words : tf.ring;
+}
+
+void tf_emit_resume(void)
+{
+    set_limit();
+}
+
+/* The program calls exit: nothing comes after that. */
+void tf_replay_end(void)
+{
+    if (tf.armed)
+        tf_core.stopped(TF_STOPPED_SHORT, tf.engine->lines_seen());
+    tf_core.stopped(TF_STOPPED_END, 0);
+}
+
+/* ---- what the engine sees ---- */
+
+static uint32_t on_code(uint64_t hash, uint32_t first_line, uint32_t flags, const char *file, size_t file_len,
+                        const char *name, size_t name_len)
+{
+    /* The log has hash, file and name: in replay the same function must come at the same place. */
+    static uint8_t args[8 + 2 * 4096];
+    uint32_t id = ++tf.next_code;
+    if (file_len > 4095)
+        file_len = 4095;
+    if (name_len > 4095)
+        name_len = 4095;
+    if (tf.mode == TF_RECORDS || tf.mode == TF_LOOSE) {
+        struct tf_rec_code rec = {.id = id,
+                                  .first_line = first_line,
+                                  .hash = hash,
+                                  .flags = flags,
+                                  .file_len = (uint32_t)file_len,
+                                  .name_len = (uint32_t)name_len};
+        memcpy(args, file, file_len);
+        args[file_len] = 0;
+        memcpy(args + file_len + 1, name, name_len);
+        args[file_len + 1 + name_len] = 0;
+        tf_log_record(TF_REC_CODE, &rec, sizeof rec, args, file_len + name_len + 2);
+    } else if (tf.mode == TF_REPLAYS) {
+        memcpy(args, &hash, 8);
+        memcpy(args + 8, file, file_len);
+        args[8 + file_len] = 0;
+        memcpy(args + 9 + file_len, name, name_len);
+        args[9 + file_len + name_len] = 0;
+        tf_log_take(TF_CALL_CODE, args, 10 + file_len + name_len);
+    }
+    return id;
+}
+
+static void on_thread(uint32_t thread)
+{
+    if (thread == tf.thread)
+        return;
+    tf.thread = thread;
+    if (tf.mode == TF_RECORDS || tf.mode == TF_LOOSE)
+        tf_log_record(TF_REC_THREAD, &thread, sizeof thread, NULL, 0);
+}
+
+static void __attribute__((noreturn)) on_stopped(int why, uint64_t lines)
+{
+    struct tf_stop_rep rep = {.why = (uint32_t)why, .frame = tf_frames(), .lines = lines, .offset = tf.offset};
+    rep.words = (uint32_t)(tf.p - tf.words);
+    rep.digest = XXH3_64bits(tf.words, rep.words * sizeof *tf.words);
+    tf.running = false;
+    tf_send(TF_REP_STOPPED, &rep, sizeof rep, NULL, 0);
+    for (;;)
+        tf_serve(); /* a stopped process answers; copies of it are asked to inspect, never to run */
+}
+
+static void on_item(int type, const void *part1, size_t len1, const void *part2, size_t len2, const void *part3,
+                    size_t len3)
+{
+    struct tf_msg msg = {.op = TF_REP_ITEM, .len = 4 + len1 + len2 + len3};
+    uint32_t t = (uint32_t)type;
+    if (type == TF_ITEM_DONE)
+        tf_look_flush();
+    tf_send_parts((struct iovec[]){{&msg, sizeof msg},
+                                   {&t, sizeof t},
+                                   {(void *)part1, len1},
+                                   {(void *)part2, len2},
+                                   {(void *)part3, len3}},
+                  5);
+}
+
+void tf_diverge(const char *fmt, ...)
+{
+    static char text[16384];
+    struct tf_place place;
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(text, sizeof text / 2, fmt, ap);
+    va_end(ap);
+    if (n < 0)
+        n = 0;
+    if ((size_t)n >= sizeof text / 2)
+        n = sizeof text / 2 - 1;
+    text[n++] = '\n';
+    if (tf.engine)
+        n += (int)tf.engine->where(text + n, sizeof text - (size_t)n);
+    tf_place(&place);
+    tf_send(TF_REP_DIVERGENCE, &place, sizeof place, text, (size_t)n);
+    tf_leave(1);
+}
+
+void tf_replay_barrier(const char *why)
+{
+    static char text[16384];
+    struct tf_place place;
+    int n = snprintf(text, sizeof text / 2, "%s\n", why);
+    if (tf.armed)
+        tf_core.stopped(TF_STOPPED_SHORT, tf.engine->lines_seen());
+    if (tf.engine)
+        n += (int)tf.engine->where(text + n, sizeof text - (size_t)n);
+    tf_place(&place);
+    tf_send(TF_REP_BARRIER, &place, sizeof place, text, (size_t)n);
+    tf_leave(1);
+}
+
+const struct tf_core tf_core = {
+    .abi = TF_ENGINE_ABI,
+    .p = &tf.p,
+    .limit = &tf.limit,
+    .slow = tf_slow,
+    .code = on_code,
+    .thread = on_thread,
+    .stopped = on_stopped,
+    .item = on_item,
+    .divergence = tf_diverge,
+};

@@ -1,0 +1,150 @@
+/*
+ * log.c: outside events. While recording they go to the ring, in front of everything that the program does next; while
+ * replaying they are read from the outside stream, and each must be what the program does now: the same call, at the same frame
+ * event, with the same arguments, byte for byte. There is no way around a mismatch and no fall-through to the real call.
+ */
+#include <stdio.h>
+#include <string.h>
+#include "iohooks/process.h"
+
+#define WORDS(bytes) (((bytes) + 3) / 4)
+#define CHUNK_WORDS (TF_ITEM_MAX_WORDS / 2)
+
+/* ---- record ---- */
+
+/* Copies from pieces[*piece] at *skip on, up to max bytes. */
+static size_t copy_pieces(uint8_t *to, size_t max, const struct iovec *pieces, int n, int *piece, size_t *skip)
+{
+    size_t done = 0;
+    while (*piece < n && done < max) {
+        size_t part = pieces[*piece].iov_len - *skip;
+        if (part > max - done)
+            part = max - done;
+        memcpy(to + done, (const uint8_t *)pieces[*piece].iov_base + *skip, part);
+        done += part;
+        *skip += part;
+        if (*skip == pieces[*piece].iov_len) {
+            (*piece)++;
+            *skip = 0;
+        }
+    }
+    return done;
+}
+
+void tf_log_put(unsigned nr, unsigned flags, long result, const void *args, size_t args_len, const struct iovec *data,
+                int pieces)
+{
+    uint64_t data_len = 0;
+    for (int i = 0; i < pieces; i++)
+        data_len += data[i].iov_len;
+    struct tf_rec_outside rec = {
+        .call = (uint16_t)nr,
+        .flags = (uint16_t)flags,
+        .args_len = (uint32_t)args_len,
+        .data_len = data_len,
+        .result = result,
+    };
+    size_t padded = (args_len + 7) & ~7ul, head = sizeof rec + padded;
+    size_t first = data_len < CHUNK_WORDS * 4 ? data_len : CHUNK_WORDS * 4;
+    int piece = 0;
+    size_t skip = 0;
+
+    uint32_t *at = tf_ring_reserve(1 + WORDS(head + first));
+    if (!at)
+        return;
+    uint8_t *to = (uint8_t *)(at + 1);
+    memcpy(to, &rec, sizeof rec);
+    memcpy(to + sizeof rec, args, args_len);
+    memset(to + sizeof rec + args_len, 0, padded - args_len);
+    copy_pieces(to + head, first, data, pieces, &piece, &skip);
+    tf_ring_commit(TF_RECORD_WORD(TF_REC_OUTSIDE, WORDS(head + first)), WORDS(head + first));
+    for (data_len -= first; data_len;) {
+        size_t n = data_len < CHUNK_WORDS * 4 ? data_len : CHUNK_WORDS * 4;
+        at = tf_ring_reserve(1 + WORDS(n));
+        if (!at)
+            return;
+        copy_pieces((uint8_t *)(at + 1), n, data, pieces, &piece, &skip);
+        tf_ring_commit(TF_RECORD_WORD(TF_REC_DATA, WORDS(n)), WORDS(n));
+        data_len -= n;
+    }
+}
+
+void tf_log_record(enum tf_record type, const void *head, size_t head_len, const void *tail, size_t tail_len)
+{
+    size_t words = WORDS(head_len + tail_len);
+    uint32_t *at = tf_ring_reserve(1 + words);
+    if (!at)
+        return;
+    uint8_t *to = (uint8_t *)(at + 1);
+    memcpy(to, head, head_len);
+    if (tail_len)
+        memcpy(to + head_len, tail, tail_len);
+    memset(to + head_len + tail_len, 0, words * 4 - head_len - tail_len);
+    tf_ring_commit(TF_RECORD_WORD(type, words), words);
+}
+
+void tf_log_mark(enum tf_mark kind, const char *text)
+{
+    struct tf_rec_mark mark = {.kind = kind, .text_len = (uint32_t)strlen(text)};
+    tf_log_record(TF_REC_MARK, &mark, sizeof mark, text, mark.text_len + 1);
+}
+
+/* ---- replay ---- */
+
+/* The event at tf.offset, loaded; NULL at the end of the stream. */
+const struct tf_outside *tf_log_peek(void)
+{
+    if (tf.offset >= tf.ctl->outside_bytes)
+        return NULL;
+    if (tf.offset >= tf.valid_end)
+        tf_need(tf.offset);
+    return (const struct tf_outside *)(TF_LOG_ADDR + tf.offset);
+}
+
+static const char *expected(const struct tf_outside *e, char *buf, size_t size)
+{
+    if (e->call == TF_CALL_MARK) {
+        snprintf(buf, size, "%.*s", (int)(e->args_len > 8 ? e->args_len - 8 : 0), (const char *)tf_outside_args(e) + 8);
+    } else if (e->call == TF_CALL_CODE) {
+        const char *file = (const char *)tf_outside_args(e) + 8;
+        size_t n = e->args_len > 8 ? strnlen(file, e->args_len - 8) : 0;
+        const char *name = e->args_len > 9 + n ? file + n + 1 : "";
+        snprintf(buf, size, "the first run of %s (%.*s)", name, (int)n, file);
+    } else {
+        tf_call_format(buf, size, e);
+    }
+    return buf;
+}
+
+const struct tf_outside *tf_log_take(unsigned nr, const void *args, size_t args_len)
+{
+    static char log_has[2048], did[2048];
+    const struct tf_outside *e = tf_log_peek();
+    if (!e)
+        tf_core.stopped(TF_STOPPED_END, 0);
+    if (e->call == TF_CALL_MARK && nr != TF_CALL_MARK) {
+        uint32_t kind;
+        memcpy(&kind, tf_outside_args(e), 4);
+        if (kind == TF_MARK_BARRIER || kind == TF_MARK_STOPPED)
+            tf_replay_barrier((const char *)tf_outside_args(e) + 8);
+    }
+    if (e->call == nr && e->frame == tf_frames() && e->args_len == args_len &&
+        memcmp(tf_outside_args(e), args, args_len) == 0) {
+        tf.offset += e->total_len;
+        return e;
+    }
+    if (nr == TF_CALL_CODE) {
+        const char *file = (const char *)args + 8;
+        snprintf(did, sizeof did, "the first run of %s (%s)", file + strlen(file) + 1, file);
+    } else {
+        tf_call_format_args(did, sizeof did, nr, args, args_len);
+    }
+    expected(e, log_has, sizeof log_has);
+    if (e->call == nr && e->args_len == args_len && memcmp(tf_outside_args(e), args, args_len) == 0)
+        tf_diverge("the program did %s after frame event %llu, the recording has it after frame event %llu", did,
+                   (unsigned long long)tf_frames(), (unsigned long long)e->frame);
+    if (e->call == nr && strcmp(did, log_has) == 0)
+        tf_diverge("the program did %s with other data than the recording has", did);
+    tf_diverge("the program did %s, the recording has %s (after frame event %llu)", did, log_has,
+               (unsigned long long)e->frame);
+}

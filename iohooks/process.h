@@ -1,0 +1,163 @@
+/*
+ * process.h: the state of timefork inside the recorded or replaying process, and what the files of iohooks/ and
+ * checkpoint/snapshot.c offer each other. One struct, no allocation; everything here runs in that process.
+ *
+ * Nothing in these files may call a libc function that makes a system call: the program's calls are trapped, and timefork's own
+ * must not be. tf_sys() is the only door to the kernel.
+ */
+#ifndef TF_PROCESS_H
+#define TF_PROCESS_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <ucontext.h>
+#include "engine/engine.h"
+#include "store/outside.h"
+#include "store/ring.h"
+#include "checkpoint/proto.h"
+#include "iohooks/calls.h"
+
+enum tf_mode {
+    TF_OFF,     /* nothing is logged; calls go to the kernel */
+    TF_RECORDS, /* calls go to the kernel and to the ring */
+    TF_REPLAYS, /* calls are answered from the log */
+    TF_LOOSE,   /* recording, past a barrier: frame events are logged, outside calls are not */
+    TF_LOOKS,   /* in a thrown-away fork that answers a question */
+};
+
+#define TF_CLOCKS 12
+struct tf_process {
+    enum tf_mode mode;
+    char selector;     /* read by the kernel: 1 traps system calls, 0 lets them pass */
+    uint32_t *p, *limit; /* the engine's emit pointers */
+
+    const struct tf_engine *engine;
+    int first_fd; /* TIMEFORK=first_fd */
+    int socket;   /* to the supervisor, or -1 */
+    uint32_t thread, next_code;
+    uint32_t std_fds[32]; /* bit sets over descriptors below 1024: refers to standard output */
+    uint32_t err_fds[32];
+
+    /* record */
+    struct tf_shm *shm;
+    uint32_t *ring;       /* words, mapped twice */
+    uint32_t ring_words;
+    uint64_t lap;         /* words written before ring[0] */
+    uint64_t space_end;   /* absolute word number up to which may be written, as known */
+    uint64_t last_tsc;    /* of the last TIME */
+    uint64_t last_wake;   /* absolute word number at which the supervisor was last woken */
+    uint64_t snapshot_due; /* TSC at which the next checkpoint may be taken */
+    uint32_t snapshot_serial;
+
+    /* replay */
+    const struct tf_replay_ctl *ctl;
+    uint32_t *words;      /* the current block's event words, TF_BLOCK_FRAMES of them */
+    uint64_t block_base;  /* frame events before the current block */
+    uint64_t offset;      /* of the next outside event */
+    uint64_t valid_end;   /* the outside stream is loaded up to here */
+    struct tf_run_req run;
+    bool running, armed;
+    struct timespec last_clock[TF_CLOCKS]; /* what the program last read of each clock */
+    uint64_t run_due;     /* TSC at which the next checkpoint may be taken */
+
+    /* asynchronous signals */
+    volatile uint32_t pending; /* a signal came that has not been given to the program yet */
+    volatile uint32_t inside;  /* depth in our own code: no place to run a handler */
+};
+extern struct tf_process tf;
+
+/* ---- raw.S, trap.c ---- */
+long tf_raw(long nr, long a, long b, long c, long d, long e, long f);
+/* tf_sys(number, up to six arguments): any integer or pointer. -errno on failure. */
+#define TF_SYS_(nr, a, b, c, d, e, f, ...)                                                                            \
+    tf_raw((long)(nr), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
+#define tf_sys(...) TF_SYS_(__VA_ARGS__, 0, 0, 0, 0, 0, 0, 0)
+#define TF_IS_ERR(r) ((unsigned long)(r) >= (unsigned long)-4095L)
+/* Starts trapping system calls on this thread. 0 or -errno. To be called again in a fork. */
+int tf_trap_on(void);
+int tf_trap_install(void); /* the SIGSYS handler, once */
+
+/* ---- dispatch.c: what happens to a call ---- */
+#define TF_NATIVE LONG_MIN /* let the program execute the call itself */
+struct tf_call {
+    unsigned nr;
+    long a[6];
+    ucontext_t *uc; /* the interrupted context; NULL when the call came through a door (clock.c) */
+};
+long tf_dispatch(struct tf_call *call);
+/* Past this point nothing can be replayed: notes why, stops trapping. The program goes on. */
+void tf_barrier(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* ---- args.c: encoding of arguments and results, from the call's row ---- */
+#define TF_ARGS_MAX 12288
+size_t tf_args_encode(const struct tf_call_row *row, const struct tf_call *call, uint8_t *out /* TF_ARGS_MAX */);
+/* The pieces of memory that the call wrote. Returns their number (at most max); *total their bytes. */
+int tf_outs(const struct tf_call_row *row, const struct tf_call *call, long result, struct iovec *pieces, int max,
+            size_t *total, uint64_t *scratch /* 4 words that live as long as pieces */);
+/* Gives the logged bytes to the program. False when they do not fit the call. */
+bool tf_outs_restore(const struct tf_call_row *row, const struct tf_call *call, long result, const uint8_t *data,
+                     uint64_t len);
+
+/* ---- special calls: each serves all modes ---- */
+typedef long (*tf_special_fn)(const struct tf_call_row *row, struct tf_call *call);
+/* The ordinary course of a logged call, for specials that end in it: record or replay of `call` with its row. */
+long tf_logged(const struct tf_call_row *row, struct tf_call *call);
+long tf_run_again(const struct tf_call_row *row, struct tf_call *call);
+
+/* ---- log.c ---- */
+/* Record: appends an outside event. */
+void tf_log_put(unsigned nr, unsigned flags, long result, const void *args, size_t args_len, const struct iovec *data,
+                int pieces);
+/* Replay: the next event, which must be this call with these arguments, or the replay stops. */
+const struct tf_outside *tf_log_take(unsigned nr, const void *args, size_t args_len);
+const struct tf_outside *tf_log_peek(void);
+void tf_log_record(enum tf_record type, const void *head, size_t head_len, const void *tail, size_t tail_len);
+void tf_log_mark(enum tf_mark kind, const char *text);
+uint64_t tf_frames(void); /* replay: frame events so far */
+
+/* ---- emit.c: the ring and the block of words; what tf_core offers the engine ---- */
+extern const struct tf_core tf_core;
+/* Record: makes room for `words` more words and returns where they go; tf_ring_commit() publishes them. */
+uint32_t *tf_ring_reserve(size_t words);
+void tf_ring_commit(uint32_t first_word, size_t payload_words);
+void tf_emit_start_record(void);
+void tf_emit_start_replay(void);
+void tf_emit_off(void);
+void tf_emit_off_again(void); /* off: back to the start of the memory that nobody reads */
+void tf_emit_resume(void);    /* replay: the limit for the run that was asked for */
+void tf_slow(uint32_t word, void *tstate, void *frame);
+void tf_replay_end(void) __attribute__((noreturn)); /* the program exits */
+void tf_diverge(const char *fmt, ...) __attribute__((noreturn, format(printf, 1, 2)));
+void tf_replay_barrier(const char *text) __attribute__((noreturn));
+
+/* ---- clock.c ---- */
+int tf_clock_install(void);
+
+/* ---- signal.c ---- */
+void tf_signal_start(void);
+void tf_signal_safe_point(void);
+
+/* ---- look.c ---- */
+long tf_look(struct tf_call *call);
+void tf_look_flush(void);
+
+/* ---- checkpoint/snapshot.c ---- */
+void tf_serve(void); /* parks: returns only in a copy that was told to run */
+void tf_snapshot_record(uint64_t now);
+void tf_snapshot_replay(void);
+void tf_send(enum tf_op op, const void *head, size_t head_len, const void *body, size_t body_len);
+void tf_send_parts(struct iovec *parts, int n); /* a whole message, its head included */
+void tf_need(uint64_t offset);
+void tf_place(struct tf_place *place);
+void tf_leave(int status) __attribute__((noreturn));
+
+static inline uint64_t tf_tsc(void)
+{
+    return __builtin_ia32_rdtsc();
+}
+
+#endif

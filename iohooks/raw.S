@@ -1,0 +1,51 @@
+/*
+ * raw.S: the only instructions of timefork, inside the program, that enter the kernel. The kernel exempts this region from
+ * trapping (prctl PR_SET_SYSCALL_USER_DISPATCH), so calls made here reach it whatever the selector says.
+ */
+    .text
+    .balign 64
+    .globl tf_region_start
+    .hidden tf_region_start
+tf_region_start:
+
+/* long tf_raw(long nr, a, b, c, d, e, f): -errno on failure */
+    .globl tf_raw
+    .hidden tf_raw
+    .type tf_raw, @function
+tf_raw:
+    mov %rdi, %rax
+    mov %rsi, %rdi
+    mov %rdx, %rsi
+    mov %rcx, %rdx
+    mov %r8, %r10
+    mov %r9, %r8
+    mov 8(%rsp), %r9
+    syscall
+    ret
+    .size tf_raw, . - tf_raw
+
+/* The restorer of signal frames: SA_RESTORER of every handler that is installed through timefork. */
+    .globl tf_restorer
+    .hidden tf_restorer
+    .type tf_restorer, @function
+tf_restorer:
+    mov $15, %eax
+    syscall
+    hlt
+    .size tf_restorer, . - tf_restorer
+
+/* void tf_sigreturn_at(void *frame): returns from the signal frame at that stack address. */
+    .globl tf_sigreturn_at
+    .hidden tf_sigreturn_at
+    .type tf_sigreturn_at, @function
+tf_sigreturn_at:
+    mov %rdi, %rsp
+    mov $15, %eax
+    syscall
+    hlt
+    .size tf_sigreturn_at, . - tf_sigreturn_at
+
+    .globl tf_region_end
+    .hidden tf_region_end
+tf_region_end:
+    .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,331 @@
+/*
+ * start.c: how timefork gets into the user's own interpreter. The library is preloaded and stands in front of
+ * __libc_start_main, so it runs when all libraries are loaded and before the program's first instruction of its own. If the
+ * program is a Python (it exports Py_GetVersion) the engine for its version is loaded, the session is joined, and Python's main
+ * is replaced by the engine's, which does the same. Any other program is left alone, with the environment untouched, so that
+ * a shell script that ends in `exec python` is recorded too.
+ *
+ * Up to the moment where trapping begins, the process talks to the kernel itself, in record and replay alike: it loads the same
+ * libraries at the same addresses. That they are the same is checked by a digest.
+ */
+#include <dlfcn.h>
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <link.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+#include "iohooks/process.h"
+#include "iohooks/start.h"
+
+typedef int main_fn(int, char **, char **);
+typedef int start_fn(main_fn *, int, char **, void (*)(void), void (*)(void), void (*)(void), void *);
+
+#define WORDS_ADDR 0x5d0000000000ul
+#define WORDS_SIZE ((65536ul + 1024) * 4)
+
+static char own_path[PATH_MAX], engine_path[PATH_MAX + 64];
+static uintptr_t engine_from, engine_to;
+
+bool tf_in_engine(uintptr_t address)
+{
+    return address >= engine_from && address < engine_to;
+}
+
+void tf_leave(int status)
+{
+    for (;;)
+        tf_sys(SYS_exit_group, status);
+}
+
+static void say(const char *text)
+{
+    tf_sys(SYS_write, 2, text, strlen(text));
+}
+
+static void fail(const char *what)
+{
+    if (tf.shm) {
+        tf.shm->attach = TF_ATTACH_ERROR;
+        snprintf(tf.shm->error, sizeof tf.shm->error, "%s", what);
+    } else {
+        say("timefork: ");
+        say(what);
+        say("\n");
+    }
+    tf_leave(125);
+}
+
+static void *map_fd(int fd, uintptr_t at, size_t len, int prot, size_t offset)
+{
+    long r = tf_sys(SYS_mmap, at, len, prot, MAP_SHARED | MAP_FIXED_NOREPLACE | MAP_NORESERVE, fd, offset);
+    return TF_IS_ERR(r) || (uintptr_t)r != at ? NULL : (void *)at;
+}
+
+/* Joins the session whose descriptors begin at tf.first_fd. */
+static void join(void)
+{
+    int fd = tf.first_fd;
+    tf.socket = -1;
+    tf.shm = map_fd(fd + TF_FD_SHM, TF_SHM_ADDR, TF_SHM_HEADER, PROT_READ | PROT_WRITE, 0);
+    if (!tf.shm || tf.shm->magic != TF_SHM_MAGIC || tf.shm->version != TF_SHM_VERSION) {
+        tf.shm = NULL;
+        fail("cannot join the session: its descriptors did not get here");
+    }
+    tf.ring_words = tf.shm->ring_words;
+    size_t bytes = tf.ring_words * 4ul;
+    if (tf.shm->mode == TF_MODE_RECORD) {
+        tf.ring = map_fd(fd + TF_FD_SHM, TF_RING_ADDR, bytes, PROT_READ | PROT_WRITE, TF_SHM_HEADER);
+        if (!tf.ring || !map_fd(fd + TF_FD_SHM, TF_RING_ADDR + bytes, bytes, PROT_READ | PROT_WRITE, TF_SHM_HEADER))
+            fail("cannot map the ring");
+    }
+    if (tf.shm->mode == TF_MODE_REPLAY || tf.shm->snapshots) {
+        tf.ctl = map_fd(fd + TF_FD_CTL, TF_CTL_ADDR, TF_CTL_SIZE, PROT_READ, 0);
+        if (!tf.ctl || !map_fd(fd + TF_FD_LOG, TF_LOG_ADDR, TF_LOG_SIZE, PROT_READ, 0))
+            fail("cannot map the log: is the address space limited (ulimit -v)?");
+        tf.socket = fd + TF_FD_SOCKET;
+        tf_sys(SYS_fcntl, tf.socket, F_SETFD, FD_CLOEXEC);
+    }
+    long r = tf_sys(SYS_mmap, WORDS_ADDR, WORDS_SIZE, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_NORESERVE, -1, 0);
+    if (TF_IS_ERR(r))
+        fail("cannot map memory for the event words");
+    tf.words = (uint32_t *)WORDS_ADDR;
+    for (int i = 0; i < TF_FDS; i++)
+        if (fd + i != tf.socket)
+            tf_sys(SYS_close, fd + i);
+}
+
+/* The minor version of the running Python, "3.12"; full gets all of it, "3.12.1". */
+static void python_version(const char *all, char *minor, size_t size, char *full, size_t full_size)
+{
+    size_t n = strcspn(all, " ");
+    snprintf(full, full_size, "%.*s", (int)n, all);
+    snprintf(minor, size, "%s", full);
+    char *dot = strchr(minor, '.');
+    if (dot && (dot = strchr(dot + 1, '.')))
+        *dot = 0;
+    minor[strcspn(minor, "abrc+")] = 0;
+}
+
+static int find_text(struct dl_phdr_info *info, size_t size, void *ctx)
+{
+    (void)size;
+    if (!info->dlpi_name || strcmp(info->dlpi_name, ctx) != 0)
+        return 0;
+    for (int i = 0; i < info->dlpi_phnum; i++)
+        if (info->dlpi_phdr[i].p_type == PT_LOAD && (info->dlpi_phdr[i].p_flags & PF_X)) {
+            engine_from = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
+            engine_to = engine_from + info->dlpi_phdr[i].p_memsz;
+        }
+    return 1;
+}
+
+static void load_engine(const char *minor)
+{
+    char folder[PATH_MAX];
+    snprintf(folder, sizeof folder, "%s", own_path);
+    char *slash = strrchr(folder, '/');
+    if (slash)
+        *slash = 0;
+    snprintf(engine_path, sizeof engine_path, "%s/timefork-engine-%s.so", folder, minor);
+    if (TF_IS_ERR(tf_sys(SYS_access, engine_path, R_OK))) {
+        tf.shm->attach = TF_ATTACH_NO_ENGINE;
+        tf_leave(125);
+    }
+    void *handle = dlopen(engine_path, RTLD_NOW | RTLD_LOCAL);
+    if (!handle)
+        fail(dlerror());
+    tf_engine_init_fn init = (tf_engine_init_fn)dlsym(handle, TF_ENGINE_INIT);
+    const struct tf_engine *engine = init ? init(&tf_core) : NULL;
+    if (!engine || engine->abi != TF_ENGINE_ABI) {
+        snprintf(tf.shm->error, sizeof tf.shm->error, "%.400s was not built for this Python (%.31s)", engine_path,
+                 tf.shm->python_version);
+        tf.shm->attach = TF_ATTACH_ERROR;
+        tf_leave(125);
+    }
+    tf.engine = engine;
+    dl_iterate_phdr(find_text, engine_path);
+}
+
+/* ---- what the recording must hold to start the same process again ---- */
+
+static int add_layout(struct dl_phdr_info *info, size_t size, void *ctx)
+{
+    uint64_t *digest = ctx;
+    (void)size;
+    *digest = XXH3_64bits_withSeed(info->dlpi_name, strlen(info->dlpi_name), *digest);
+    *digest = XXH3_64bits_withSeed(&info->dlpi_addr, sizeof info->dlpi_addr, *digest);
+    return 0;
+}
+
+static int note_mapped(struct dl_phdr_info *info, size_t size, void *ctx)
+{
+    (void)size;
+    (void)ctx;
+    if (info->dlpi_name[0] == '/')
+        tf_log_record(TF_REC_MAPPED, info->dlpi_name, strlen(info->dlpi_name) + 1, NULL, 0);
+    return 0;
+}
+
+static uint64_t layout_digest(void)
+{
+    uint64_t digest = 0;
+    dl_iterate_phdr(add_layout, &digest);
+    return digest;
+}
+
+static size_t add_text(uint8_t *blob, size_t at, size_t size, const char *text)
+{
+    size_t n = strlen(text) + 1;
+    if (at + n > size)
+        return at;
+    memcpy(blob + at, text, n);
+    return at + n;
+}
+
+static void record_start(int argc, char **argv, char **envp)
+{
+    /* Larger than ARG_MAX's usual 128 KiB strings would need more than one record; they are cut with a mark. */
+    static uint8_t blob[(TF_ITEM_MAX_WORDS - 64) * 4];
+    struct tf_rec_start start = {.pid = (uint32_t)tf_sys(SYS_getpid), .argc = (uint32_t)argc};
+    struct rlimit stack = {0, 0};
+    char cwd[PATH_MAX] = "";
+    size_t at = 0;
+
+    tf_sys(SYS_getcwd, cwd, sizeof cwd);
+    tf_sys(SYS_prlimit64, 0, RLIMIT_STACK, 0, &stack);
+    start.stack_limit = stack.rlim_cur;
+    start.layout_digest = layout_digest();
+    at = add_text(blob, at, sizeof blob, tf.shm->python_version);
+    at = add_text(blob, at, sizeof blob, tf.shm->exe);
+    at = add_text(blob, at, sizeof blob, (const char *)getauxval(AT_EXECFN));
+    at = add_text(blob, at, sizeof blob, cwd);
+    at = add_text(blob, at, sizeof blob, "");
+    for (int i = 0; i < argc; i++)
+        at = add_text(blob, at, sizeof blob, argv[i]);
+    for (char **env = envp; *env; env++, start.envc++)
+        at = add_text(blob, at, sizeof blob, *env);
+    start.blob_len = (uint32_t)at;
+    tf_log_record(TF_REC_START, &start, sizeof start, blob, at);
+    tf_log_record(TF_REC_MAPPED, tf.shm->exe, strlen(tf.shm->exe) + 1, NULL, 0);
+    dl_iterate_phdr(note_mapped, NULL);
+}
+
+/* ---- the environment that Python sees: as the user set it ---- */
+
+static void remove_at(char **env)
+{
+    do
+        env[0] = env[1];
+    while (*env++);
+}
+
+static void clean_environment(char **envp)
+{
+    for (char **env = envp; *env;) {
+        if (strncmp(*env, TF_ENV "=", sizeof TF_ENV) == 0) {
+            remove_at(env);
+            continue;
+        }
+        if (strncmp(*env, "LD_PRELOAD=", 11) == 0) {
+            /* Ours comes first; what the user had, if anything, follows behind a colon. */
+            size_t n = strcspn(*env + 11, ": ");
+            char *rest = *env + 11 + n;
+            if (!*rest) {
+                remove_at(env);
+                continue;
+            }
+            memmove(*env + 11, rest + 1, strlen(rest + 1) + 1);
+        }
+        env++;
+    }
+}
+
+static main_fn *real_main;
+
+static int engine_main(int argc, char **argv, char **envp)
+{
+    (void)envp;
+    return tf.engine->main(argc, argv);
+}
+
+static void attach(int argc, char **argv, char **envp, const char *session)
+{
+    const char *(*version)(void) = (const char *(*)(void))dlsym(RTLD_DEFAULT, "Py_GetVersion");
+    char minor[32];
+    Dl_info self;
+
+    if (!version)
+        return; /* not a Python */
+    tf.first_fd = atoi(session);
+    join();
+    long n = tf_sys(SYS_readlink, "/proc/self/exe", tf.shm->exe, sizeof tf.shm->exe - 1);
+    tf.shm->exe[TF_IS_ERR(n) ? 0 : n] = 0;
+    python_version(version(), minor, sizeof minor, tf.shm->python_version, sizeof tf.shm->python_version);
+    if (!dladdr((void *)attach, &self) || !realpath(self.dli_fname, own_path))
+        fail("cannot find my own file");
+    load_engine(minor);
+    if (tf.shm->mode == TF_MODE_PROBE) {
+        tf.shm->attach = TF_ATTACH_PROBED;
+        tf_leave(0);
+    }
+    tf.std_fds[0] = 1u << 1;
+    tf.err_fds[0] = 1u << 2;
+    if (tf.shm->mode == TF_MODE_RECORD) {
+        tf_emit_start_record();
+        tf.mode = TF_RECORDS;
+        record_start(argc, argv, envp);
+        tf.shm->attach = TF_ATTACH_OK;
+    } else {
+        tf.mode = TF_REPLAYS;
+        tf_emit_start_replay();
+        tf_serve(); /* checkpoint 0: parks here; a copy comes back to run */
+        if (tf.ctl->layout_digest != layout_digest())
+            tf_diverge("the interpreter and its libraries are loaded at other addresses than in the recording: one of them, "
+                       "or the kernel, has changed");
+    }
+    clean_environment(envp);
+    if (tf.shm->stack_limit && tf.shm->stack_limit != RLIM_INFINITY) {
+        /* Threads get the stack that they would have without timefork's larger limit for the main thread. */
+        pthread_attr_t attr;
+        pthread_attr_init(&attr);
+        if (pthread_attr_setstacksize(&attr, tf.shm->stack_limit & ~4095ul) == 0)
+            pthread_setattr_default_np(&attr);
+        pthread_attr_destroy(&attr);
+    }
+    int r = tf_clock_install();
+    if (r == 0)
+        r = tf_trap_install();
+    tf_signal_start();
+    if (r == 0)
+        r = tf_trap_on();
+    if (r)
+        fail("the kernel does not let this process trap its system calls (PR_SET_SYSCALL_USER_DISPATCH, Linux 5.11)");
+    real_main = engine_main;
+    tf.selector = 1;
+}
+
+__attribute__((visibility("default"))) int __libc_start_main(main_fn *main, int argc, char **argv, void (*init)(void),
+                                                             void (*fini)(void), void (*rtld_fini)(void), void *stack_end)
+{
+    start_fn *real = (start_fn *)dlsym(RTLD_NEXT, "__libc_start_main");
+    char **envp = argv + argc + 1;
+    const char *session = NULL;
+    for (char **env = envp; *env; env++)
+        if (strncmp(*env, TF_ENV "=", sizeof TF_ENV) == 0)
+            session = *env + sizeof TF_ENV;
+    real_main = main;
+    if (session)
+        attach(argc, argv, envp, session);
+    return real(real_main, argc, argv, init, fini, rtld_fini, stack_end);
+}

@@ -96,7 +96,8 @@ ALL = [
     *[Program("status.py", args=(how,), oracle=how not in ("os",)) for how in LEAVING],
     Program("child.py", uncovered=r"clone|fork|exec|child", oracle=False),
     Program("threads.py", uncovered=r"clone|thread", oracle=False),
-    Program("sockets.py", uncovered=r"socket", oracle=False),
+    Program("sockets.py"),
+    Program("alarm.py", uncovered=r"alarm|itimer|signal", oracle=False),
 ]
 
 

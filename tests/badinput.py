@@ -17,6 +17,9 @@ from pathlib import Path
 from lib import LIMIT, PROGRAMS, TIMEFORK, Folder, Tally, clean_env, json_lines, need_timefork, pythons, run, timefork
 
 LEAF = PROGRAMS / "cases" / "leaf_loop.py"
+# What has nothing to do with the version of Python is done with the first one only.
+ONCE = {"no_program", "not_a_recording", "missing_recording", "truncated", "newer_format", "without_runs", "run_ids",
+        "unwritable_folder", "full_disk", "wrong_pythons", "old_pythons"}
 CRASHED = {128 + s for s in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)}
 
 
@@ -432,8 +435,12 @@ def main():
     tally = Tally()
     checks = {name.removeprefix("check_"): f for name, f in globals().items() if name.startswith("check_")}
     chosen = sys.argv[1:] or list(checks)
-    for version, exe in pythons():
+    if unknown := [name for name in chosen if name not in checks]:
+        sys.exit(f"no such check: {' '.join(unknown)}; there are: {' '.join(checks)}")
+    for number, (version, exe) in enumerate(pythons()):
         for name in chosen:
+            if number > 0 and name in ONCE:
+                continue
             with Folder() as folder:
                 # What a command leaves where it runs is left in there.
                 os.chdir(folder)

@@ -52,9 +52,9 @@ TF_SPECIAL(write)
     long fd = (int)call->a[0], count = 1;
     int n = 0;
 
-    if (tf.mode == TF_REPLAYS)
-        return tf_logged(row, call);
     size_t len = tf_args_encode(row, call, args_buf);
+    if (tf.mode == TF_REPLAYS)
+        return tf_log_take(call->nr, args_buf, len)->result;
     long r = tf_sys(call->nr, call->a[0], call->a[1], call->a[2]);
     unsigned flags = is_set(tf.std_fds, fd) ? TF_OUT_STDOUT : is_set(tf.err_fds, fd) ? TF_OUT_STDERR : 0;
     if (flags && r > 0) {

@@ -23,7 +23,7 @@ TF_SPECIAL(exit)
         uint8_t mark[32] = {TF_MARK_EXIT};
         size_t n = strlen(text);
         memcpy(mark + 8, text, n + 1);
-        tf_log_take(TF_CALL_MARK, mark, 8 + n + 1);
+        tf_log_take(TF_CALL_MARK, mark, 8 + n);
         tf_replay_end();
     }
     tf_log_mark(TF_MARK_EXIT, text);

@@ -116,9 +116,10 @@ static const char *expected(const struct tf_outside *e, char *buf, size_t size)
     return buf;
 }
 
+static char log_has[2048], did[2048];
+
 const struct tf_outside *tf_log_take(unsigned nr, const void *args, size_t args_len)
 {
-    static char log_has[2048], did[2048];
     const struct tf_outside *e = tf_log_peek();
     if (!e)
         tf_core.stopped(TF_STOPPED_END, 0);
@@ -126,7 +127,7 @@ const struct tf_outside *tf_log_take(unsigned nr, const void *args, size_t args_
         uint32_t kind;
         memcpy(&kind, tf_outside_args(e), 4);
         if (kind == TF_MARK_BARRIER || kind == TF_MARK_STOPPED)
-            tf_replay_barrier((const char *)tf_outside_args(e) + 8);
+            tf_replay_barrier(expected(e, log_has, sizeof log_has));
     }
     if (e->call == nr && e->frame == tf_frames() && e->args_len == args_len &&
         memcmp(tf_outside_args(e), args, args_len) == 0) {

@@ -15,8 +15,8 @@ struct tf_outside {
     uint32_t total_len; /* of the whole event in bytes, a multiple of 8; a single event is below 4 GiB */
     uint16_t call;      /* system call number or TF_CALL_... */
     uint16_t thread;
-    uint64_t frame;  /* how many frame events had happened */
-    int64_t result;  /* -errno on failure */
+    uint64_t frame;    /* how many frame events had happened */
+    int64_t result;    /* -errno on failure */
     uint32_t args_len; /* bytes of arguments right behind this header, then padding to 8, then the data */
     uint16_t flags;    /* TF_OUT_STDOUT, TF_OUT_STDERR (ring.h) */
     uint16_t reserved;

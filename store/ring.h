@@ -58,7 +58,7 @@ enum tf_record {
     TF_REC_THREAD,   /* u32 thread: what follows belongs to this thread (0 = main, until said otherwise) */
     TF_REC_CODE,     /* struct tf_rec_code: definition of the next code id */
     TF_REC_OUTSIDE,  /* struct tf_rec_outside */
-    TF_REC_DATA,     /* bytes: more data of the outside event in front of it */
+    TF_REC_DATA, /* bytes: more data of the outside event (or more of the blob of the START) in front of it */
     TF_REC_START,    /* struct tf_rec_start: once, first thing after TF_REC_TIME */
     TF_REC_MARK,     /* struct tf_rec_mark: a place that a replay cannot pass, or another note */
     TF_REC_MAPPED,   /* NUL-terminated path of a file whose pages the program mapped (a library) */
@@ -74,15 +74,15 @@ enum tf_record {
 struct tf_rec_code {
     uint32_t id;
     uint32_t first_line;
-    uint64_t hash;  /* XXH3-64 of the instructions (unspecialised), line table and names */
-    uint32_t flags; /* co_flags */
+    uint64_t hash;               /* XXH3-64 of the instructions (unspecialised), line table and names */
+    uint32_t flags;              /* co_flags */
     uint32_t file_len, name_len; /* without the NUL */
 };
 
 /* TF_REC_OUTSIDE. args_len bytes of arguments follow (see iohooks/calls.h for their encoding), padded to 8,
  * then as much of the data as fits; the rest comes in TF_REC_DATA records that follow at once. */
 struct tf_rec_outside {
-    uint16_t call; /* system call number, or one of the TF_CALL_ pseudo calls */
+    uint16_t call;  /* system call number, or one of the TF_CALL_ pseudo calls */
     uint16_t flags; /* TF_OUT_... */
     uint32_t args_len;
     uint64_t data_len;
@@ -94,8 +94,8 @@ enum {
 };
 
 /* TF_REC_START: everything that a replay needs to start the same process. The blob follows: strings, each
- * with its NUL: version of Python ("3.11.2"), exe, execfn, cwd, stdlib folder; then argc strings, envc strings (the
- * complete environment at exec, timefork's own variables included). */
+ * with its NUL: version of Python ("3.11.2"), exe, execfn, cwd, stdlib folder; then argc strings, envc
+ * strings (the complete environment at exec, timefork's own variables included). */
 struct tf_rec_start {
     uint32_t pid, argc, envc, blob_len;
     uint64_t stack_limit;   /* RLIMIT_STACK, soft, as the process has it */
@@ -116,11 +116,11 @@ enum tf_mark {
 
 /* How far the recorded process got: set by the preload library. */
 enum tf_attach {
-    TF_ATTACH_NONE = 0,  /* no Python seen yet */
-    TF_ATTACH_OK = 1,    /* recording */
+    TF_ATTACH_NONE = 0,      /* no Python seen yet */
+    TF_ATTACH_OK = 1,        /* recording */
     TF_ATTACH_NO_ENGINE = 2, /* Python without an engine: python_version says which */
-    TF_ATTACH_ERROR = 3, /* error says what */
-    TF_ATTACH_PROBED = 4, /* mode probe: version and exe are filled in, the process left */
+    TF_ATTACH_ERROR = 3,     /* error says what */
+    TF_ATTACH_PROBED = 4,    /* mode probe: version and exe are filled in, the process left */
 };
 
 enum tf_shm_mode { TF_MODE_OFF = 0, TF_MODE_RECORD = 1, TF_MODE_REPLAY = 2, TF_MODE_PROBE = 3 };
@@ -137,8 +137,8 @@ struct tf_shm {
     uint32_t snapshots;   /* 1: take fork checkpoints while recording (timefork debug) */
     uint64_t tail;        /* words consumed since the start */
     uint64_t snapshot_min_ticks; /* TSC ticks between two checkpoints, at least */
-    uint64_t stack_limit; /* what the program's own RLIMIT_STACK was: getrlimit answers this */
-    uint64_t tsc_start;   /* TSC when the process attached */
+    uint64_t stack_limit;        /* what the program's own RLIMIT_STACK was: getrlimit answers this */
+    uint64_t tsc_start;          /* TSC when the process attached */
     char python_version[32];
     char exe[1024];
     char error[512];

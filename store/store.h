@@ -17,14 +17,17 @@
 #include "store/ring.h"
 #include "store/outside.h"
 
-#define TF_BLOCK_FRAMES 65536u /* block b holds the frame events b*65536+1 .. (b+1)*65536; only the last is shorter */
+#define TF_BLOCK_FRAMES                                                                                      \
+    65536u /* block b holds the frame events b*65536+1 .. (b+1)*65536; only the last is shorter */
 
 struct tf_store;
 
-/* Opens for appending a run; makes the file (mode 0600) if it is missing. A file that is not a recording is
- * refused, never overwritten. */
+/* Opens for appending a run; makes the file (mode 0600) if it is missing or empty. A file that is not a
+ * recording is refused, never overwritten. A file that was made here and holds no run when it is closed is
+ * removed again. */
 int tf_store_create(const char *path, struct tf_store **out, struct tf_err *err);
-/* Opens for reading. Works on read-only media. */
+/* Opens for reading. Works on read-only media, unless the recording was cut off and its -wal file still has
+ * to be merged: then the folder must be writable. */
 int tf_store_open(const char *path, struct tf_store **out, struct tf_err *err);
 void tf_store_close(struct tf_store *store);
 const char *tf_store_path(const struct tf_store *store);
@@ -35,31 +38,37 @@ enum tf_run_state { TF_RUN_INCOMPLETE = 0, TF_RUN_COMPLETE = 1 };
 
 struct tf_run {
     int64_t rowid;
-    char id[33];             /* 32 hex digits, random */
-    enum tf_run_state state; /* incomplete: still recorded, or the recorder was lost */
-    int64_t started_unix_ns; /* wall clock at the start */
+    char id[33];              /* 32 hex digits, random */
+    enum tf_run_state state;  /* incomplete: still recorded, or the recorder was lost */
+    int64_t started_unix_ns;  /* wall clock at the start */
+    uint64_t cal_tsc, cal_ns; /* so many ticks of the TSC took so many nanoseconds: see tf_run_ns() */
     uint64_t duration_ns;
     uint64_t frames, outside, outside_bytes; /* totals (of what is stored, when incomplete) */
-    int exit_status;         /* -1: unknown */
-    int exit_signal;         /* 0: none */
+    int exit_status;                         /* -1: unknown */
+    int exit_signal;                         /* 0: none */
     char *python_version, *exe, *execfn, *cwd, *stdlib;
     char *kernel, *host, *python_file_digest; /* uname -r, host name, XXH3-64 of exe in hex */
-    char **argv;             /* NULL-terminated */
-    char **envp;             /* NULL-terminated, complete environment at exec */
+    char **argv;                              /* NULL-terminated */
+    char **envp;                              /* NULL-terminated, complete environment at exec */
     uint32_t pid;
     uint64_t stack_limit, layout_digest;
-    char *command;           /* what the user typed after `record`, for people */
-    char *title;             /* script name, -m name, or "-c": for people */
+    char *command; /* what the user typed after `record`, for people */
+    char *title;   /* script name, -m name, or "-c": for people */
 };
 void tf_run_clear(struct tf_run *run);
+/* Ticks (16 TSC ticks each) since the start of the run, in nanoseconds. */
+uint64_t tf_run_ns(const struct tf_run *run, uint64_t ticks);
 /* All runs, oldest first. */
 int tf_store_runs(struct tf_store *store, struct tf_run **runs, size_t *n, struct tf_err *err);
 void tf_runs_free(struct tf_run *runs, size_t n);
-/* id: NULL for the last one, or a unique prefix. Ambiguous, unknown, none at all: TF_E_NOTFOUND with a message
- * that lists the candidates. */
+/* id: NULL for the last one, or a unique prefix. Ambiguous, unknown, none at all: TF_E_NOTFOUND with a
+ * message that lists the candidates. */
 int tf_store_find_run(struct tf_store *store, const char *id, struct tf_run *out, struct tf_err *err);
-/* Removes a run and gives the space back to the file. */
+/* Removes a run and gives its space back to the file, for the next run. Only in a store of tf_store_create().
+ */
 int tf_store_delete_run(struct tf_store *store, int64_t rowid, struct tf_err *err);
+/* Gives the file's unused space back to the disk. Needs as much free space as the file has contents. */
+int tf_store_compact(struct tf_store *store, struct tf_err *err);
 
 /* ---- code objects and sources ---- */
 
@@ -69,52 +78,60 @@ struct tf_code {
     uint32_t flags;
     uint64_t hash;
     const char *file, *qualname;
-    const char *name;  /* last component of qualname */
-    bool library;      /* standard library, site-packages, frozen: hidden unless --all */
+    const char *name; /* last component of qualname */
+    bool library;     /* standard library, site-packages, frozen: hidden unless --all */
 };
 /* codes[0] is unused, codes[i].id == i. */
 struct tf_codes {
     struct tf_code *codes;
     size_t n; /* highest id + 1 */
 };
-int tf_store_codes(struct tf_store *store, const struct tf_run *run, struct tf_codes *out, struct tf_err *err);
+int tf_store_codes(struct tf_store *store, const struct tf_run *run, struct tf_codes *out,
+                   struct tf_err *err);
 void tf_codes_free(struct tf_codes *codes);
 
-/* The text of a source file as it was at recording. TF_E_NOTFOUND if it was not kept. malloc'ed, with a NUL behind it. */
-int tf_store_source(struct tf_store *store, const struct tf_run *run, const char *file, char **text, size_t *len,
-                    struct tf_err *err);
+/* The text of a source file as it was at recording. TF_E_NOTFOUND if it was not kept. malloc'ed, with a NUL
+ * behind it. */
+int tf_store_source(struct tf_store *store, const struct tf_run *run, const char *file, char **text,
+                    size_t *len, struct tf_err *err);
 
 /* ---- frame events ---- */
 
 struct tf_frame {
     uint64_t frame;
-    enum tf_tag event;  /* TF_CALL .. TF_UNWIND */
+    enum tf_tag event; /* TF_CALL .. TF_UNWIND */
     uint32_t code;
-    uint32_t depth;     /* of the function concerned, outermost = 1; a return has the depth of its call */
+    uint32_t depth; /* of the function concerned, outermost = 1; a return has the depth of its call; 0 and no
+                       code for an exit of a function that was entered before recording began */
     uint32_t thread;
     uint64_t time_ns;
-    uint64_t entry;     /* frame number of the call or resume that began this activation; == frame for those */
+    uint64_t entry; /* frame number of the call or resume that began this activation; == frame for those */
 };
 
 /* A cursor over frame events; decodes one block at a time and skips blocks where it can. */
 struct tf_cursor;
-int tf_cursor_open(struct tf_store *store, const struct tf_run *run, struct tf_cursor **out, struct tf_err *err);
+int tf_cursor_open(struct tf_store *store, const struct tf_run *run, struct tf_cursor **out,
+                   struct tf_err *err);
 void tf_cursor_close(struct tf_cursor *cursor);
-/* Only events of these code ids from here on (bit set, n bits; NULL: all). Blocks without them are not decoded. */
+/* Only events of these code ids from here on (bit set, n bits; NULL: all). Blocks without them are not
+ * decoded. The bits stay the caller's and must live as long as they are used. */
 void tf_cursor_filter(struct tf_cursor *cursor, const uint8_t *code_bits, size_t n);
 /* The next tf_cursor_next() gives the first event with a number >= frame. */
 int tf_cursor_seek(struct tf_cursor *cursor, uint64_t frame, struct tf_err *err);
 /* 1 and *out; 0 at the end; negative on error. */
 int tf_cursor_next(struct tf_cursor *cursor, struct tf_frame *out, struct tf_err *err);
-/* The activations on the stack after `frame` happened for its thread, innermost first: their entry events. For a return,
- * yield or unwind the frame that is being left is still included (it is the first). */
-int tf_cursor_stack(struct tf_cursor *cursor, uint64_t frame, struct tf_frame **out, size_t *n, struct tf_err *err);
+/* The activations on the stack after `frame` happened for its thread, innermost first: their entry events.
+ * For a return, yield or unwind the frame that is being left is still included (it is the first). */
+int tf_cursor_stack(struct tf_cursor *cursor, uint64_t frame, struct tf_frame **out, size_t *n,
+                    struct tf_err *err);
 
-/* The event words (ring.h: tag and code id) of one block, for comparing with a replay. words holds TF_BLOCK_FRAMES. */
-int tf_store_block_words(struct tf_store *store, const struct tf_run *run, uint64_t block, uint32_t *words, uint32_t *n,
-                         struct tf_err *err);
+/* The event words (ring.h: tag and code id) of one block, for comparing with a replay. words holds
+ * TF_BLOCK_FRAMES. */
+int tf_store_block_words(struct tf_store *store, const struct tf_run *run, uint64_t block, uint32_t *words,
+                         uint32_t *n, struct tf_err *err);
 /* XXH3-64 of each block's words. digests is malloc'ed, n blocks. */
-int tf_store_digests(struct tf_store *store, const struct tf_run *run, uint64_t **digests, size_t *n, struct tf_err *err);
+int tf_store_digests(struct tf_store *store, const struct tf_run *run, uint64_t **digests, size_t *n,
+                     struct tf_err *err);
 
 /* ---- outside events ---- */
 
@@ -125,16 +142,16 @@ struct tf_outside_block {
     uint64_t first_frame, last_frame; /* tf_outside.frame of the first and last event */
 };
 /* All blocks in order; malloc'ed. */
-int tf_store_outside_blocks(struct tf_store *store, const struct tf_run *run, struct tf_outside_block **out, size_t *n,
-                            struct tf_err *err);
+int tf_store_outside_blocks(struct tf_store *store, const struct tf_run *run, struct tf_outside_block **out,
+                            size_t *n, struct tf_err *err);
 /* Decompresses a block into buf (len bytes) and checks its digest. */
-int tf_store_outside_read(struct tf_store *store, const struct tf_run *run, const struct tf_outside_block *block,
-                          void *buf, struct tf_err *err);
+int tf_store_outside_read(struct tf_store *store, const struct tf_run *run,
+                          const struct tf_outside_block *block, void *buf, struct tf_err *err);
 
 /* What the program wrote to its standard output and error, in order. */
 struct tf_output {
     uint64_t frame, seq;
-    int fd; /* 1 or 2 */
+    int fd;           /* 1 or 2 */
     const void *data; /* valid during the call */
     size_t len;
 };
@@ -173,22 +190,27 @@ struct tf_ingest;
 struct tf_ingest_opts {
     const char *command, *title;
     int child_proc; /* pid, to resolve relative source paths by /proc/PID/cwd; 0: none */
-    const char *source_text; /* text of the program given with -c, kept as the source of "<string>", or NULL */
-    /* Called when a TF_REC_SNAPSHOT item is met: the serial and the frame number and outside offset it stands at. */
+    const char
+        *source_text; /* text of the program given with -c, kept as the source of "<string>", or NULL */
+    /* Called when a TF_REC_SNAPSHOT item is met: the serial and the frame number and outside offset it stands
+     * at. */
     void (*on_snapshot)(void *ctx, uint32_t serial, uint64_t frame, uint64_t outside_offset);
     void *ctx;
 };
-int tf_ingest_begin(struct tf_store *store, struct tf_shm *shm, uint32_t *ring, const struct tf_ingest_opts *opts,
-                    struct tf_ingest **out, struct tf_err *err);
-/* Takes what is in the ring now (at most about 16 MiB of it). Returns the number of words taken (0: empty) or a TF_E; after
- * an error nothing more can be taken, but tf_ingest_end() still closes the run with what it has. */
+int tf_ingest_begin(struct tf_store *store, struct tf_shm *shm, uint32_t *ring,
+                    const struct tf_ingest_opts *opts, struct tf_ingest **out, struct tf_err *err);
+/* Takes what is in the ring now (at most about 16 MiB of it). Returns the number of words taken (0: empty) or
+ * a TF_E; after an error nothing more can be taken (the caller sets shm->stop, for the producer may be
+ * waiting for space), but tf_ingest_end() still closes the run with what it has: it stays incomplete and ends
+ * with a TF_MARK_STOPPED row. */
 int64_t tf_ingest_drain(struct tf_ingest *in, struct tf_err *err);
 /* Commits what is pending if the last commit is older than a second. */
 int tf_ingest_tick(struct tf_ingest *in, struct tf_err *err);
 /* Has a run row been written (a TF_REC_START seen)? */
 bool tf_ingest_started(const struct tf_ingest *in);
-/* Ends the run: totals, exit, state complete. run (may be NULL) gets the closed run. Frees in. When nothing was started, no
- * run is left in the store. */
-int tf_ingest_end(struct tf_ingest *in, int exit_status, int exit_signal, struct tf_run *run, struct tf_err *err);
+/* Ends the run: takes nothing more from the ring (drain it first), writes totals, exit, state complete. run
+ * (may be NULL) gets the closed run. Frees in. When nothing was started, no run is left in the store. */
+int tf_ingest_end(struct tf_ingest *in, int exit_status, int exit_signal, struct tf_run *run,
+                  struct tf_err *err);
 
 #endif

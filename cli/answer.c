@@ -1,0 +1,339 @@
+/* answer.c: see answer.h. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "cli/answer.h"
+
+#define CONTEXT_LINES 4
+
+const char *tf_event_name(enum tf_tag event)
+{
+    static const char *const names[] = {"call", "return", "yield", "resume", "unwind"};
+    return event <= TF_UNWIND ? names[event] : "?";
+}
+
+int tf_position_parse(const char *text, uint64_t last, struct tf_position *position, struct tf_err *err)
+{
+    char *end;
+    *position = (struct tf_position){1, 0};
+    if (strcmp(text, "start") == 0)
+        return 0;
+    if (strcmp(text, "end") == 0) {
+        position->frame = last;
+        return last ? 0 : tf_err_set(err, TF_E_USAGE, "the run has no frame events");
+    }
+    errno = 0;
+    if (text[0] >= '0' && text[0] <= '9') {
+        position->frame = strtoull(text, &end, 10);
+        if (*end == '+' && end[1] >= '0' && end[1] <= '9')
+            position->lines = strtoull(end + 1, &end, 10);
+        if (*end == 0 && errno == 0) {
+            if (position->frame == 0)
+                return tf_err_set(err, TF_E_USAGE, "there is no frame event 0: they are numbered from 1 (to %llu)", (unsigned long long)last);
+            return 0;
+        }
+    }
+    return tf_err_set(err, TF_E_USAGE, "'%s' is not a position: FRAME (750), FRAME+LINES (750+3), start or end are", text);
+}
+
+json_t *tf_json_text(const void *data, size_t len)
+{
+    json_t *text = json_stringn(data, len);
+    if (text)
+        return text;
+    /* Not UTF-8: each offending byte becomes \xNN. */
+    const unsigned char *at = data;
+    char *clean = malloc(len * 4 + 1);
+    size_t n = 0;
+    if (!clean)
+        return NULL;
+    for (size_t i = 0; i < len;) {
+        size_t need = at[i] < 0x80 ? 1 : at[i] >= 0xc2 && at[i] < 0xe0 ? 2 : at[i] >= 0xe0 && at[i] < 0xf0 ? 3 : at[i] >= 0xf0 && at[i] < 0xf5 ? 4 : 0;
+        json_t *one = need && i + need <= len ? json_stringn((const char *)at + i, need) : NULL;
+        if (one) {
+            memcpy(clean + n, at + i, need);
+            n += need;
+            i += need;
+            json_decref(one);
+        } else {
+            n += (size_t)sprintf(clean + n, "\\x%02x", at[i++]);
+        }
+    }
+    text = json_stringn(clean, n);
+    free(clean);
+    return text;
+}
+
+/* ---- collecting ---- */
+
+struct collect {
+    json_t *into;   /* array of stack entries or locals, or the object of an expression */
+    json_t *answer; /* for what a function returns or raises */
+    json_t *output; /* text written by an expression, or NULL */
+    uint32_t count;
+};
+
+/* The next NUL-terminated string of an item; advances. */
+static json_t *next_text(const uint8_t **at, size_t *len)
+{
+    size_t n = strnlen((const char *)*at, *len);
+    json_t *text = tf_json_text(*at, n);
+    size_t skip = n < *len ? n + 1 : n;
+    *at += skip;
+    *len -= skip;
+    return text;
+}
+
+static json_t *type_and_repr(const uint8_t *at, size_t len, const char *value_name)
+{
+    json_t *o = json_object();
+    json_object_set_new(o, "type", next_text(&at, &len));
+    json_object_set_new(o, value_name, tf_json_text(at, len));
+    return o;
+}
+
+static int on_item(void *ctx, enum tf_item type, const uint8_t *data, size_t len)
+{
+    struct collect *c = ctx;
+    json_t *o;
+    switch (type) {
+    case TF_ITEM_FRAME: {
+        uint32_t line = 0;
+        if (len >= 4)
+            memcpy(&line, data, 4);
+        const uint8_t *at = data + 4;
+        size_t left = len >= 4 ? len - 4 : 0;
+        json_t *file = next_text(&at, &left);
+        o = json_object();
+        json_object_set_new(o, "function", next_text(&at, &left));
+        json_object_set_new(o, "file", file);
+        json_object_set_new(o, "line", json_integer(line));
+        json_array_append_new(c->into, o);
+        break;
+    }
+    case TF_ITEM_LOCAL: {
+        const uint8_t *at = data;
+        size_t left = len;
+        o = json_object();
+        json_object_set_new(o, "name", next_text(&at, &left));
+        json_object_set_new(o, "type", next_text(&at, &left));
+        json_object_set_new(o, "repr", tf_json_text(at, left));
+        json_array_append_new(c->into, o);
+        c->count++;
+        break;
+    }
+    case TF_ITEM_VALUE:
+        o = type_and_repr(data, len, "value");
+        json_object_update(c->into, o);
+        json_decref(o);
+        break;
+    case TF_ITEM_ERROR:
+        json_object_set_new(c->into, "error", tf_json_text(data, len));
+        break;
+    case TF_ITEM_RETURNED:
+        json_object_set_new(c->answer, "returned", type_and_repr(data, len, "repr"));
+        break;
+    case TF_ITEM_RAISED:
+        json_object_set_new(c->answer, "raised", type_and_repr(data, len, "text"));
+        break;
+    case TF_ITEM_OUTPUT:
+        if (c->output && len > 4) {
+            json_t *more = tf_json_text(data + 4, len - 4);
+            json_t *all = json_sprintf("%s%s", json_string_value(c->output), json_string_value(more));
+            json_decref(more);
+            if (all) {
+                json_decref(c->output);
+                c->output = all;
+            }
+        }
+        break;
+    case TF_ITEM_DONE:
+        break;
+    }
+    return 0;
+}
+
+static json_t *locals(struct tf_timeline *t, json_t *answer, int timeout_ms, struct tf_err *err)
+{
+    struct collect c = {.into = json_array(), .answer = answer};
+    for (int tries = 0; tries < 20; tries++) {
+        int r = tf_timeline_inspect(t, TF_INSPECT_LOCALS, NULL, c.count, timeout_ms, on_item, &c, err);
+        if (r == 0)
+            return c.into;
+        if (r != TF_E_TIMEOUT && r != TF_E_REPLAY)
+            break;
+        /* One repr did not end, or ended the process: say so, and go on behind it. */
+        json_t *o = json_pack("{s:s, s:s, s:s}", "name", "?", "type", "?", "repr",
+                              r == TF_E_TIMEOUT ? "<its repr did not end in time>" : "<its repr ended the process>");
+        json_array_append_new(c.into, o);
+        c.count++;
+    }
+    json_decref(c.into);
+    return NULL;
+}
+
+static json_t *evaluate(struct tf_timeline *t, const char *expr, int timeout_ms, struct tf_err *err)
+{
+    json_t *o = json_object();
+    struct collect c = {.into = o, .answer = o, .output = json_string("")};
+    json_object_set_new(o, "expr", tf_json_text(expr, strlen(expr)));
+    int r = tf_timeline_inspect(t, TF_INSPECT_EVAL, expr, 0, timeout_ms, on_item, &c, err);
+    if (r == TF_E_TIMEOUT)
+        json_object_set_new(o, "error", json_sprintf("it did not end within %.3g seconds (--timeout)", timeout_ms / 1e3));
+    else if (r == TF_E_REPLAY)
+        json_object_set_new(o, "error", json_string("it ended the process that evaluated it"));
+    else if (r) {
+        json_decref(c.output);
+        json_decref(o);
+        return NULL;
+    }
+    if (json_string_length(c.output))
+        json_object_set(o, "output", c.output);
+    json_decref(c.output);
+    return o;
+}
+
+json_t *tf_answer(struct tf_timeline *t, struct tf_store *store, const struct tf_run *run, const struct tf_stop *stop,
+                  const struct tf_answer_opts *opts, struct tf_err *err)
+{
+    json_t *a = json_object();
+    struct collect c = {.into = json_array(), .answer = a};
+    (void)store;
+    json_object_set_new(a, "run", json_string(run->id));
+    json_object_set_new(a, "frame", json_integer((json_int_t)stop->position.frame));
+    json_object_set_new(a, "line_offset", json_integer((json_int_t)stop->position.lines));
+    json_object_set_new(a, "event", json_string(tf_event_name(stop->frame.event)));
+    if (tf_timeline_inspect(t, TF_INSPECT_STACK, NULL, 0, opts->timeout_ms, on_item, &c, err)) {
+        json_decref(c.into);
+        goto fail;
+    }
+    json_t *top = json_array_get(c.into, 0);
+    json_object_set(a, "function", top ? json_object_get(top, "function") : json_null());
+    json_object_set(a, "file", top ? json_object_get(top, "file") : json_null());
+    json_object_set(a, "line", top ? json_object_get(top, "line") : json_null());
+    json_object_set_new(a, "depth", json_integer((json_int_t)json_array_size(c.into)));
+    json_object_set_new(a, "thread", json_integer(stop->frame.thread));
+    json_object_set_new(a, "time_ns", json_integer((json_int_t)stop->frame.time_ns));
+    json_object_set_new(a, "stack", c.into);
+    json_t *names = locals(t, a, opts->timeout_ms, err);
+    if (!names)
+        goto fail;
+    json_object_set_new(a, "locals", names);
+    json_t *values = json_array();
+    json_object_set_new(a, "eval", values);
+    for (size_t i = 0; i < opts->evals_n; i++) {
+        json_t *v = evaluate(t, opts->evals[i], opts->timeout_ms, err);
+        if (!v)
+            goto fail;
+        json_array_append_new(values, v);
+    }
+    json_object_set_new(a, "checkpoint",
+                        json_pack("{s:s, s:I}", "kind", stop->served_kind == TF_CHECKPOINT_START ? "start" : "fork", "frame",
+                                  (json_int_t)stop->served_frame));
+    json_object_set_new(a, "replayed_frames", json_integer((json_int_t)stop->replayed));
+    json_object_set_new(a, "elapsed_ms", json_real(stop->elapsed_ms));
+    return a;
+fail:
+    json_decref(a);
+    return NULL;
+}
+
+/* ---- text ---- */
+
+static const char *text_of(json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    return text ? text : "?";
+}
+
+static void print_value(FILE *out, json_t *object, const char *key)
+{
+    json_t *text = json_object_get(object, key);
+    fwrite(json_string_value(text), 1, json_string_length(text), out);
+}
+
+/* Has the file changed since it was recorded? Then the user must know that what is shown is not what is on disk. */
+static bool changed(const char *file, const char *cwd, const char *text, size_t len)
+{
+    char path[4096 * 2];
+    snprintf(path, sizeof path, "%s%s%s", file[0] == '/' ? "" : cwd, file[0] == '/' ? "" : "/", file);
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return access(path, F_OK) != 0;
+    char *now = malloc(len + 1);
+    size_t n = now ? fread(now, 1, len + 1, f) : len;
+    bool differs = now && (n != len || memcmp(now, text, len) != 0);
+    free(now);
+    fclose(f);
+    return differs;
+}
+
+static void print_source(FILE *out, json_t *answer, struct tf_store *store, const struct tf_run *run)
+{
+    const char *file = text_of(answer, "file");
+    json_int_t line = json_integer_value(json_object_get(answer, "line")), number = 1;
+    char *text;
+    size_t len;
+    if (tf_store_source(store, run, file, &text, &len, NULL))
+        return;
+    if (file[0] != '<' && changed(file, run->cwd ? run->cwd : "", text, len))
+        fprintf(out, "  (%s has changed since the recording; this is the recorded source)\n", file);
+    for (const char *at = text; at < text + len; number++) {
+        size_t n = strcspn(at, "\n");
+        if (number >= line - CONTEXT_LINES && number <= line + CONTEXT_LINES)
+            fprintf(out, "  %s%5lld  %.*s\n", number == line ? "->" : "  ", (long long)number, (int)n, at);
+        at += n + 1;
+    }
+    free(text);
+}
+
+void tf_answer_print(FILE *out, json_t *a, struct tf_store *store, const struct tf_run *run)
+{
+    json_int_t lines = json_integer_value(json_object_get(a, "line_offset"));
+    json_t *checkpoint = json_object_get(a, "checkpoint"), *o;
+    size_t i;
+
+    fprintf(out, "Frame %lld", (long long)json_integer_value(json_object_get(a, "frame")));
+    if (lines)
+        fprintf(out, "+%lld", (long long)lines);
+    fprintf(out, ": %s %s at %s:%lld, depth %lld, %.6f s\n", text_of(a, "event"), text_of(a, "function"), text_of(a, "file"),
+            (long long)json_integer_value(json_object_get(a, "line")), (long long)json_integer_value(json_object_get(a, "depth")),
+            (double)json_integer_value(json_object_get(a, "time_ns")) / 1e9);
+    print_source(out, a, store, run);
+    if ((o = json_object_get(a, "returned"))) {
+        fprintf(out, "Returns: ");
+        print_value(out, o, "repr");
+        fprintf(out, "\n");
+    }
+    if ((o = json_object_get(a, "raised"))) {
+        fprintf(out, "Raises: %s: ", text_of(o, "type"));
+        print_value(out, o, "text");
+        fprintf(out, "\n");
+    }
+    fprintf(out, "Stack:\n");
+    json_array_foreach(json_object_get(a, "stack"), i, o)
+        fprintf(out, "  #%-3zu %s at %s:%lld\n", i, text_of(o, "function"), text_of(o, "file"),
+                (long long)json_integer_value(json_object_get(o, "line")));
+    fprintf(out, "Locals:\n");
+    json_array_foreach(json_object_get(a, "locals"), i, o) {
+        fprintf(out, "  %s = ", text_of(o, "name"));
+        print_value(out, o, "repr");
+        fprintf(out, "\n");
+    }
+    json_array_foreach(json_object_get(a, "eval"), i, o) {
+        json_t *printed = json_object_get(o, "output");
+        if (printed)
+            fprintf(out, "%s%s", json_string_value(printed),
+                    json_string_value(printed)[json_string_length(printed) - 1] == '\n' ? "" : "\n");
+        fprintf(out, "%s = ", text_of(o, "expr"));
+        if (json_object_get(o, "error"))
+            fprintf(out, "[%s]", text_of(o, "error"));
+        else
+            print_value(out, o, "value");
+        fprintf(out, "\n");
+    }
+    fprintf(out, "(from %s at frame %lld, %lld frame events executed again, %.1f ms)\n", text_of(checkpoint, "kind"),
+            (long long)json_integer_value(json_object_get(checkpoint, "frame")),
+            (long long)json_integer_value(json_object_get(a, "replayed_frames")), json_real_value(json_object_get(a, "elapsed_ms")));
+}

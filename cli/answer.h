@@ -1,0 +1,27 @@
+/*
+ * answer.h: what is to be seen at a position, as one JSON object (documented in docs/json.md) and, made from that object, as text.
+ */
+#ifndef TF_ANSWER_H
+#define TF_ANSWER_H
+
+#include <jansson.h>
+#include <stdio.h>
+#include "replay/timeline.h"
+
+struct tf_answer_opts {
+    const char *const *evals;
+    size_t evals_n;
+    int timeout_ms; /* for one repr or expression */
+};
+/* A JSON string; bytes that are not UTF-8 are replaced. */
+json_t *tf_json_text(const void *data, size_t len);
+/* New reference, or NULL with err. */
+json_t *tf_answer(struct tf_timeline *timeline, struct tf_store *store, const struct tf_run *run, const struct tf_stop *stop,
+                  const struct tf_answer_opts *opts, struct tf_err *err);
+void tf_answer_print(FILE *out, json_t *answer, struct tf_store *store, const struct tf_run *run);
+const char *tf_event_name(enum tf_tag event);
+
+/* Parses "750", "750+3", "start", "end"; last is the last frame event. */
+int tf_position_parse(const char *text, uint64_t last, struct tf_position *position, struct tf_err *err);
+
+#endif

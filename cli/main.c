@@ -1,0 +1,50 @@
+/* main.c: the command line: finds the command. */
+#include <stdio.h>
+#include <string.h>
+#include "cli/commands.h"
+#include "cli/record.h"
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *what;
+} commands[] = {
+    {"record", tf_cmd_record, "run a Python program and record it"},
+    {"debug", tf_cmd_debug, "record a run and go to a position of it at once"},
+    {"replay", tf_cmd_replay, "go to a position of a recorded run, look at live objects there"},
+    {"query", tf_cmd_query, "list runs, frame events, functions, what was printed"},
+    {"verify", tf_cmd_verify, "re-execute a run and compare every event with the recording"},
+    {"clean", tf_cmd_clean, "remove old runs from a recording"},
+    {"doctor", tf_cmd_doctor, "what works on this machine, what does not, what to do"},
+};
+#define COMMANDS (sizeof commands / sizeof *commands)
+
+static void usage(FILE *out)
+{
+    fprintf(out, "usage: timefork COMMAND [ARGS...]\n\n");
+    for (size_t i = 0; i < COMMANDS; i++)
+        fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].what);
+    fprintf(out, "\n'timefork COMMAND --help' tells more. timefork --version\n");
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        usage(stderr);
+        return TF_EXIT_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+        usage(stdout);
+        return 0;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("timefork %s\n", TF_VERSION);
+        return 0;
+    }
+    for (size_t i = 0; i < COMMANDS; i++)
+        if (strcmp(argv[1], commands[i].name) == 0)
+            return commands[i].run(argc - 1, argv + 1);
+    fprintf(stderr, "timefork: there is no command '%s'\n", argv[1]);
+    usage(stderr);
+    return TF_EXIT_USAGE;
+}

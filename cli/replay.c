@@ -1,0 +1,235 @@
+/* replay.c: `timefork replay` and `timefork debug`: going to positions of a run and saying what is there. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "cli/answer.h"
+#include "cli/commands.h"
+#include "cli/common.h"
+#include "cli/record.h"
+
+static const char usage_text[] =
+    "usage: timefork replay [FILE] [--run ID] --goto-frame POSITION... [--eval EXPR]... [--timeout SECONDS]\n"
+    "                       [--format text|json]\n"
+    "\n"
+    "Goes to a position of a recorded run and shows where it is, the stack, and the locals; evaluates expressions on the live\n"
+    "objects there. Nothing that is evaluated changes the recording or the world.\n"
+    "\n"
+    "  FILE             the recording (default: the newest *.timefork in this folder)\n"
+    "  --run ID         a run of it, by id or its beginning (default: the last)\n"
+    "  --goto-frame P   FRAME, FRAME+LINES, start or end; may be repeated: one answer each\n"
+    "  --eval EXPR      an expression in the innermost function there; may be repeated\n"
+    "  --timeout S      time limit for each expression and repr (default 5)\n"
+    "  --format F       text, or json: one object a position\n"
+    "\n"
+    "Exit status: 0; 1 if a position cannot be shown; 2 for a mistake in the command line; 3 if the re-execution diverged from the\n"
+    "recording.\n";
+
+static const char debug_usage_text[] =
+    "usage: timefork debug [record's options] [replay's options] (SCRIPT | -m MODULE | -c CODE | -- COMMAND) [ARGS...]\n"
+    "\n"
+    "Records a run and goes to positions of it at once, from checkpoints that were taken while it ran. The options are those of\n"
+    "'timefork record' and of 'timefork replay'. Exit status: as 'timefork replay', or 125 if it could not be recorded.\n";
+
+struct options {
+    const char *file, *run;
+    const char **positions, **evals;
+    size_t positions_n, evals_n;
+    double timeout;
+    bool json;
+};
+
+/* Takes one of replay's options from argv[0] on. Returns how many arguments it took, 0 if it is none, -1 after a message. */
+static int take_option(void *ctx, int argc, char **argv)
+{
+    struct options *o = ctx;
+    static const char *const names[] = {"--goto-frame", "--eval", "--run", "--timeout", "--format"};
+    size_t which = 0;
+    char *end;
+    while (which < 5 && strcmp(argv[0], names[which]) != 0)
+        which++;
+    if (which == 5)
+        return 0;
+    if (argc < 2) {
+        fprintf(stderr, "timefork: %s needs a value\n", argv[0]);
+        return -1;
+    }
+    switch (which) {
+    case 0:
+        o->positions[o->positions_n++] = argv[1];
+        break;
+    case 1:
+        o->evals[o->evals_n++] = argv[1];
+        break;
+    case 2:
+        o->run = argv[1];
+        break;
+    case 3:
+        o->timeout = strtod(argv[1], &end);
+        if (*end || end == argv[1] || !(o->timeout > 0) || o->timeout > 86400) {
+            fprintf(stderr, "timefork: --timeout %s: a number of seconds is expected\n", argv[1]);
+            return -1;
+        }
+        break;
+    default:
+        if (strcmp(argv[1], "json") && strcmp(argv[1], "text")) {
+            fprintf(stderr, "timefork: --format %s: text or json is expected\n", argv[1]);
+            return -1;
+        }
+        o->json = argv[1][0] == 'j';
+    }
+    return 2;
+}
+
+static int exit_status(const struct tf_err *err)
+{
+    return err->code == TF_E_DIVERGENCE ? TF_EXIT_DIVERGED : TF_EXIT_FAILED;
+}
+
+/* Goes to each position and prints what is there. All positions are tried; the status is that of the worst. */
+static int show(struct tf_timeline *t, struct tf_store *store, const struct tf_run *run, const struct options *o)
+{
+    int status = 0;
+    struct tf_answer_opts opts = {.evals = o->evals, .evals_n = o->evals_n, .timeout_ms = (int)(o->timeout * 1000)};
+    for (size_t i = 0; i < o->positions_n; i++) {
+        struct tf_position position;
+        struct tf_stop stop;
+        struct tf_err err = {0};
+        json_t *answer = NULL;
+        uint64_t last = tf_timeline_reach(t, NULL);
+        if (tf_position_parse(o->positions[i], last, &position, &err) == 0 && tf_timeline_goto(t, position, &stop, &err) == 0)
+            answer = tf_answer(t, store, run, &stop, &opts, &err);
+        if (!answer) {
+            if (o->json)
+                printf("{\"position\": \"%s\", \"error\": ", o->positions[i]), json_dumpf(json_string(err.msg), stdout, JSON_ENCODE_ANY),
+                    printf("}\n");
+            fprintf(stderr, "timefork: %s\n", err.msg);
+            if (exit_status(&err) > status)
+                status = exit_status(&err);
+            continue;
+        }
+        if (o->json) {
+            json_dumpf(answer, stdout, JSON_COMPACT);
+            putchar('\n');
+        } else {
+            tf_answer_print(stdout, answer, store, run);
+        }
+        fflush(stdout);
+        json_decref(answer);
+    }
+    return status;
+}
+
+static int new_options(struct options *o, int argc)
+{
+    *o = (struct options){.timeout = 5};
+    o->positions = calloc((size_t)argc + 1, sizeof *o->positions);
+    o->evals = calloc((size_t)argc + 1, sizeof *o->evals);
+    return o->positions && o->evals ? 0 : -1;
+}
+
+static void free_options(struct options *o)
+{
+    free(o->positions);
+    free(o->evals);
+}
+
+int tf_cmd_replay(int argc, char **argv)
+{
+    struct options o;
+    struct tf_err err = {0};
+    struct tf_store *store = NULL;
+    struct tf_timeline *t = NULL;
+    struct tf_run run = {0};
+    char path[4096];
+    int status = TF_EXIT_USAGE;
+
+    if (new_options(&o, argc))
+        goto out;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+            fputs(usage_text, stdout);
+            status = 0;
+            goto out;
+        }
+        int n = take_option(&o, argc - i, argv + i);
+        if (n < 0)
+            goto out;
+        if (n > 0) {
+            i += n - 1;
+        } else if (argv[i][0] == '-' || o.file) {
+            fprintf(stderr, "timefork: replay does not know what to do with '%s' ('timefork replay --help')\n", argv[i]);
+            goto out;
+        } else {
+            o.file = argv[i];
+        }
+    }
+    if (!o.positions_n) {
+        fprintf(stderr, "timefork: replay needs --goto-frame POSITION, e.g. --goto-frame end ('timefork replay --help')\n");
+        goto out;
+    }
+    status = TF_EXIT_FAILED;
+    if (tf_find_recording(o.file, path, sizeof path, &err) || tf_store_open(path, &store, &err) ||
+        tf_store_find_run(store, o.run, &run, &err) || tf_timeline_open(store, &run, &t, &err)) {
+        fprintf(stderr, "timefork: %s\n", err.msg);
+        status = exit_status(&err);
+        goto out;
+    }
+    status = show(t, store, &run, &o);
+out:
+    tf_timeline_close(t);
+    tf_run_clear(&run);
+    tf_store_close(store);
+    free_options(&o);
+    return status;
+}
+
+int tf_cmd_debug(int argc, char **argv)
+{
+    struct options o;
+    struct tf_record_opts record = {0};
+    struct tf_record_result result = {.shared = {.ctl_fd = -1, .log_fd = -1}};
+    struct tf_err err = {0};
+    struct tf_store *store = NULL;
+    struct tf_timeline *t = NULL;
+    int status = TF_EXIT_USAGE;
+
+    if (new_options(&o, argc))
+        goto out;
+    status = tf_record_parse(&record, argc, argv, take_option, &o, debug_usage_text);
+    if (status) {
+        status = status < 0 ? 0 : status;
+        goto out;
+    }
+    if (!o.positions_n)
+        o.positions[o.positions_n++] = "end";
+    record.snapshots = true;
+    if (tf_record_run(&record, &result, &err)) {
+        fprintf(stderr, "timefork: %s\n", err.msg);
+        status = TF_EXIT_NO_RECORD;
+        goto out;
+    }
+    if (!result.run.id[0]) {
+        status = TF_EXIT_NO_RECORD;
+        goto out;
+    }
+    if (!record.quiet)
+        tf_record_summary(&result);
+    if (tf_store_open(result.path, &store, &err) ||
+        tf_timeline_adopt(store, &result.run, &result.shared, result.checkpoints, result.n, &t, &err)) {
+        fprintf(stderr, "timefork: %s\n", err.msg);
+        status = exit_status(&err);
+        goto out;
+    }
+    status = show(t, store, &result.run, &o);
+out:
+    tf_timeline_close(t);
+    for (size_t i = 0; i < result.n; i++)
+        tf_runner_end(&result.checkpoints[i].runner);
+    free(result.checkpoints);
+    tf_shared_destroy(&result.shared);
+    tf_run_clear(&result.run);
+    tf_store_close(store);
+    tf_record_opts_clear(&record);
+    free_options(&o);
+    return status;
+}

@@ -1,0 +1,302 @@
+/*
+ * hook.c: the frame hook (PEP 523): every evaluation of a Python frame passes here.
+ *
+ * With a hook, the interpreter takes none of its shortcuts from Python function to Python function, so a
+ * frame event is seen for each call. An ordinary call costs two stores and a few compares in hook(); what is
+ * rare is in rare().
+ *
+ * Generators. A frame that a generator owns is run piece by piece; the first piece is a CALL, the others are
+ * RESUMEs, whether entered by next, send, throw or close. The evaluation that only makes the generator object
+ * is no event.
+ *
+ * Recursion. From 3.12 on there are two counters: Python calls, bounded by sys.setrecursionlimit, and C
+ * calls, with a fixed limit. In plain Python a call from Python to Python costs one Python unit; with a hook
+ * it goes through C and costs one C unit as well, so that deep recursion would fail where it does not without
+ * timefork. enter_rare() gives such units back, when a good part of the C limit has been used, so that it
+ * costs nothing before. To know which calls plain Python would have made without C, it looks at the distance
+ * on the C stack between the entry frames of two evaluations: entry frames stand at a fixed place of the
+ * evaluator's C frame, so the direct way from the evaluator to the evaluator has the smallest distance for
+ * each kind of instruction. Calls through sorted(), slots and so on have more C frames in between and are
+ * really C calls.
+ */
+#include "engine/local.h"
+#if TF_PY313
+#include <opcode_ids.h>
+#elif TF_PY312
+#include <opcode.h>
+#endif
+
+#if !TF_PY311
+/* How much of the C limit may be used between two givings back. */
+#define DEEP_MARGIN 100
+/* What the evaluator takes from the C limit for itself (PY_EVAL_C_STACK_UNITS, private to ceval.c), and what
+ * a constructor call takes with it (_PyObject_MakeTpCall). */
+#define EVAL_UNITS 2
+#define CONSTRUCTOR_UNITS 3
+static int deep_below;
+/* Smallest distance between the entry frames of two evaluations, by the instruction that called. 0: not seen
+ * yet. */
+static ptrdiff_t least_distance[256];
+/* This thread's frames up to this one have been given their units back. Initial-exec, so that no access
+ * allocates. */
+static __thread const tf_frame *given_to __attribute__((tls_model("initial-exec")));
+#endif
+
+static inline __attribute__((always_inline)) void emit(uint32_t word, PyThreadState *ts, tf_frame *frame)
+{
+    uint32_t **p = tf_state.p;
+    uint32_t *q = *p;
+    /* Release: a consumer that sees the word sees what was stored before. */
+    __atomic_store_n(q, word, __ATOMIC_RELEASE);
+    *p = ++q;
+    if (TF_UNLIKELY(q >= *tf_state.limit))
+        tf_state.slow(word, ts, frame);
+}
+
+static __attribute__((noinline, cold)) void switch_thread(PyThreadState *ts)
+{
+    tf_state.last = ts;
+    /* Thread states are numbered from 1 in the order of their creation, numbers are not used again. */
+    tf_state.core->thread((uint32_t)(ts->id - 1));
+}
+
+#define ON_THREAD(ts)                                                                                        \
+    do {                                                                                                     \
+        if (TF_UNLIKELY((ts) != tf_state.last))                                                              \
+            switch_thread(ts);                                                                               \
+    } while (0)
+
+static inline __attribute__((always_inline)) uint64_t code_extra(PyCodeObject *co)
+{
+    const struct tf_code_extra *extra = co->co_extra;
+    if (TF_UNLIKELY(!extra || extra->size <= tf_state.slot))
+        return 0;
+    return (uint64_t)(uintptr_t)extra->extras[tf_state.slot];
+}
+
+#if !TF_PY311
+/* The distance on the C stack between the evaluation of f and the evaluation that it was called from; 0 if
+ * not known. */
+static ptrdiff_t link_distance(const tf_frame *f, uint8_t *opcode)
+{
+    const tf_frame *inner = f->previous;
+    if (!inner || !tf_frame_is_entry(inner))
+        return 0;
+    const tf_frame *caller = inner->previous;
+    if (!caller || tf_frame_is_entry(caller))
+        return 0;
+    const tf_frame *outer = caller->previous;
+    if (!outer || !tf_frame_is_entry(outer))
+        return 0;
+    PyCodeObject *co = tf_frame_code(caller);
+    Py_ssize_t index = tf_frame_instr(caller) - _PyCode_CODE(co);
+    if (index < 0)
+        return 0;
+    *opcode = tf_code_opcode(co, index);
+    return (const char *)outer - (const char *)inner;
+}
+
+/* Of every new function that is called, the link of its caller: start-up gives hundreds of examples.
+ * Instructions that call implicitly are rarer, but lead to one function only: those are learned wherever they
+ * are met (any is false). */
+static void learn_distance(const tf_frame *f, bool any)
+{
+    uint8_t opcode;
+    ptrdiff_t distance = f ? link_distance(f, &opcode) : 0;
+    if (distance > 0 && !any && opcode != FOR_ITER && opcode != SEND && opcode != BINARY_SUBSCR &&
+        opcode != LOAD_ATTR)
+        return;
+    if (distance > 0 && (least_distance[opcode] == 0 || distance < least_distance[opcode]))
+        least_distance[opcode] = distance;
+}
+
+/* Would plain Python have gone from f's caller to f without C? */
+static bool is_direct(const tf_frame *f)
+{
+    uint8_t opcode;
+    ptrdiff_t distance = link_distance(f, &opcode);
+    if (distance <= 0)
+        return false;
+    switch (opcode) {
+#if TF_PY313
+    case CALL_KW: /* the same way as CALL, and rarer */
+        return distance == least_distance[CALL];
+#endif
+    case CALL:
+    case CALL_FUNCTION_EX:
+    case FOR_ITER:
+    case SEND:
+    case BINARY_SUBSCR:
+        return distance == least_distance[opcode];
+    case LOAD_ATTR: /* a property or __getattribute__; __getattr__ is always called through C */
+        return distance == least_distance[opcode] &&
+               PyUnicode_CompareWithASCIIString(tf_frame_code(f)->co_name, "__getattr__") != 0;
+    }
+    return false;
+}
+
+#if TF_PY313
+/* Would plain Python have entered this __init__ from the instruction that called the class
+ * (CALL_ALLOC_AND_ENTER_INIT)? It does so when the instruction has run a few times; that is taken for granted
+ * here. */
+static bool is_constructed(const tf_frame *caller, const tf_frame *f)
+{
+    PyCodeObject *co = tf_frame_code(f);
+    PyObject *self = co->co_argcount > 0 ? f->localsplus[0] : NULL;
+    if (!caller || tf_frame_is_entry(caller) || !self)
+        return false;
+    PyCodeObject *from = tf_frame_code(caller);
+    Py_ssize_t index = tf_frame_instr(caller) - _PyCode_CODE(from);
+    return index >= 0 && tf_code_opcode(from, index) == CALL &&
+           tf_unit_oparg(_PyCode_CODE(from)[index]) + 1 == co->co_argcount &&
+           !(co->co_flags & (CO_VARARGS | CO_VARKEYWORDS)) && !co->co_kwonlyargcount &&
+           tf_constructor_is_simple(Py_TYPE(self));
+}
+#endif
+
+/* How many units to give back before the next frame is evaluated: those of the frames since the last giving.
+ */
+static int units_to_give(PyThreadState *ts)
+{
+    int units = 0;
+    for (const tf_frame *f = tf_current_frame(ts); f && f != given_to; f = f->previous)
+        if (!tf_frame_is_entry(f))
+            learn_distance(f, false);
+    for (const tf_frame *f = tf_current_frame(ts); f && f != given_to; f = f->previous) {
+        if (tf_frame_is_entry(f))
+            continue;
+        if (is_direct(f))
+            units += EVAL_UNITS;
+#if TF_PY313
+        else if (f->previous && (code_extra(tf_frame_code(f)) & TF_CODE_INIT) &&
+                 is_constructed(f->previous->previous, f))
+            units += CONSTRUCTOR_UNITS;
+#endif
+    }
+    return units;
+}
+#endif
+
+static __attribute__((noinline, cold)) uint64_t define(PyCodeObject *co, PyThreadState *ts)
+{
+#if !TF_PY311
+    learn_distance(tf_current_frame(ts), true);
+#else
+    (void)ts;
+#endif
+    return tf_code_define(co);
+}
+
+static inline __attribute__((always_inline)) uint64_t code_value(PyCodeObject *co, PyThreadState *ts)
+{
+    uint64_t value = code_extra(co);
+    return TF_LIKELY(value) ? value : define(co, ts);
+}
+
+/* What the rare cases change for the time of one evaluation. */
+struct rare {
+#if !TF_PY311
+    const tf_frame *given_to;
+    int c_units, python_units;
+#endif
+    bool silent; /* no event: a generator object is made */
+};
+
+/* In front of the evaluation: returns after the event. It is hook() that evaluates, in these cases too, for
+ * the distances on the C stack have to be the same. */
+static __attribute__((noinline)) void enter_rare(PyThreadState *ts, tf_frame *frame, int exc, uint64_t value,
+                                                 struct rare *r)
+{
+    r->silent = false;
+#if !TF_PY311
+    r->given_to = given_to;
+    r->c_units = 0;
+    if (TF_UNLIKELY(ts->c_recursion_remaining < deep_below)) {
+        r->c_units = units_to_give(ts);
+        given_to = tf_current_frame(ts);
+        ts->c_recursion_remaining += r->c_units;
+    }
+    r->python_units = 0;
+#if TF_PY313
+    /* Plain Python has a frame of its own below such an __init__, and counts it. */
+    if (value & TF_CODE_INIT)
+        r->python_units = is_constructed(tf_current_frame(ts), frame);
+    ts->py_recursion_remaining -= r->python_units;
+#endif
+#endif
+    uint32_t tag = TF_CALL;
+    if (value & TF_CODE_GENERATOR) {
+        r->silent = frame->owner != FRAME_OWNED_BY_GENERATOR;
+        if (r->silent)
+            return;
+        tf_state.throwing = exc != 0;
+        if (tf_frame_started(frame))
+            tag = TF_RESUME;
+    }
+    ON_THREAD(ts);
+    emit(TF_WORD(tag, TF_CODE_ID(value)), ts, frame);
+}
+
+static __attribute__((noinline)) void leave_rare(PyThreadState *ts, tf_frame *frame, uint64_t value,
+                                                 PyObject *result, const struct rare *r)
+{
+#if !TF_PY311
+    ts->c_recursion_remaining -= r->c_units;
+    ts->py_recursion_remaining += r->python_units;
+    given_to = r->given_to;
+#endif
+    if (r->silent)
+        return;
+    uint32_t tag = result ? TF_RETURN : TF_UNWIND;
+    /* Whoever resumed the generator holds it, and looks at its state after us too. */
+    if (result && (value & TF_CODE_GENERATOR) && tf_gen_suspended(tf_gen_state(frame)))
+        tag = TF_YIELD;
+    ON_THREAD(ts);
+    emit(TF_WORD(tag, 0), ts, NULL);
+}
+
+static PyObject *hook(PyThreadState *ts, tf_frame *frame, int exc)
+{
+    uint64_t value = code_value(tf_frame_code(frame), ts);
+    bool is_rare = (value & TF_CODE_SPECIAL) != 0;
+#if !TF_PY311
+    is_rare |= ts->c_recursion_remaining < deep_below;
+#endif
+    if (TF_UNLIKELY(is_rare)) {
+        struct rare r;
+        enter_rare(ts, frame, exc, value, &r);
+        PyObject *result = tf_state.eval(ts, frame, exc);
+        leave_rare(ts, frame, value, result, &r);
+        return result;
+    }
+    ON_THREAD(ts);
+    emit(TF_WORD(TF_CALL, TF_CODE_ID(value)), ts, frame);
+    PyObject *result = tf_state.eval(ts, frame, exc);
+    ON_THREAD(ts);
+    emit(result ? TF_WORD(TF_RETURN, 0) : TF_WORD(TF_UNWIND, 0), ts, NULL);
+    return result;
+}
+
+void tf_hook_install(void)
+{
+    PyThreadState *ts = PyThreadState_Get();
+    PyInterpreterState *interp = PyThreadState_GetInterpreter(ts);
+    tf_state.last = ts;
+    tf_state.slot = tf_request_extra_index();
+    if (tf_state.slot < 0)
+        Py_FatalError("timefork: every slot for extra data of code objects is taken");
+#if !TF_PY311
+    deep_below = ts->c_recursion_remaining - DEEP_MARGIN;
+#endif
+#if TF_PY313
+    tf_constructors_install();
+#endif
+    tf_state.eval = (tf_eval_fn)_PyInterpreterState_GetEvalFrameFunc(interp);
+    _PyInterpreterState_SetEvalFrameFunc(interp, (_PyFrameEvalFunction)hook);
+}
+
+void tf_hook_remove(void)
+{
+    PyInterpreterState *interp = PyThreadState_GetInterpreter(tf_this_thread());
+    _PyInterpreterState_SetEvalFrameFunc(interp, (_PyFrameEvalFunction)tf_state.eval);
+}

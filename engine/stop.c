@@ -1,0 +1,365 @@
+/*
+ * stop.c: makes a replaying process stop inside a frame.
+ *
+ * arm() runs right after a frame event, inside the hook. Until the next frame event only one function runs,
+ * and the process never gets past that event: it either stops here, or the core sees the event, asks
+ * lines_seen() and gives up. So the watch needs no removal, and covers one code object.
+ *
+ * 3.12 and later: local events of sys.monitoring on the code object, with a tool id that the program does not
+ * use. PY_UNWIND and PY_THROW exist as global events only. Callbacks of the program's own tools (coverage,
+ * sys.settrace) run before ours and stay as they are: if they are Python functions their frame events come
+ * where the recording has them.
+ *
+ * 3.11: our function takes the place of the thread's trace function and calls the program's own first, for
+ * the same reason.
+ *
+ * When the program is inside a trace function or callback of its own, the interpreter makes no events at all.
+ * Then the program's tracing is switched off from here to the stop, and ours is possible.
+ *
+ * Addresses. What arm() has to allocate (instrumentation tables, callbacks, a frame object) comes from a heap
+ * of its own, so that the objects which the program makes between arm() and the stop have the addresses that
+ * they had in the recording.
+ */
+#include "engine/local.h"
+
+struct tf_exit_value tf_exit_value = {.event = -1};
+
+static struct {
+    struct tf_stop_req req;
+    PyThreadState *ts;
+    tf_frame *frame; /* the frame to stop in */
+    uint64_t lines;  /* seen */
+#if TF_PY311
+    Py_tracefunc program_tracer;
+    PyObject *raised; /* the last exception that was raised in the frame */
+#endif
+} armed;
+
+uint64_t tf_stop_lines_seen(void)
+{
+    return armed.lines;
+}
+
+/* ---- The private heap: a bump allocator in .bss, in front of the three allocators. */
+
+#define HEAP_SIZE (16u << 20)
+static char heap[HEAP_SIZE] __attribute__((aligned(16)));
+static size_t heap_used;
+static bool diverting;
+static PyMemAllocatorEx below[3];
+
+static bool in_heap(const void *p)
+{
+    return (const char *)p >= heap && (const char *)p < heap + HEAP_SIZE;
+}
+
+static void *heap_alloc(size_t size)
+{
+    size_t need = ((size + 15) & ~(size_t)15) + 16; /* 16 bytes in front hold the size */
+    if (size > HEAP_SIZE || need > HEAP_SIZE - heap_used)
+        return NULL;
+    char *p = heap + heap_used;
+    heap_used += need;
+    memcpy(p, &size, sizeof(size));
+    return p + 16;
+}
+
+static void *div_malloc(void *ctx, size_t size)
+{
+    PyMemAllocatorEx *a = ctx;
+    void *p = diverting ? heap_alloc(size) : NULL;
+    return p ? p : a->malloc(a->ctx, size);
+}
+
+static void *div_calloc(void *ctx, size_t n, size_t size)
+{
+    PyMemAllocatorEx *a = ctx;
+    void *p =
+        diverting && (size == 0 || n <= HEAP_SIZE / size) ? heap_alloc(n * size) : NULL; /* .bss is zero */
+    return p ? p : a->calloc(a->ctx, n, size);
+}
+
+static void *div_realloc(void *ctx, void *old, size_t size)
+{
+    PyMemAllocatorEx *a = ctx;
+    if (!old)
+        return div_malloc(ctx, size);
+    if (!in_heap(old))
+        return a->realloc(a->ctx, old, size);
+    size_t old_size;
+    memcpy(&old_size, (char *)old - 16, sizeof(old_size));
+    void *p = div_malloc(ctx, size);
+    if (p)
+        memcpy(p, old, old_size < size ? old_size : size);
+    return p;
+}
+
+static void div_free(void *ctx, void *p)
+{
+    PyMemAllocatorEx *a = ctx;
+    if (!in_heap(p))
+        a->free(a->ctx, p);
+}
+
+static struct gc_saved {
+    int enabled, count;
+} divert_begin(PyThreadState *ts)
+{
+    static const PyMemAllocatorDomain domains[3] = {PYMEM_DOMAIN_RAW, PYMEM_DOMAIN_MEM, PYMEM_DOMAIN_OBJ};
+    for (int i = 0; i < 3; i++) {
+        PyMem_GetAllocator(domains[i], &below[i]);
+        PyMemAllocatorEx a = {&below[i], div_malloc, div_calloc, div_realloc, div_free};
+        PyMem_SetAllocator(domains[i], &a);
+    }
+    diverting = true;
+    struct _gc_runtime_state *gc = &ts->interp->gc;
+    struct gc_saved saved = {gc->enabled, gc->generations[0].count};
+    gc->enabled = 0;
+    return saved;
+}
+
+static void divert_end(PyThreadState *ts, struct gc_saved saved)
+{
+    ts->interp->gc.enabled = saved.enabled;
+    ts->interp->gc.generations[0].count = saved.count;
+    diverting = false;
+}
+
+/* ---- Reaching it. */
+
+static __attribute__((noreturn)) void reached(void)
+{
+    tf_state.core->stopped(TF_STOPPED_AT, armed.lines);
+    abort(); /* does not return; the attribute of a function pointer is not believed by every compiler */
+}
+
+static __attribute__((noreturn)) void reached_exit(PyObject *value)
+{
+    tf_exit_value.event = (int)armed.req.exit_event;
+    tf_exit_value.value = Py_XNewRef(value);
+    reached();
+}
+
+static bool in_frame(tf_frame *f)
+{
+    return tf_this_thread() == armed.ts && f == armed.frame;
+}
+
+#if TF_PY311
+
+static int tracer(PyObject *obj, PyFrameObject *frame, int what, PyObject *arg)
+{
+    if (armed.program_tracer) {
+        int status = armed.program_tracer(obj, frame, what, arg);
+        if (status)
+            return status;
+    }
+    if (!in_frame(frame->f_frame))
+        return 0;
+    bool exit = armed.req.kind == TF_STOP_EXIT;
+    switch (what) {
+    case PyTrace_CALL:
+        if (!exit && armed.req.lines == 0)
+            reached();
+        break;
+    case PyTrace_LINE:
+        if (!exit && ++armed.lines == armed.req.lines)
+            reached();
+        break;
+    case PyTrace_EXCEPTION:
+        if (PyTuple_Check(arg) && PyTuple_GET_SIZE(arg) == 3)
+            Py_XSETREF(armed.raised, Py_NewRef(PyTuple_GET_ITEM(arg, 1)));
+        break;
+    case PyTrace_RETURN:
+        if (exit)
+            reached_exit(arg ? arg : armed.raised);
+        break;
+    }
+    return 0;
+}
+
+/* The line table that tracing makes at its first event. Made here, where it does not cost the program's heap.
+ */
+static void make_line_array(PyCodeObject *co)
+{
+    if (co->_co_linearray)
+        return;
+    int entry = 2;
+    for (Py_ssize_t i = 0; i < Py_SIZE(co); i++)
+        if (PyCode_Addr2Line(co, (int)(i * (Py_ssize_t)sizeof(_Py_CODEUNIT))) >= 1 << 15)
+            entry = 4;
+    char *lines = PyMem_Malloc((size_t)Py_SIZE(co) * (size_t)entry);
+    if (!lines)
+        return;
+    for (Py_ssize_t i = 0; i < Py_SIZE(co); i++) {
+        int line = PyCode_Addr2Line(co, (int)(i * (Py_ssize_t)sizeof(_Py_CODEUNIT)));
+        if (entry == 2)
+            ((int16_t *)lines)[i] = (int16_t)line;
+        else
+            ((int32_t *)lines)[i] = line;
+    }
+    co->_co_linearray_entry_size = (short)entry;
+    co->_co_linearray = lines; /* last: PyCode_Addr2Line reads the array once it is there */
+}
+
+/* Tracing makes a frame object at its first event; also made here. The frame may not be linked yet. */
+static void make_frame_object(PyThreadState *ts, tf_frame *frame)
+{
+    tf_frame *current = tf_current_frame(ts);
+    _Py_CODEUNIT *instr = tf_frame_instr(frame);
+    PyCodeObject *co = tf_frame_code(frame);
+    if (frame->owner != FRAME_OWNED_BY_GENERATOR && !tf_frame_started(frame))
+        tf_frame_set_instr(frame, _PyCode_CODE(co) + co->_co_firsttraceable);
+    tf_set_current_frame(ts, frame);
+    Py_XDECREF(PyThreadState_GetFrame(ts));
+    tf_set_current_frame(ts, current);
+    tf_frame_set_instr(frame, instr);
+}
+
+static void watch(PyThreadState *ts, tf_frame *frame, int event)
+{
+    (void)event;
+    make_line_array(tf_frame_code(frame));
+    make_frame_object(ts, frame);
+    armed.program_tracer = ts->c_tracefunc;
+    if (ts->tracing) {
+        ts->tracing = 0;
+        armed.program_tracer = NULL;
+        ts->c_profilefunc = NULL;
+    }
+    ts->c_tracefunc = tracer;
+    ts->cframe->use_tracing = 255;
+}
+
+#else
+
+static PyObject *at_start_event(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    (void)self, (void)args, (void)n;
+    if (in_frame(tf_current_frame(armed.ts)))
+        reached();
+    Py_RETURN_NONE;
+}
+
+static PyObject *at_line_event(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    (void)self, (void)args, (void)n;
+    if (in_frame(tf_current_frame(armed.ts)) && ++armed.lines == armed.req.lines)
+        reached();
+    Py_RETURN_NONE;
+}
+
+static PyObject *at_exit_event(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    (void)self;
+    if (in_frame(tf_current_frame(armed.ts)))
+        reached_exit(n >= 3 ? args[2] : NULL);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef start_def = {"timefork", (PyCFunction)(void (*)(void))at_start_event, METH_FASTCALL, NULL};
+static PyMethodDef line_def = {"timefork", (PyCFunction)(void (*)(void))at_line_event, METH_FASTCALL, NULL};
+static PyMethodDef exit_def = {"timefork", (PyCFunction)(void (*)(void))at_exit_event, METH_FASTCALL, NULL};
+
+/* Calls sys.monitoring's own functions for the effect; the tables that they need are private to the
+ * interpreter. */
+static bool call_monitoring(const char *name, int tool, PyCodeObject *co, int events)
+{
+    PyObject *monitoring = PySys_GetObject("monitoring"); /* borrowed */
+    PyObject *function = monitoring ? PyObject_GetAttrString(monitoring, name) : NULL;
+    PyObject *number = PyLong_FromLong(tool), *set = PyLong_FromLong(events), *result = NULL;
+    if (function && number && set) {
+        PyObject *local[] = {number, (PyObject *)co, set}, *global[] = {number, set};
+        result = co ? PyObject_Vectorcall(function, local, 3, NULL)
+                    : PyObject_Vectorcall(function, global, 2, NULL);
+    }
+    bool ok = result != NULL;
+    Py_XDECREF(function);
+    Py_XDECREF(number);
+    Py_XDECREF(set);
+    Py_XDECREF(result);
+    return ok;
+}
+
+static void watch(PyThreadState *ts, tf_frame *frame, int event)
+{
+    PyInterpreterState *interp = ts->interp;
+    int tool = 5;
+    while (tool > 0 && interp->monitoring_tool_names[tool])
+        tool--;
+    if (interp->monitoring_tool_names[tool]) { /* the program uses all six: one of them has to give way */
+        for (int e = 0; e < _PY_MONITORING_EVENTS; e++)
+            interp->monitoring_callables[tool][e] = NULL;
+    }
+    if (ts->tracing) {
+        ts->tracing = 0;
+        ts->c_tracefunc = NULL;
+        ts->c_profilefunc = NULL;
+        for (int t = 0; t < PY_MONITORING_TOOL_IDS; t++)
+            for (int e = 0; e < _PY_MONITORING_EVENTS; e++)
+                interp->monitoring_callables[t][e] = NULL;
+    }
+    int what;
+    PyMethodDef *def;
+    if (armed.req.kind == TF_STOP_EXIT) {
+        def = &exit_def;
+        what = armed.req.exit_event == TF_RETURN  ? PY_MONITORING_EVENT_PY_RETURN
+               : armed.req.exit_event == TF_YIELD ? PY_MONITORING_EVENT_PY_YIELD
+                                                  : PY_MONITORING_EVENT_PY_UNWIND;
+    } else if (armed.req.lines) {
+        def = &line_def;
+        what = PY_MONITORING_EVENT_LINE;
+    } else {
+        bool throwing = frame->owner == FRAME_OWNED_BY_GENERATOR && tf_state.throwing;
+        def = &start_def;
+        what = throwing             ? PY_MONITORING_EVENT_PY_THROW
+               : event == TF_RESUME ? PY_MONITORING_EVENT_PY_RESUME
+                                    : PY_MONITORING_EVENT_PY_START;
+    }
+    PyObject *callback = PyCFunction_New(def, NULL);
+    if (!callback)
+        goto fail;
+    if (PyObject_GC_IsTracked(callback))
+        PyObject_GC_UnTrack(callback);
+    interp->monitoring_callables[tool][what] = callback;
+    interp->monitoring_tool_names[tool] = Py_NewRef(Py_None);
+    bool ok = what == PY_MONITORING_EVENT_PY_UNWIND || what == PY_MONITORING_EVENT_PY_THROW
+                  ? call_monitoring("set_events", tool, NULL, 1 << what)
+                  : call_monitoring("set_local_events", tool, tf_frame_code(frame), 1 << what);
+    if (ok)
+        return;
+fail:
+    tf_state.core->divergence(
+        "timefork could not watch for the position: out of memory, or sys.monitoring was replaced");
+}
+
+#endif
+
+void tf_stop_arm(const struct tf_stop_req *req, void *tstate, void *frame_arg, int event)
+{
+    PyThreadState *ts = tstate ? tstate : tf_this_thread();
+    armed.req = *req;
+    armed.ts = ts;
+    armed.lines = 0;
+    tf_frame *frame = frame_arg;
+    if (!frame && ts) {
+        frame = tf_frame_complete(tf_current_frame(ts));
+#if !TF_PY311
+        /* throw() into a generator that waits for another one links the outer frame without running it.
+         * Control goes back to who called throw(). */
+        while (frame && frame->owner == FRAME_OWNED_BY_GENERATOR && frame->previous &&
+               !tf_frame_is_entry(frame->previous))
+            frame = tf_frame_complete(frame->previous);
+#endif
+    }
+    armed.frame = frame;
+    bool entering = event == TF_CALL || event == TF_RESUME;
+    if (!frame || (req->kind == TF_STOP_LINE && req->lines == 0 && !entering))
+        reached();
+
+    struct tf_raised raised = tf_raised_take(ts); /* the event may be an unwinding */
+    struct gc_saved gc = divert_begin(ts);
+    watch(ts, frame, event);
+    divert_end(ts, gc);
+    tf_raised_put(ts, raised);
+}

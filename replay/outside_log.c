@@ -1,0 +1,133 @@
+/* outside_log.c: see outside_log.h. Memory is that of the file: what is punched out of it is free again. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include "checkpoint/proto.h"
+#include "replay/outside_log.h"
+
+#define AHEAD (4u << 20)        /* bytes loaded at a time, at least */
+#define MEMORY_MAX (512ul << 20) /* held in memory, at most (but for one larger block) */
+
+struct tf_log {
+    struct tf_store *store;
+    const struct tf_run *run;
+    int fd;
+    uint8_t *map;
+    struct tf_outside_block *blocks;
+    bool *loaded;
+    size_t n, oldest;
+    uint64_t held;
+};
+
+int tf_log_open(struct tf_store *store, const struct tf_run *run, int fd, struct tf_log **out, struct tf_err *err)
+{
+    struct tf_log *log = calloc(1, sizeof *log);
+    int r;
+    *out = NULL;
+    if (!log)
+        return tf_err_set(err, TF_E_IO, "out of memory");
+    log->store = store;
+    log->run = run;
+    log->fd = fd;
+    log->map = mmap(NULL, TF_LOG_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    if (log->map == MAP_FAILED) {
+        log->map = NULL;
+        r = tf_err_set(err, TF_E_IO, "cannot map memory for the outside events: %s", strerror(errno));
+        goto fail;
+    }
+    if ((r = tf_store_outside_blocks(store, run, &log->blocks, &log->n, err)))
+        goto fail;
+    log->loaded = calloc(log->n + 1, sizeof *log->loaded);
+    if (!log->loaded) {
+        r = tf_err_set(err, TF_E_IO, "out of memory");
+        goto fail;
+    }
+    for (size_t i = 0; i < log->n; i++)
+        if (log->blocks[i].offset + log->blocks[i].len > TF_LOG_SIZE ||
+            (i && log->blocks[i].offset != log->blocks[i - 1].offset + log->blocks[i - 1].len)) {
+            r = tf_err_set(err, TF_E_FORMAT, "the outside events of run %.8s have a hole", run->id);
+            goto fail;
+        }
+    *out = log;
+    return 0;
+fail:
+    tf_log_close(log);
+    return r;
+}
+
+void tf_log_close(struct tf_log *log)
+{
+    if (!log)
+        return;
+    if (log->map)
+        munmap(log->map, TF_LOG_SIZE);
+    free(log->blocks);
+    free(log->loaded);
+    free(log);
+}
+
+static size_t find(const struct tf_log *log, uint64_t offset)
+{
+    size_t low = 0, high = log->n;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (log->blocks[middle].offset + log->blocks[middle].len <= offset)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static void drop(struct tf_log *log, size_t keep_from, size_t keep_to)
+{
+    for (size_t i = 0; i < log->n && log->held > MEMORY_MAX; i++) {
+        if (!log->loaded[i] || (i >= keep_from && i < keep_to))
+            continue;
+        /* Whole pages only; an edge that a neighbour shares is kept, and simply loaded again. */
+        uint64_t from = (log->blocks[i].offset + 4095) & ~4095ul, to = (log->blocks[i].offset + log->blocks[i].len) & ~4095ul;
+        if (to > from)
+            fallocate(log->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(to - from));
+        log->loaded[i] = false;
+        log->held -= log->blocks[i].len;
+    }
+}
+
+int tf_log_load(struct tf_log *log, uint64_t offset, uint64_t *end, struct tf_err *err)
+{
+    size_t i = find(log, offset), first = i;
+    uint64_t done = 0;
+    *end = offset;
+    for (; i < log->n && done < AHEAD; i++) {
+        if (!log->loaded[i]) {
+            int r = tf_store_outside_read(log->store, log->run, &log->blocks[i], log->map + log->blocks[i].offset, err);
+            if (r)
+                return r;
+            log->loaded[i] = true;
+            log->held += log->blocks[i].len;
+        }
+        done += log->blocks[i].len;
+        *end = log->blocks[i].offset + log->blocks[i].len;
+    }
+    drop(log, first, i);
+    return 0;
+}
+
+uint64_t tf_log_events_before(struct tf_log *log, uint64_t offset)
+{
+    size_t i = find(log, offset);
+    uint64_t end, events = 0;
+    if (i >= log->n)
+        return log->run->outside;
+    if (tf_log_load(log, log->blocks[i].offset, &end, NULL))
+        return log->blocks[i].first_seq - 1;
+    for (uint64_t at = log->blocks[i].offset; at < offset; events++) {
+        const struct tf_outside *e = (const struct tf_outside *)(log->map + at);
+        if (e->total_len < sizeof *e)
+            break;
+        at += e->total_len;
+    }
+    return log->blocks[i].first_seq - 1 + events;
+}

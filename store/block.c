@@ -1,0 +1,496 @@
+/*
+ * block.c: the packed form of a block of frame events.
+ *
+ * FORMAT
+ *
+ * A packed block is one zstd frame that carries its content size. Its content is a sequence of unsigned
+ * LEB128 numbers ("uv": seven bits a byte, lowest first, the top bit says that more follow; at most ten
+ * bytes):
+ *
+ *   uv  1              version of the block format
+ *   uv  first          number of the first event
+ *   uv  n              number of events, at most 65536
+ *   uv  base           tick before the first event
+ *   uv  dict           number of code ids in the dictionary
+ *       uv code id     dict times; local index 0, 1, 2, ... in the order in which they were met
+ *   uv  stacks         threads that have a stack at the start of the block
+ *       uv thread, uv depth, then depth times, outermost first:
+ *           uv code id, uv entry frame minus that of the entry before (the first: minus 0)
+ *   uv  runs           thread runs
+ *       uv index minus that of the run before (the first: 0), uv thread
+ *   uv  marks          time marks
+ *       uv index minus that of the mark before (the first: minus 0), uv tick minus that of the mark before
+ *                      (the first: minus base)
+ *   uv  symbol         n times: 0 return, 1 yield, 2 unwind, 3 + 2*i call, 4 + 2*i resume of the dictionary's
+ * i
+ *
+ * and nothing behind it. Next to a block stands its index, by which a search skips blocks, sorted by code id:
+ *
+ *   uv  code id minus that of the entry before (the first: minus 0)
+ *   uv  number of events of that code in this block, exits included
+ *
+ * ALGORITHM
+ *
+ * One pass over the words keeps the stack of the current thread, so that an exit is counted for the function
+ * that is left, gives each code that is met a local index (an array indexed by code id, whose entries are
+ * valid if they carry the number of this pass), and writes the symbols. There is no branch on the kind of
+ * event, which no processor can predict.
+ *
+ * INVARIANTS
+ *
+ *  1. Every code of the dictionary is met in the block: by an entry, or by an exit of an older entry.
+ *  2. Entry frames of a stack rise from the outermost on and are below `first`; a thread has one stack.
+ *  3. The first run has index 0 if there is an event, indexes of runs rise and are below n; neighbours
+ * differ.
+ *  4. Indexes of marks rise, from 1 to n; ticks never fall.
+ *  5. An exit from an empty stack (recording began in the middle) belongs to code 0 and changes nothing.
+ *  6. A packed block is a function of the block: the same events give the same bytes.
+ *  7. The decoder trusts nothing: each count is checked against what the remaining bytes can hold before
+ * memory is taken for it, so that a damaged block costs no more than its size.
+ */
+#include "store/block.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+#include <zstd.h>
+
+/* Fast enough to keep up with a program that does nothing but call functions; higher levels gain little here.
+ */
+#define LEVEL 1
+#define UV_MAX 10
+
+/* ---- stacks and building ---- */
+
+struct tf_stack *tf_stacks_get(struct tf_stacks *stacks, uint32_t thread)
+{
+    for (size_t i = 0; i < stacks->n; i++)
+        if (stacks->v[i].thread == thread)
+            return &stacks->v[i];
+    if (stacks->n == stacks->cap) {
+        size_t cap = stacks->cap ? stacks->cap * 2 : 4;
+        struct tf_stack *v = realloc(stacks->v, cap * sizeof *v);
+        if (!v)
+            return NULL;
+        stacks->v = v;
+        stacks->cap = cap;
+    }
+    struct tf_stack *stack = &stacks->v[stacks->n++];
+    *stack = (struct tf_stack){.thread = thread};
+    return stack;
+}
+
+int tf_stack_reserve(struct tf_stack *stack, size_t n)
+{
+    if (n <= stack->cap)
+        return 0;
+    size_t cap = stack->cap ? stack->cap : 64;
+    while (cap < n)
+        cap *= 2;
+    struct tf_stack_entry *v = realloc(stack->v, cap * sizeof *v);
+    if (!v)
+        return -1;
+    stack->v = v;
+    stack->cap = cap;
+    return 0;
+}
+
+int tf_stacks_copy(struct tf_stacks *dst, const struct tf_stacks *src)
+{
+    for (size_t i = 0; i < dst->n; i++)
+        dst->v[i].n = 0;
+    for (size_t i = 0; i < src->n; i++) {
+        struct tf_stack *stack = tf_stacks_get(dst, src->v[i].thread);
+        if (!stack || tf_stack_reserve(stack, src->v[i].n))
+            return -1;
+        if (src->v[i].n)
+            memcpy(stack->v, src->v[i].v, src->v[i].n * sizeof *stack->v);
+        stack->n = src->v[i].n;
+    }
+    return 0;
+}
+
+void tf_stacks_free(struct tf_stacks *stacks)
+{
+    for (size_t i = 0; i < stacks->n; i++)
+        free(stacks->v[i].v);
+    free(stacks->v);
+    *stacks = (struct tf_stacks){0};
+}
+
+int tf_block_init(struct tf_block *block, struct tf_err *err)
+{
+    *block = (struct tf_block){.first_frame = 1};
+    block->words = malloc(TF_BLOCK_FRAMES * sizeof *block->words);
+    if (!block->words)
+        return tf_err_set(err, TF_E_IO, "out of memory");
+    return 0;
+}
+
+void tf_block_free(struct tf_block *block)
+{
+    free(block->words);
+    free(block->marks);
+    free(block->runs);
+    tf_stacks_free(&block->stacks);
+    *block = (struct tf_block){0};
+}
+
+int tf_block_time(struct tf_block *block, uint64_t tick)
+{
+    uint64_t last = block->n_marks ? block->marks[block->n_marks - 1].tick : block->base_tick;
+    if (tick < last)
+        tick = last; /* the TSCs of two cores may differ a little */
+    if (block->n == 0) {
+        block->base_tick = tick;
+        return 0;
+    }
+    if (block->n_marks && block->marks[block->n_marks - 1].index == block->n) {
+        block->marks[block->n_marks - 1].tick = tick;
+        return 0;
+    }
+    if (block->n_marks == block->cap_marks) {
+        size_t cap = block->cap_marks ? block->cap_marks * 2 : 1024;
+        struct tf_time_mark *marks = realloc(block->marks, cap * sizeof *marks);
+        if (!marks)
+            return -1;
+        block->marks = marks;
+        block->cap_marks = cap;
+    }
+    block->marks[block->n_marks++] = (struct tf_time_mark){.index = block->n, .tick = tick};
+    return 0;
+}
+
+int tf_block_thread(struct tf_block *block, uint32_t thread)
+{
+    /* A run in which nothing happened is none; it may leave two equal neighbours, which become one. */
+    if (block->n_runs && block->runs[block->n_runs - 1].index == block->n)
+        block->n_runs--;
+    if (block->n_runs && block->runs[block->n_runs - 1].thread == thread)
+        return 0;
+    if (block->n_runs == block->cap_runs) {
+        size_t cap = block->cap_runs ? block->cap_runs * 2 : 16;
+        struct tf_thread_run *runs = realloc(block->runs, cap * sizeof *runs);
+        if (!runs)
+            return -1;
+        block->runs = runs;
+        block->cap_runs = cap;
+    }
+    block->runs[block->n_runs++] = (struct tf_thread_run){.index = block->n, .thread = thread};
+    return 0;
+}
+
+/* ---- packing ---- */
+
+/* What this pass knows about a code; valid if pass is that of the encoder. */
+struct seen {
+    uint32_t pass, local;
+};
+
+struct tf_encoder {
+    ZSTD_CCtx *zstd;
+    uint32_t pass;
+    struct seen *seen; /* by code id */
+    size_t n_seen;
+    uint32_t *dict, *counts; /* by local index; one more for the surplus of code 0 */
+    uint8_t *symbols, *raw, *data, *codes;
+    size_t raw_cap, data_cap, codes_cap;
+    struct tf_stacks scratch;
+};
+
+struct tf_encoder *tf_encoder_new(void)
+{
+    struct tf_encoder *enc = calloc(1, sizeof *enc);
+    if (!enc)
+        return NULL;
+    enc->zstd = ZSTD_createCCtx();
+    enc->dict = malloc((TF_BLOCK_FRAMES + 1) * sizeof *enc->dict);
+    enc->counts = malloc((TF_BLOCK_FRAMES + 1) * sizeof *enc->counts);
+    enc->symbols = malloc(TF_BLOCK_FRAMES * 5);
+    if (!enc->zstd || !enc->dict || !enc->counts || !enc->symbols) {
+        tf_encoder_free(enc);
+        return NULL;
+    }
+    ZSTD_CCtx_setParameter(enc->zstd, ZSTD_c_compressionLevel, LEVEL);
+    ZSTD_CCtx_setParameter(enc->zstd, ZSTD_c_contentSizeFlag, 1);
+    return enc;
+}
+
+void tf_encoder_free(struct tf_encoder *enc)
+{
+    if (!enc)
+        return;
+    ZSTD_freeCCtx(enc->zstd);
+    free(enc->seen);
+    free(enc->dict);
+    free(enc->counts);
+    free(enc->symbols);
+    free(enc->raw);
+    free(enc->data);
+    free(enc->codes);
+    tf_stacks_free(&enc->scratch);
+    free(enc);
+}
+
+static inline uint8_t *put(uint8_t *p, uint64_t v)
+{
+    while (v >= 128) {
+        *p++ = (uint8_t)(v | 128);
+        v >>= 7;
+    }
+    *p++ = (uint8_t)v;
+    return p;
+}
+
+static int room(uint8_t **buf, size_t *cap, size_t need)
+{
+    if (need <= *cap)
+        return 0;
+    uint8_t *p = malloc(need + need / 2);
+    if (!p)
+        return -1;
+    free(*buf);
+    *buf = p;
+    *cap = need + need / 2;
+    return 0;
+}
+
+static int prepare(struct tf_encoder *enc, uint32_t n_codes)
+{
+    if (enc->n_seen < n_codes) {
+        size_t n = n_codes + n_codes / 2 + 1024;
+        struct seen *seen = realloc(enc->seen, n * sizeof *seen);
+        if (!seen)
+            return -1;
+        memset(seen + enc->n_seen, 0, (n - enc->n_seen) * sizeof *seen);
+        enc->seen = seen;
+        enc->n_seen = n;
+    }
+    if (++enc->pass == 0) {
+        memset(enc->seen, 0, enc->n_seen * sizeof *enc->seen);
+        enc->pass = 1;
+    }
+    return 0;
+}
+
+struct walk {
+    uint32_t kinds[8];
+    uint32_t n_dict;
+    uint8_t *p; /* end of the symbols */
+    bool bad;   /* an exit with a code, an entry without one */
+};
+
+/* The pass over the events of one thread run. */
+static int walk_run(struct tf_encoder *enc, const struct tf_block *block, uint32_t from, uint32_t to,
+                    struct tf_stack *stack, uint32_t n_codes, struct walk *w)
+{
+    static const uint8_t exit_symbol[8] = {[TF_RETURN] = 0, [TF_YIELD] = 1, [TF_UNWIND] = 2};
+    /* Entry 0 is a dummy below the stack, so that an exit from an empty one has something to look at. */
+    if (tf_stack_reserve(stack, stack->n + (to - from) + 1))
+        return -1;
+    struct tf_stack_entry *v = stack->v;
+    const uint32_t *words = block->words;
+    struct seen *seen = enc->seen;
+    const uint32_t pass = enc->pass;
+    uint32_t *dict = enc->dict, *counts = enc->counts;
+    uint32_t n_dict = w->n_dict;
+    uint8_t *p = w->p;
+    size_t depth = stack->n;
+    uint32_t bad = 0;
+
+    for (uint32_t i = from; i < to; i++) {
+        uint32_t word = words[i], tag = TF_TAG(word), low = TF_LOW(word);
+        uint32_t entry = tf_is_entry(word);
+        uint32_t code = low;
+        bad |= (entry != 0) != (low != 0);
+        w->kinds[tag]++;
+        if (__builtin_expect(depth + entry == 0, 0)) {
+            code = 0; /* an exit from an empty stack */
+        } else {
+            struct tf_stack_entry *top = &v[depth - 1 + entry];
+            code = entry ? low : top->code;
+            top->code = code;
+            top->entry = entry ? block->first_frame + i : top->entry;
+            depth = depth - 1 + 2 * entry;
+        }
+        if (__builtin_expect(code >= n_codes, 0)) {
+            bad = 1;
+            code = 0;
+        }
+        struct seen *s = &seen[code];
+        if (__builtin_expect(s->pass != pass, 0)) {
+            s->pass = pass;
+            s->local = n_dict;
+            dict[n_dict] = code;
+            counts[n_dict++] = 0;
+        }
+        counts[s->local]++;
+        uint32_t symbol = entry ? 3 + 2 * s->local + (tag == TF_RESUME) : exit_symbol[tag];
+        if (__builtin_expect(symbol < 1u << 14, 1)) {
+            /* Two bytes are written and one or both of them kept: cheaper than a branch on which. */
+            uint32_t more = symbol >= 128;
+            p[0] = (uint8_t)(symbol | more << 7);
+            p[1] = (uint8_t)(symbol >> 7);
+            p += 1 + more;
+        } else {
+            p = put(p, symbol);
+        }
+    }
+    stack->n = depth;
+    w->n_dict = n_dict;
+    w->p = p;
+    w->bad |= bad;
+    return 0;
+}
+
+static int compare_u64(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* The index: codes and counts, sorted. */
+static int put_index(struct tf_encoder *enc, uint32_t n, struct tf_encoded *out)
+{
+    uint64_t *sorted = malloc((n + 1) * sizeof *sorted);
+    if (!sorted || room(&enc->codes, &enc->codes_cap, n * 10 + 1)) {
+        free(sorted);
+        return -1;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        sorted[i] = (uint64_t)enc->dict[i] << 32 | enc->counts[i];
+    qsort(sorted, n, sizeof *sorted, compare_u64);
+    uint8_t *p = enc->codes;
+    uint32_t last = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t code = (uint32_t)(sorted[i] >> 32);
+        p = put(p, code - last);
+        p = put(p, (uint32_t)sorted[i]);
+        last = code;
+    }
+    free(sorted);
+    out->codes = enc->codes;
+    out->codes_len = (size_t)(p - enc->codes);
+    return 0;
+}
+
+static uint8_t *put_stacks(uint8_t *p, const struct tf_stacks *stacks)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < stacks->n; i++)
+        n += stacks->v[i].n > 0;
+    p = put(p, n);
+    for (size_t i = 0; i < stacks->n; i++) {
+        const struct tf_stack *stack = &stacks->v[i];
+        if (!stack->n)
+            continue;
+        p = put(p, stack->thread);
+        p = put(p, stack->n);
+        uint64_t last = 0;
+        for (size_t k = 0; k < stack->n; k++) {
+            p = put(p, stack->v[k].code);
+            p = put(p, stack->v[k].entry - last);
+            last = stack->v[k].entry;
+        }
+    }
+    return p;
+}
+
+int tf_encode(struct tf_encoder *enc, struct tf_block *block, uint32_t n_codes, bool advance,
+              struct tf_encoded *out, struct tf_err *err)
+{
+    *out = (struct tf_encoded){.first_tick = block->base_tick};
+    if (n_codes == 0)
+        n_codes = 1;
+
+    size_t need = 12 * UV_MAX;
+    for (size_t i = 0; i < block->stacks.n; i++)
+        need += 2 * UV_MAX + block->stacks.v[i].n * 2 * UV_MAX;
+    need += (block->n_runs + block->n_marks) * 2 * UV_MAX;
+    need += block->n * 10ull; /* dictionary and symbols, 5 bytes each at most */
+    if (prepare(enc, n_codes) || room(&enc->raw, &enc->raw_cap, need))
+        goto memory;
+
+    /* The stacks are written before the pass moves them. */
+    uint8_t *stacks_at = enc->raw, *stacks_end = put_stacks(stacks_at, &block->stacks);
+    struct tf_stacks *stacks = &block->stacks;
+    if (!advance) {
+        stacks = &enc->scratch;
+        if (tf_stacks_copy(stacks, &block->stacks))
+            goto memory;
+    }
+
+    /* A thread that has not done anything yet is no run. */
+    size_t n_runs = block->n_runs;
+    if (n_runs && block->runs[n_runs - 1].index == block->n)
+        n_runs--;
+
+    struct walk w = {.p = enc->symbols};
+    for (size_t i = 0; i < n_runs; i++) {
+        uint32_t from = block->runs[i].index;
+        uint32_t to = i + 1 < n_runs ? block->runs[i + 1].index : block->n;
+        struct tf_stack *stack = tf_stacks_get(stacks, block->runs[i].thread);
+        if (!stack || walk_run(enc, block, from, to, stack, n_codes, &w))
+            goto memory;
+    }
+    if (w.bad)
+        return tf_err_set(err, TF_E_FORMAT,
+                          "the recorded process sent a frame event that makes no sense, near frame %llu",
+                          (unsigned long long)block->first_frame);
+    memcpy(out->kinds, w.kinds, sizeof out->kinds);
+
+    size_t stacks_len = (size_t)(stacks_end - stacks_at);
+    uint8_t *head = malloc(12 * UV_MAX + w.n_dict * 5ull);
+    if (!head)
+        goto memory;
+    uint8_t *p = head;
+    p = put(p, TF_BLOCK_VERSION);
+    p = put(p, block->first_frame);
+    p = put(p, block->n);
+    p = put(p, block->base_tick);
+    p = put(p, w.n_dict);
+    for (uint32_t i = 0; i < w.n_dict; i++)
+        p = put(p, enc->dict[i]);
+    size_t head_len = (size_t)(p - head);
+    memmove(enc->raw + head_len, enc->raw, stacks_len);
+    memcpy(enc->raw, head, head_len);
+    free(head);
+    p = enc->raw + head_len + stacks_len;
+
+    p = put(p, n_runs);
+    uint32_t last_index = 0;
+    for (size_t i = 0; i < n_runs; i++) {
+        p = put(p, block->runs[i].index - last_index);
+        p = put(p, block->runs[i].thread);
+        last_index = block->runs[i].index;
+    }
+    p = put(p, block->n_marks);
+    uint64_t tick = block->base_tick;
+    last_index = 0;
+    for (size_t i = 0; i < block->n_marks; i++) {
+        p = put(p, block->marks[i].index - last_index);
+        p = put(p, block->marks[i].tick - tick);
+        last_index = block->marks[i].index;
+        tick = block->marks[i].tick;
+    }
+    out->last_tick = tick;
+    size_t symbols_len = (size_t)(w.p - enc->symbols);
+    memcpy(p, enc->symbols, symbols_len);
+    p += symbols_len;
+
+    out->raw_len = (size_t)(p - enc->raw);
+    if (out->raw_len > TF_BLOCK_RAW_MAX)
+        return tf_err_set(err, TF_E_FULL, "the stack of the program is too deep to be stored");
+    if (room(&enc->data, &enc->data_cap, ZSTD_compressBound(out->raw_len)) || put_index(enc, w.n_dict, out))
+        goto memory;
+    out->len = ZSTD_compress2(enc->zstd, enc->data, enc->data_cap, enc->raw, out->raw_len);
+    if (ZSTD_isError(out->len))
+        return tf_err_set(err, TF_E_IO, "compressing frame events: %s", ZSTD_getErrorName(out->len));
+    out->data = enc->data;
+    out->digest = XXH3_64bits(out->data, out->len);
+    out->words_digest = XXH3_64bits(block->words, block->n * sizeof *block->words);
+    return 0;
+
+memory:
+    return tf_err_set(err, TF_E_IO, "out of memory");
+}

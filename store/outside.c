@@ -1,0 +1,162 @@
+/*
+ * outside.c: reading outside events back. A block is checked as a whole before anybody walks through it, so
+ * that who walks (a replay, a search for output) can trust the lengths of its events.
+ */
+#include "store/db.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+#include <zstd.h>
+
+static int load_blocks(struct tf_store *store, const struct tf_run *run, bool output_only,
+                       struct tf_outside_block **out, size_t *n, struct tf_err *err)
+{
+    sqlite3_stmt *stmt;
+    struct tf_outside_block *v = NULL;
+    size_t count = 0, cap = 0;
+    uint64_t offset = 0, seq = 1;
+    *out = NULL;
+    *n = 0;
+    int rc = tf_db_prepare(
+        store,
+        "SELECT rowid, offset, len, first_seq, events, first_frame, last_frame, flags FROM outside"
+        " WHERE run = ?1 ORDER BY offset",
+        &stmt, err);
+    if (rc)
+        return rc;
+    sqlite3_bind_int64(stmt, 1, run->rowid);
+    while ((rc = tf_db_step(store, stmt, err)) == 1) {
+        struct tf_outside_block b = {
+            .rowid = sqlite3_column_int64(stmt, 0),
+            .offset = (uint64_t)sqlite3_column_int64(stmt, 1),
+            .len = (uint64_t)sqlite3_column_int64(stmt, 2),
+            .first_seq = (uint64_t)sqlite3_column_int64(stmt, 3),
+            .events = (uint64_t)sqlite3_column_int64(stmt, 4),
+            .first_frame = (uint64_t)sqlite3_column_int64(stmt, 5),
+            .last_frame = (uint64_t)sqlite3_column_int64(stmt, 6),
+        };
+        if (b.offset != offset || b.first_seq != seq || b.len == 0 || b.len > 1ull << 33 || b.events == 0) {
+            rc = tf_db_damaged(store, err, "the outside events at offset %llu are missing",
+                               (unsigned long long)offset);
+            break;
+        }
+        offset += b.len;
+        seq += b.events;
+        if (output_only && !(sqlite3_column_int(stmt, 7) & (TF_OUT_STDOUT | TF_OUT_STDERR)))
+            continue;
+        if (count == cap) {
+            cap = cap ? cap * 2 : 64;
+            struct tf_outside_block *more = realloc(v, cap * sizeof *v);
+            if (!more) {
+                rc = tf_db_memory(err);
+                break;
+            }
+            v = more;
+        }
+        v[count++] = b;
+    }
+    sqlite3_finalize(stmt);
+    if (rc) {
+        free(v);
+        return rc;
+    }
+    *out = v;
+    *n = count;
+    return 0;
+}
+
+int tf_store_outside_blocks(struct tf_store *store, const struct tf_run *run, struct tf_outside_block **out,
+                            size_t *n, struct tf_err *err)
+{
+    return load_blocks(store, run, false, out, n, err);
+}
+
+/* Are these whole events, as many as they should be, in the order of their frames? */
+static bool well_formed(const uint8_t *buf, const struct tf_outside_block *block)
+{
+    uint64_t at = 0, events = 0, frame = block->first_frame;
+    while (at < block->len) {
+        const struct tf_outside *e = (const void *)(buf + at);
+        if (block->len - at < sizeof *e || e->total_len > block->len - at || (e->total_len & 7))
+            return false;
+        uint64_t args = tf_outside_args_size(e);
+        if (e->total_len < sizeof *e + args || e->data_len > UINT32_MAX ||
+            ((e->data_len + 7) & ~7ull) != e->total_len - sizeof *e - args)
+            return false;
+        if (e->frame < frame || e->frame > block->last_frame)
+            return false;
+        frame = e->frame;
+        at += e->total_len;
+        events++;
+    }
+    return events == block->events;
+}
+
+int tf_store_outside_read(struct tf_store *store, const struct tf_run *run,
+                          const struct tf_outside_block *block, void *buf, struct tf_err *err)
+{
+    sqlite3_stmt *stmt;
+    int rc = tf_db_prepare(
+        store, "SELECT digest, data FROM outside WHERE rowid = ?1 AND run = ?2 AND offset = ?3", &stmt, err);
+    if (rc)
+        return rc;
+    sqlite3_bind_int64(stmt, 1, block->rowid);
+    sqlite3_bind_int64(stmt, 2, run->rowid);
+    sqlite3_bind_int64(stmt, 3, (int64_t)block->offset);
+    rc = tf_db_step(store, stmt, err);
+    if (rc < 0)
+        goto out;
+    const void *data = rc ? sqlite3_column_blob(stmt, 1) : NULL;
+    size_t len = rc ? (size_t)sqlite3_column_bytes(stmt, 1) : 0;
+    if (!data || XXH3_64bits(data, len) != (uint64_t)sqlite3_column_int64(stmt, 0) ||
+        ZSTD_decompress(buf, block->len, data, len) != block->len || !well_formed(buf, block))
+        rc =
+            tf_db_damaged(store, err, "the outside events at offset %llu", (unsigned long long)block->offset);
+    else
+        rc = 0;
+out:
+    sqlite3_finalize(stmt);
+    return rc;
+}
+
+int tf_store_each_output(struct tf_store *store, const struct tf_run *run,
+                         int (*fn)(void *ctx, const struct tf_output *output), void *ctx, struct tf_err *err)
+{
+    struct tf_outside_block *blocks;
+    size_t n;
+    uint8_t *buf = NULL;
+    uint64_t cap = 0;
+    int rc = load_blocks(store, run, true, &blocks, &n, err);
+    for (size_t i = 0; !rc && i < n; i++) {
+        const struct tf_outside_block *b = &blocks[i];
+        if (b->len > cap) {
+            free(buf);
+            cap = b->len;
+            buf = malloc(cap);
+            if (!buf) {
+                rc = tf_db_memory(err);
+                break;
+            }
+        }
+        rc = tf_store_outside_read(store, run, b, buf, err);
+        uint64_t seq = b->first_seq;
+        for (uint64_t at = 0; !rc && at < b->len; seq++) {
+            const struct tf_outside *e = (const void *)(buf + at);
+            at += e->total_len;
+            if (!(e->flags & (TF_OUT_STDOUT | TF_OUT_STDERR)))
+                continue;
+            struct tf_output output = {
+                .frame = e->frame,
+                .seq = seq,
+                .fd = e->flags & TF_OUT_STDOUT ? 1 : 2,
+                .data = tf_outside_data(e),
+                .len = e->data_len,
+            };
+            rc = fn(ctx, &output);
+        }
+    }
+    free(blocks);
+    free(buf);
+    return rc;
+}

@@ -1,0 +1,425 @@
+/*
+ * reader.c: reading frame events back: blocks, the cursor, stacks.
+ *
+ * The cursor keeps one decoded block and walks through it event by event, with the stacks of the threads as
+ * they are at that point: a block brings the stacks at its start, so any event is reached by decoding one
+ * block. Times are those of the marks, and in between linear by number of events; behind the last mark of a
+ * block, that of the mark.
+ */
+#include "store/block.h"
+#include "store/db.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+struct tf_cursor {
+    struct tf_store *store;
+    struct tf_run run; /* rowid, calibration: no strings */
+    uint64_t n_blocks, n_frames;
+    sqlite3_stmt *load, *codes;
+
+    const uint8_t *bits; /* filter, or NULL */
+    size_t n_bits;
+
+    uint64_t next; /* number of the event that tf_cursor_next() looks at first */
+    bool loaded;
+    uint64_t block_no;
+    struct tf_block block;
+    struct tf_stacks stacks; /* as after `at` events of the block */
+    uint32_t at;
+    size_t run_at, mark_at; /* thread run of event `at`; first mark behind it */
+    struct tf_stack *stack; /* of that thread */
+    uint64_t ns0, ns1;      /* times of the marks around */
+    uint32_t i0, i1;        /* and their indexes */
+};
+
+/* ---- blocks ---- */
+
+#define LOAD_SQL "SELECT n, words_digest, digest, data FROM frames WHERE run = ?1 AND block = ?2"
+
+/* Loads and checks one block through a prepared LOAD_SQL. */
+static int load_block(struct tf_store *store, sqlite3_stmt *stmt, int64_t run, uint64_t no,
+                      struct tf_block *out, struct tf_err *err)
+{
+    sqlite3_reset(stmt);
+    sqlite3_bind_int64(stmt, 1, run);
+    sqlite3_bind_int64(stmt, 2, (int64_t)no);
+    int rc = tf_db_step(store, stmt, err);
+    if (rc < 0)
+        goto out;
+    if (rc == 0) {
+        rc = tf_db_damaged(store, err, "block %llu of the frame events is missing", (unsigned long long)no);
+        goto out;
+    }
+    uint64_t digest = (uint64_t)sqlite3_column_int64(stmt, 2);
+    const void *data = sqlite3_column_blob(stmt, 3);
+    size_t len = (size_t)sqlite3_column_bytes(stmt, 3);
+    rc = tf_decode(data ? data : "", len, &digest, out, err);
+    if (rc) {
+        tf_err_prefix(err, "%s: ", store->path);
+        goto out;
+    }
+    if (out->n != sqlite3_column_int64(stmt, 0) || out->first_frame != no * TF_BLOCK_FRAMES + 1 ||
+        XXH3_64bits(out->words, out->n * sizeof *out->words) != (uint64_t)sqlite3_column_int64(stmt, 1))
+        rc = tf_db_damaged(store, err, "block %llu of the frame events is not what it says",
+                           (unsigned long long)no);
+out:
+    sqlite3_reset(stmt);
+    return rc;
+}
+
+/* How many blocks and events a run has, from the blocks themselves; checks that none is missing. */
+static int count_frames(struct tf_store *store, int64_t run, uint64_t *n_blocks, uint64_t *n_frames,
+                        struct tf_err *err)
+{
+    sqlite3_stmt *stmt;
+    int rc = tf_db_prepare(store,
+                           "SELECT count(*), coalesce(max(block) + 1, 0), coalesce(sum(n), 0),"
+                           " coalesce((SELECT n FROM frames WHERE run = ?1 ORDER BY block DESC LIMIT 1), 0)"
+                           " FROM frames WHERE run = ?1",
+                           &stmt, err);
+    if (rc)
+        return rc;
+    sqlite3_bind_int64(stmt, 1, run);
+    rc = tf_db_step(store, stmt, err);
+    if (rc == 1) {
+        *n_blocks = (uint64_t)sqlite3_column_int64(stmt, 0);
+        *n_frames = (uint64_t)sqlite3_column_int64(stmt, 2);
+        uint64_t last = (uint64_t)sqlite3_column_int64(stmt, 3);
+        rc = 0;
+        if (*n_blocks != (uint64_t)sqlite3_column_int64(stmt, 1) || last > TF_BLOCK_FRAMES ||
+            (*n_blocks && *n_frames != (*n_blocks - 1) * TF_BLOCK_FRAMES + last))
+            rc = tf_db_damaged(store, err, "blocks of frame events are missing");
+    }
+    sqlite3_finalize(stmt);
+    return rc;
+}
+
+int tf_store_block_words(struct tf_store *store, const struct tf_run *run, uint64_t block, uint32_t *words,
+                         uint32_t *n, struct tf_err *err)
+{
+    sqlite3_stmt *stmt;
+    struct tf_block b = {0};
+    int rc = tf_db_prepare(store, LOAD_SQL, &stmt, err);
+    if (rc)
+        return rc;
+    rc = load_block(store, stmt, run->rowid, block, &b, err);
+    if (!rc) {
+        memcpy(words, b.words, b.n * sizeof *words);
+        *n = b.n;
+    }
+    tf_block_free(&b);
+    sqlite3_finalize(stmt);
+    return rc;
+}
+
+int tf_store_digests(struct tf_store *store, const struct tf_run *run, uint64_t **digests, size_t *n,
+                     struct tf_err *err)
+{
+    sqlite3_stmt *stmt;
+    uint64_t n_blocks, n_frames, *v = NULL;
+    size_t count = 0;
+    *digests = NULL;
+    *n = 0;
+    int rc = count_frames(store, run->rowid, &n_blocks, &n_frames, err);
+    if (!rc)
+        rc =
+            tf_db_prepare(store, "SELECT words_digest FROM frames WHERE run = ?1 ORDER BY block", &stmt, err);
+    if (rc)
+        return rc;
+    sqlite3_bind_int64(stmt, 1, run->rowid);
+    v = malloc((n_blocks + 1) * sizeof *v);
+    if (!v) {
+        rc = tf_db_memory(err);
+        goto out;
+    }
+    /* A run that is still recorded may have grown meanwhile. */
+    while (count < n_blocks && (rc = tf_db_step(store, stmt, err)) == 1)
+        v[count++] = (uint64_t)sqlite3_column_int64(stmt, 0);
+    if (rc >= 0)
+        rc = 0;
+out:
+    sqlite3_finalize(stmt);
+    if (rc) {
+        free(v);
+        return rc;
+    }
+    *digests = v;
+    *n = count;
+    return 0;
+}
+
+/* ---- the cursor ---- */
+
+int tf_cursor_open(struct tf_store *store, const struct tf_run *run, struct tf_cursor **out,
+                   struct tf_err *err)
+{
+    *out = NULL;
+    struct tf_cursor *c = calloc(1, sizeof *c);
+    if (!c)
+        return tf_db_memory(err);
+    c->store = store;
+    c->run = (struct tf_run){.rowid = run->rowid, .cal_tsc = run->cal_tsc, .cal_ns = run->cal_ns};
+    c->next = 1;
+    int rc = count_frames(store, run->rowid, &c->n_blocks, &c->n_frames, err);
+    if (!rc)
+        rc = tf_db_prepare(store, LOAD_SQL, &c->load, err);
+    if (!rc)
+        rc = tf_db_prepare(store, "SELECT codes FROM frames WHERE run = ?1 AND block = ?2", &c->codes, err);
+    if (rc) {
+        tf_cursor_close(c);
+        return rc;
+    }
+    *out = c;
+    return 0;
+}
+
+void tf_cursor_close(struct tf_cursor *c)
+{
+    if (!c)
+        return;
+    sqlite3_finalize(c->load);
+    sqlite3_finalize(c->codes);
+    tf_block_free(&c->block);
+    tf_stacks_free(&c->stacks);
+    free(c);
+}
+
+void tf_cursor_filter(struct tf_cursor *c, const uint8_t *code_bits, size_t n)
+{
+    c->bits = code_bits;
+    c->n_bits = n;
+}
+
+static bool wanted(const struct tf_cursor *c, uint32_t code)
+{
+    return !c->bits || (code < c->n_bits && (c->bits[code >> 3] >> (code & 7) & 1));
+}
+
+/* The times around event `at`. */
+static void set_marks(struct tf_cursor *c)
+{
+    const struct tf_block *b = &c->block;
+    while (c->mark_at < b->n_marks && b->marks[c->mark_at].index <= c->at)
+        c->mark_at++;
+    if (c->mark_at) {
+        c->i0 = b->marks[c->mark_at - 1].index;
+        c->ns0 = tf_run_ns(&c->run, b->marks[c->mark_at - 1].tick);
+    } else {
+        c->i0 = 0;
+        c->ns0 = tf_run_ns(&c->run, b->base_tick);
+    }
+    if (c->mark_at < b->n_marks) {
+        c->i1 = b->marks[c->mark_at].index;
+        c->ns1 = tf_run_ns(&c->run, b->marks[c->mark_at].tick);
+    } else {
+        c->i1 = UINT32_MAX;
+        c->ns1 = c->ns0;
+    }
+}
+
+/* The stack of the thread of event `at`, with room for what it can push in this run. */
+static int set_run(struct tf_cursor *c, struct tf_err *err)
+{
+    const struct tf_block *b = &c->block;
+    while (c->run_at + 1 < b->n_runs && b->runs[c->run_at + 1].index <= c->at)
+        c->run_at++;
+    uint32_t end = c->run_at + 1 < b->n_runs ? b->runs[c->run_at + 1].index : b->n;
+    c->stack = tf_stacks_get(&c->stacks, b->runs[c->run_at].thread);
+    if (!c->stack || tf_stack_reserve(c->stack, c->stack->n + (end - c->at)))
+        return tf_db_memory(err);
+    return 0;
+}
+
+/* Makes the cursor stand at the start of a block. */
+static int enter_block(struct tf_cursor *c, uint64_t no, struct tf_err *err)
+{
+    if (!c->loaded || c->block_no != no) {
+        c->loaded = false;
+        int rc = load_block(c->store, c->load, c->run.rowid, no, &c->block, err);
+        if (rc)
+            return rc;
+        c->block_no = no;
+    }
+    c->loaded = false;
+    if (tf_stacks_copy(&c->stacks, &c->block.stacks))
+        return tf_db_memory(err);
+    c->at = 0;
+    c->run_at = c->mark_at = 0;
+    set_marks(c);
+    int rc = c->block.n ? set_run(c, err) : 0;
+    c->loaded = rc == 0;
+    return rc;
+}
+
+/* Goes over one event. The caller knows that there is one. */
+static int advance(struct tf_cursor *c, struct tf_frame *out, struct tf_err *err)
+{
+    const struct tf_block *b = &c->block;
+    if (c->run_at + 1 < b->n_runs && b->runs[c->run_at + 1].index <= c->at) {
+        int rc = set_run(c, err);
+        if (rc) {
+            c->loaded = false;
+            return rc;
+        }
+    }
+    uint32_t word = b->words[c->at];
+    struct tf_stack *s = c->stack;
+    out->frame = b->first_frame + c->at;
+    out->event = TF_TAG(word);
+    out->thread = s->thread;
+    if (tf_is_entry(word)) {
+        s->v[s->n++] = (struct tf_stack_entry){.entry = out->frame, .code = TF_LOW(word)};
+        out->code = TF_LOW(word);
+        out->entry = out->frame;
+        out->depth = (uint32_t)s->n;
+    } else if (s->n) {
+        out->depth = (uint32_t)s->n;
+        out->code = s->v[--s->n].code;
+        out->entry = s->v[s->n].entry;
+    } else {
+        out->depth = 0;
+        out->code = 0;
+        out->entry = out->frame;
+    }
+    c->at++;
+    if (c->at > c->i1)
+        set_marks(c);
+    /* After this event `at` of the block have happened. */
+    if (c->i1 == UINT32_MAX || c->at <= c->i0)
+        out->time_ns = c->ns0;
+    else
+        out->time_ns =
+            c->ns0 + (uint64_t)((__uint128_t)(c->ns1 - c->ns0) * (c->at - c->i0) / (c->i1 - c->i0));
+    return 0;
+}
+
+/* Makes the cursor stand in front of a frame that exists. */
+static int go_to(struct tf_cursor *c, uint64_t frame, struct tf_err *err)
+{
+    uint64_t no = (frame - 1) / TF_BLOCK_FRAMES, index = (frame - 1) % TF_BLOCK_FRAMES;
+    struct tf_frame skipped;
+    if (!c->loaded || c->block_no != no || c->at > index) {
+        int rc = enter_block(c, no, err);
+        if (rc)
+            return rc;
+    }
+    if (index >= c->block.n)
+        return tf_db_damaged(c->store, err, "block %llu of the frame events is short",
+                             (unsigned long long)no);
+    while (c->at < index) {
+        int rc = advance(c, &skipped, err);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+int tf_cursor_seek(struct tf_cursor *c, uint64_t frame, struct tf_err *err)
+{
+    (void)err;
+    c->next = frame ? frame : 1;
+    return 0;
+}
+
+/* Does the block hold what the filter wants? 1, 0, negative. */
+static int block_wanted(struct tf_cursor *c, uint64_t no, struct tf_err *err)
+{
+    sqlite3_bind_int64(c->codes, 1, c->run.rowid);
+    sqlite3_bind_int64(c->codes, 2, (int64_t)no);
+    int rc = tf_db_step(c->store, c->codes, err);
+    if (rc == 1)
+        rc = tf_codes_match(sqlite3_column_blob(c->codes, 0), (size_t)sqlite3_column_bytes(c->codes, 0),
+                            c->bits, c->n_bits);
+    else if (rc == 0)
+        rc = -1;
+    else
+        goto out;
+    if (rc < 0)
+        rc = tf_db_damaged(c->store, err, "the index of block %llu of the frame events",
+                           (unsigned long long)no);
+out:
+    sqlite3_reset(c->codes);
+    return rc;
+}
+
+int tf_cursor_next(struct tf_cursor *c, struct tf_frame *out, struct tf_err *err)
+{
+    while (c->next <= c->n_frames) {
+        uint64_t no = (c->next - 1) / TF_BLOCK_FRAMES;
+        int rc;
+        if (c->bits && (!c->loaded || c->block_no != no)) {
+            rc = block_wanted(c, no, err);
+            if (rc < 0)
+                return rc;
+            if (rc == 0) {
+                c->next = (no + 1) * TF_BLOCK_FRAMES + 1;
+                continue;
+            }
+        }
+        rc = go_to(c, c->next, err);
+        if (rc)
+            return rc;
+        while (c->at < c->block.n) {
+            rc = advance(c, out, err);
+            if (rc)
+                return rc;
+            if (wanted(c, out->code)) {
+                c->next = out->frame + 1;
+                return 1;
+            }
+        }
+        c->next = (no + 1) * TF_BLOCK_FRAMES + 1;
+    }
+    return 0;
+}
+
+int tf_cursor_stack(struct tf_cursor *c, uint64_t frame, struct tf_frame **out, size_t *n, struct tf_err *err)
+{
+    struct tf_frame event;
+    struct tf_stack_entry *entries = NULL;
+    struct tf_frame *v = NULL;
+    *out = NULL;
+    *n = 0;
+    if (frame == 0 || frame > c->n_frames)
+        return tf_err_set(err, TF_E_NOTFOUND, "there is no frame %llu: the run has %llu",
+                          (unsigned long long)frame, (unsigned long long)c->n_frames);
+    int rc = go_to(c, frame, err);
+    if (!rc)
+        rc = advance(c, &event, err);
+    if (rc)
+        return rc;
+    /* What an exit took off the stack is still there, one above its top. */
+    size_t count = event.depth;
+    entries = malloc((count + 1) * sizeof *entries);
+    v = malloc((count + 1) * sizeof *v);
+    if (!entries || !v) {
+        rc = tf_db_memory(err);
+        goto out;
+    }
+    if (count)
+        memcpy(entries, c->stack->v, count * sizeof *entries);
+    /* Their events, outermost first, so that each block is decoded once. */
+    for (size_t i = 0; i < count; i++) {
+        struct tf_frame *f = &v[count - 1 - i];
+        rc = go_to(c, entries[i].entry, err);
+        if (!rc)
+            rc = advance(c, f, err);
+        if (rc)
+            goto out;
+        if (f->code != entries[i].code || f->entry != f->frame || f->thread != event.thread) {
+            rc = tf_db_damaged(c->store, err,
+                               "the stack at frame %llu names frame %llu, which is something else",
+                               (unsigned long long)frame, (unsigned long long)entries[i].entry);
+            goto out;
+        }
+    }
+    *out = v;
+    *n = count;
+    v = NULL;
+out:
+    free(entries);
+    free(v);
+    return rc;
+}

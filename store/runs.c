@@ -1,0 +1,477 @@
+/*
+ * runs.c: what is known of a run besides its events: the run itself, code objects, sources, marks, mapped
+ * files.
+ *
+ * Texts are bytes: file names and environments need not be valid UTF-8, and SQLite hands them back unchanged.
+ */
+#include "store/db.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zstd.h>
+
+#define RUN_COLUMNS                                                                                          \
+    "run, id, state, started_unix_ns, duration_ns, frames, outside, outside_bytes, exit_status, "            \
+    "exit_signal, pid,"                                                                                      \
+    " stack_limit, layout_digest, cal_tsc, cal_ns, python_version, exe, execfn, cwd, stdlib, kernel, host,"  \
+    " python_file_digest, command, title, argv, envp"
+
+/* ---- runs ---- */
+
+static void free_strings(char **v)
+{
+    if (v)
+        free(v[0]);
+    free(v);
+}
+
+void tf_run_clear(struct tf_run *run)
+{
+    free(run->python_version);
+    free(run->exe);
+    free(run->execfn);
+    free(run->cwd);
+    free(run->stdlib);
+    free(run->kernel);
+    free(run->host);
+    free(run->python_file_digest);
+    free(run->command);
+    free(run->title);
+    free_strings(run->argv);
+    free_strings(run->envp);
+    *run = (struct tf_run){0};
+}
+
+void tf_runs_free(struct tf_run *runs, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        tf_run_clear(&runs[i]);
+    free(runs);
+}
+
+uint64_t tf_run_ns(const struct tf_run *run, uint64_t ticks)
+{
+    __uint128_t tsc = (__uint128_t)ticks << TF_TIME_UNIT_SHIFT;
+    if (!run->cal_tsc)
+        return (uint64_t)tsc;
+    return (uint64_t)(tsc * run->cal_ns / run->cal_tsc);
+}
+
+/* A blob of strings, each with its NUL, as a NULL-terminated array; the strings are one allocation, freed by
+ * v[0]. */
+static char **split_strings(const char *blob, size_t len)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < len; i++)
+        n += blob[i] == 0;
+    if (len && blob[len - 1] != 0)
+        n++;
+    char **v = calloc(n + 1, sizeof *v);
+    char *copy = n ? malloc(len + 1) : NULL;
+    if (!v || (n && !copy)) {
+        free(v);
+        free(copy);
+        return NULL;
+    }
+    if (!n)
+        return v;
+    memcpy(copy, blob, len);
+    copy[len] = 0;
+    for (size_t i = 0; i < n; i++) {
+        v[i] = copy;
+        copy += strlen(copy) + 1;
+    }
+    return v;
+}
+
+static int load_run(sqlite3_stmt *stmt, struct tf_run *run, struct tf_err *err)
+{
+    const char *id = (const char *)sqlite3_column_text(stmt, 1);
+    *run = (struct tf_run){
+        .rowid = sqlite3_column_int64(stmt, 0),
+        .state = sqlite3_column_int(stmt, 2) == TF_RUN_COMPLETE ? TF_RUN_COMPLETE : TF_RUN_INCOMPLETE,
+        .started_unix_ns = sqlite3_column_int64(stmt, 3),
+        .duration_ns = (uint64_t)sqlite3_column_int64(stmt, 4),
+        .frames = (uint64_t)sqlite3_column_int64(stmt, 5),
+        .outside = (uint64_t)sqlite3_column_int64(stmt, 6),
+        .outside_bytes = (uint64_t)sqlite3_column_int64(stmt, 7),
+        .exit_status = sqlite3_column_int(stmt, 8),
+        .exit_signal = sqlite3_column_int(stmt, 9),
+        .pid = (uint32_t)sqlite3_column_int64(stmt, 10),
+        .stack_limit = (uint64_t)sqlite3_column_int64(stmt, 11),
+        .layout_digest = (uint64_t)sqlite3_column_int64(stmt, 12),
+        .cal_tsc = (uint64_t)sqlite3_column_int64(stmt, 13),
+        .cal_ns = (uint64_t)sqlite3_column_int64(stmt, 14),
+    };
+    snprintf(run->id, sizeof run->id, "%s", id ? id : "");
+    char **texts[] = {&run->python_version, &run->exe,  &run->execfn, &run->cwd,     &run->stdlib,
+                      &run->kernel,         &run->host, NULL,         &run->command, &run->title};
+    texts[7] = &run->python_file_digest;
+    bool ok = true;
+    for (int i = 0; i < 10; i++)
+        ok = (*texts[i] = tf_db_text(stmt, 15 + i)) && ok;
+    const char *blob = sqlite3_column_blob(stmt, 25);
+    run->argv = split_strings(blob, (size_t)sqlite3_column_bytes(stmt, 25));
+    blob = sqlite3_column_blob(stmt, 26);
+    run->envp = split_strings(blob, (size_t)sqlite3_column_bytes(stmt, 26));
+    if (ok && run->argv && run->envp)
+        return 0;
+    tf_run_clear(run);
+    return tf_db_memory(err);
+}
+
+/* Runs that meet a condition, oldest first. */
+static int load_runs(struct tf_store *store, const char *where, const char *arg, struct tf_run **runs,
+                     size_t *n, struct tf_err *err)
+{
+    char sql[1024];
+    sqlite3_stmt *stmt;
+    struct tf_run *v = NULL;
+    size_t count = 0, cap = 0;
+
+    *runs = NULL;
+    *n = 0;
+    snprintf(sql, sizeof sql, "SELECT " RUN_COLUMNS " FROM runs %s ORDER BY run", where);
+    int rc = tf_db_prepare(store, sql, &stmt, err);
+    if (rc)
+        return rc;
+    if (arg)
+        sqlite3_bind_text(stmt, 1, arg, -1, SQLITE_STATIC);
+    while ((rc = tf_db_step(store, stmt, err)) == 1) {
+        if (count == cap) {
+            cap = cap ? cap * 2 : 16;
+            struct tf_run *more = realloc(v, cap * sizeof *v);
+            if (!more) {
+                rc = tf_db_memory(err);
+                break;
+            }
+            v = more;
+        }
+        rc = load_run(stmt, &v[count], err);
+        if (rc)
+            break;
+        count++;
+    }
+    sqlite3_finalize(stmt);
+    if (rc) {
+        tf_runs_free(v, count);
+        return rc;
+    }
+    *runs = v;
+    *n = count;
+    return 0;
+}
+
+int tf_store_runs(struct tf_store *store, struct tf_run **runs, size_t *n, struct tf_err *err)
+{
+    return load_runs(store, "", NULL, runs, n, err);
+}
+
+/* "ID (title), ID (title), ...": the newest ones that fit. */
+static void candidates(const struct tf_run *runs, size_t n, char *buf, size_t size)
+{
+    size_t len = 0;
+    buf[0] = 0;
+    for (size_t i = n; i-- > 0 && len < size;)
+        len +=
+            (size_t)snprintf(buf + len, size - len, "%s%s (%s)", len ? ", " : "", runs[i].id, runs[i].title);
+}
+
+int tf_store_find_run(struct tf_store *store, const char *id, struct tf_run *out, struct tf_err *err)
+{
+    struct tf_run *runs;
+    size_t n;
+    char list[700], prefix[40];
+    *out = (struct tf_run){0};
+    int rc;
+    if (!id)
+        rc = load_runs(store, "WHERE run = (SELECT max(run) FROM runs)", NULL, &runs, &n, err);
+    else if (snprintf(prefix, sizeof prefix, "%s", id) >= (int)sizeof prefix)
+        rc = load_runs(store, "WHERE 0", NULL, &runs, &n, err);
+    else {
+        for (char *p = prefix; *p; p++)
+            *p = (char)tolower((unsigned char)*p);
+        rc = load_runs(store, "WHERE substr(id, 1, length(?1)) = ?1", prefix, &runs, &n, err);
+    }
+    if (rc)
+        return rc;
+    if (n == 1) {
+        *out = runs[0];
+        free(runs);
+        return 0;
+    }
+    if (n > 1 && *id) {
+        candidates(runs, n, list, sizeof list);
+        rc = tf_err_set(err, TF_E_NOTFOUND, "%s begins the ids of %zu runs: %s", id, n, list);
+        tf_runs_free(runs, n);
+        return rc;
+    }
+    tf_runs_free(runs, n);
+    rc = tf_store_runs(store, &runs, &n, err);
+    if (rc)
+        return rc;
+    candidates(runs, n, list, sizeof list);
+    if (n == 0)
+        rc = tf_err_set(err, TF_E_NOTFOUND, "%s holds no run", store->path);
+    else
+        rc = tf_err_set(err, TF_E_NOTFOUND, "%s holds no run '%.64s'; it holds %s", store->path, id ? id : "",
+                        list);
+    tf_runs_free(runs, n);
+    return rc;
+}
+
+int tf_store_delete_run(struct tf_store *store, int64_t rowid, struct tf_err *err)
+{
+    static const char *const tables[] = {"frames", "outside", "marks", "mapped", "sources", "codes", "runs"};
+    if (!store->writable)
+        return tf_err_set(err, TF_E_USAGE, "%s is open for reading only", store->path);
+    int rc = tf_db_exec(store, "BEGIN IMMEDIATE", err);
+    if (rc)
+        return rc;
+    int changes = 0;
+    for (size_t i = 0; !rc && i < sizeof tables / sizeof *tables; i++) {
+        char sql[96];
+        snprintf(sql, sizeof sql, "DELETE FROM %s WHERE run = %lld", tables[i], (long long)rowid);
+        rc = tf_db_exec(store, sql, err);
+        changes = sqlite3_changes(store->db);
+    }
+    if (!rc && changes == 0)
+        rc = tf_err_set(err, TF_E_NOTFOUND, "%s holds no run number %lld", store->path, (long long)rowid);
+    if (!rc)
+        rc = tf_db_exec(store, "DELETE FROM texts WHERE text NOT IN (SELECT text FROM sources)", err);
+    if (!rc)
+        rc = tf_db_exec(store, "COMMIT", err);
+    if (rc && !sqlite3_get_autocommit(store->db))
+        sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
+    return rc;
+}
+
+int tf_store_compact(struct tf_store *store, struct tf_err *err)
+{
+    if (!store->writable)
+        return tf_err_set(err, TF_E_USAGE, "%s is open for reading only", store->path);
+    return tf_db_exec(store, "VACUUM; PRAGMA wal_checkpoint(TRUNCATE)", err);
+}
+
+/* ---- code objects ---- */
+
+void tf_codes_free(struct tf_codes *codes)
+{
+    for (size_t i = 0; i < codes->n; i++) {
+        free((char *)codes->codes[i].file);
+        free((char *)codes->codes[i].qualname);
+    }
+    free(codes->codes);
+    *codes = (struct tf_codes){0};
+}
+
+/* Not the user's own code: the standard library, installed packages, what is frozen into the interpreter. */
+static bool is_library(const char *file, const char *stdlib)
+{
+    size_t n = strlen(stdlib);
+    while (n > 1 && stdlib[n - 1] == '/')
+        n--;
+    return strncmp(file, "<frozen", 7) == 0 || (n > 1 && strncmp(file, stdlib, n) == 0 && file[n] == '/') ||
+           strstr(file, "/site-packages/") || strstr(file, "/dist-packages/");
+}
+
+int tf_store_codes(struct tf_store *store, const struct tf_run *run, struct tf_codes *out, struct tf_err *err)
+{
+    sqlite3_stmt *stmt;
+    struct tf_codes codes = {0};
+    size_t cap = 256;
+    *out = codes;
+    int rc = tf_db_prepare(
+        store, "SELECT id, hash, first_line, flags, file, qualname FROM codes WHERE run = ? ORDER BY id",
+        &stmt, err);
+    if (rc)
+        return rc;
+    sqlite3_bind_int64(stmt, 1, run->rowid);
+    codes.codes = calloc(cap, sizeof *codes.codes);
+    if (!codes.codes)
+        goto memory;
+    /* Entry 0: what was entered before recording began. */
+    codes.n = 1;
+    codes.codes[0].file = strdup("");
+    codes.codes[0].qualname = strdup("?");
+    if (!codes.codes[0].file || !codes.codes[0].qualname)
+        goto memory;
+    codes.codes[0].name = codes.codes[0].qualname;
+    while ((rc = tf_db_step(store, stmt, err)) == 1) {
+        if (sqlite3_column_int64(stmt, 0) != (int64_t)codes.n) {
+            rc = tf_db_damaged(store, err, "code object %zu is missing", codes.n);
+            goto out;
+        }
+        if (codes.n == cap) {
+            struct tf_code *more = realloc(codes.codes, cap * 2 * sizeof *more);
+            if (!more)
+                goto memory;
+            codes.codes = more;
+            cap *= 2;
+        }
+        struct tf_code *code = &codes.codes[codes.n];
+        *code = (struct tf_code){
+            .id = (uint32_t)codes.n,
+            .hash = (uint64_t)sqlite3_column_int64(stmt, 1),
+            .first_line = (uint32_t)sqlite3_column_int64(stmt, 2),
+            .flags = (uint32_t)sqlite3_column_int64(stmt, 3),
+            .file = tf_db_text(stmt, 4),
+            .qualname = tf_db_text(stmt, 5),
+        };
+        codes.n++;
+        if (!code->file || !code->qualname)
+            goto memory;
+        const char *dot = strrchr(code->qualname, '.');
+        code->name = dot && dot[1] ? dot + 1 : code->qualname;
+        code->library = is_library(code->file, run->stdlib);
+    }
+    goto out;
+memory:
+    rc = tf_db_memory(err);
+out:
+    sqlite3_finalize(stmt);
+    if (rc)
+        tf_codes_free(&codes);
+    *out = codes;
+    return rc;
+}
+
+/* ---- sources ---- */
+
+int tf_store_source(struct tf_store *store, const struct tf_run *run, const char *file, char **text,
+                    size_t *len, struct tf_err *err)
+{
+    sqlite3_stmt *stmt;
+    char *buf = NULL;
+    *text = NULL;
+    *len = 0;
+    int rc = tf_db_prepare(
+        store, "SELECT t.len, t.data FROM sources s JOIN texts t USING(text) WHERE s.run = ? AND s.file = ?",
+        &stmt, err);
+    if (rc)
+        return rc;
+    sqlite3_bind_int64(stmt, 1, run->rowid);
+    sqlite3_bind_text(stmt, 2, file, -1, SQLITE_STATIC);
+    rc = tf_db_step(store, stmt, err);
+    if (rc < 0)
+        goto out;
+    if (rc == 0) {
+        rc = tf_err_set(err, TF_E_NOTFOUND, "the source of %s was not kept in the recording", file);
+        goto out;
+    }
+    const void *data = sqlite3_column_blob(stmt, 1);
+    size_t data_len = (size_t)sqlite3_column_bytes(stmt, 1), size = (size_t)sqlite3_column_int64(stmt, 0);
+    if (!data || ZSTD_getFrameContentSize(data, data_len) != size || size > (1u << 30)) {
+        rc = tf_db_damaged(store, err, "the source of %s does not decompress", file);
+        goto out;
+    }
+    buf = malloc(size + 1);
+    if (!buf) {
+        rc = tf_db_memory(err);
+        goto out;
+    }
+    if (ZSTD_decompress(buf, size, data, data_len) != size) {
+        rc = tf_db_damaged(store, err, "the source of %s does not decompress", file);
+        goto out;
+    }
+    buf[size] = 0;
+    *text = buf;
+    *len = size;
+    buf = NULL;
+    rc = 0;
+out:
+    free(buf);
+    sqlite3_finalize(stmt);
+    return rc;
+}
+
+/* ---- marks and mapped files ---- */
+
+void tf_marks_free(struct tf_mark_row *marks, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        free(marks[i].text);
+    free(marks);
+}
+
+int tf_store_marks(struct tf_store *store, const struct tf_run *run, struct tf_mark_row **out, size_t *n,
+                   struct tf_err *err)
+{
+    sqlite3_stmt *stmt;
+    struct tf_mark_row *v = NULL;
+    size_t count = 0;
+    *out = NULL;
+    *n = 0;
+    int rc =
+        tf_db_prepare(store, "SELECT frame, kind, text FROM marks WHERE run = ? ORDER BY seq", &stmt, err);
+    if (rc)
+        return rc;
+    sqlite3_bind_int64(stmt, 1, run->rowid);
+    while ((rc = tf_db_step(store, stmt, err)) == 1) {
+        struct tf_mark_row *more = realloc(v, (count + 1) * sizeof *v);
+        char *text = more ? tf_db_text(stmt, 2) : NULL;
+        if (more)
+            v = more;
+        if (!text) {
+            rc = tf_db_memory(err);
+            break;
+        }
+        v[count++] = (struct tf_mark_row){.frame = (uint64_t)sqlite3_column_int64(stmt, 0),
+                                          .kind = (uint32_t)sqlite3_column_int64(stmt, 1),
+                                          .text = text};
+    }
+    sqlite3_finalize(stmt);
+    if (rc) {
+        tf_marks_free(v, count);
+        return rc;
+    }
+    *out = v;
+    *n = count;
+    return 0;
+}
+
+void tf_mapped_free(struct tf_mapped *mapped, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        free(mapped[i].path);
+    free(mapped);
+}
+
+int tf_store_mapped(struct tf_store *store, const struct tf_run *run, struct tf_mapped **out, size_t *n,
+                    struct tf_err *err)
+{
+    sqlite3_stmt *stmt;
+    struct tf_mapped *v = NULL;
+    size_t count = 0;
+    *out = NULL;
+    *n = 0;
+    int rc = tf_db_prepare(
+        store, "SELECT path, size, mtime_ns, digest FROM mapped WHERE run = ? ORDER BY seq", &stmt, err);
+    if (rc)
+        return rc;
+    sqlite3_bind_int64(stmt, 1, run->rowid);
+    while ((rc = tf_db_step(store, stmt, err)) == 1) {
+        struct tf_mapped *more = realloc(v, (count + 1) * sizeof *v);
+        char *path = more ? tf_db_text(stmt, 0) : NULL;
+        if (more)
+            v = more;
+        if (!path) {
+            rc = tf_db_memory(err);
+            break;
+        }
+        v[count++] = (struct tf_mapped){.path = path,
+                                        .size = (uint64_t)sqlite3_column_int64(stmt, 1),
+                                        .mtime_ns = sqlite3_column_int64(stmt, 2),
+                                        .digest = (uint64_t)sqlite3_column_int64(stmt, 3)};
+    }
+    sqlite3_finalize(stmt);
+    if (rc) {
+        tf_mapped_free(v, count);
+        return rc;
+    }
+    *out = v;
+    *n = count;
+    return 0;
+}

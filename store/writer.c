@@ -1,0 +1,468 @@
+/*
+ * writer.c: see writer.h.
+ *
+ * A transaction is opened by the first row that needs one and stays open until tf_writer_commit(), so that
+ * frame events and outside events that belong together are found together, whenever the supervisor dies.
+ */
+#include "store/writer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+#include <zstd.h>
+
+#define SOURCE_MAX (64u << 20) /* what is larger is no source */
+
+static const char *const sql[TF_W_COUNT] = {
+    [TF_W_FRAMES] = "INSERT OR REPLACE INTO frames VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14)",
+    [TF_W_OUTSIDE] = "INSERT INTO outside VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)",
+    [TF_W_CODE] = "INSERT INTO codes VALUES(?1,?2,?3,?4,?5,?6,?7)",
+    [TF_W_SOURCE] = "INSERT OR IGNORE INTO sources VALUES(?1,?2,?3)",
+    [TF_W_TEXT] = "INSERT INTO texts(digest, len, data) VALUES(?1,?2,?3)",
+    [TF_W_FIND_TEXT] = "SELECT text FROM texts WHERE digest = ?1",
+    [TF_W_MARK] = "INSERT INTO marks VALUES(?1,?2,?3,?4,?5)",
+    [TF_W_MAPPED] = "INSERT INTO mapped VALUES(?1,?2,?3,?4,?5,?6)",
+    [TF_W_TOTALS] = ("UPDATE runs SET frames=?2, outside=?3, outside_bytes=?4, duration_ns=?5, cal_tsc=?6,"
+                     " cal_ns=?7, state=?8, exit_status=?9, exit_signal=?10 WHERE run=?1"),
+};
+
+int tf_writer_init(struct tf_writer *w, struct tf_store *store, struct tf_err *err)
+{
+    *w = (struct tf_writer){.store = store};
+    if (!store->writable)
+        return tf_err_set(err, TF_E_USAGE, "%s is open for reading only", store->path);
+    for (int i = 0; i < TF_W_COUNT; i++) {
+        int rc = tf_db_prepare(store, sql[i], &w->stmts[i], err);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+void tf_writer_free(struct tf_writer *w)
+{
+    for (int i = 0; i < TF_W_COUNT; i++)
+        sqlite3_finalize(w->stmts[i]);
+    if (w->store)
+        tf_writer_rollback(w);
+    free(w->seen);
+    *w = (struct tf_writer){0};
+}
+
+static int begin(struct tf_writer *w, struct tf_err *err)
+{
+    if (w->open)
+        return 0;
+    int rc = tf_db_exec(w->store, "BEGIN IMMEDIATE", err);
+    w->open = rc == 0;
+    return rc;
+}
+
+int tf_writer_commit(struct tf_writer *w, struct tf_err *err)
+{
+    if (!w->open)
+        return 0;
+    int rc = tf_db_exec(w->store, "COMMIT", err);
+    if (rc)
+        tf_writer_rollback(w);
+    w->open = false;
+    w->bytes = 0;
+    return rc;
+}
+
+void tf_writer_rollback(struct tf_writer *w)
+{
+    /* SQLite may have done it already, when the disk was full. */
+    if (!sqlite3_get_autocommit(w->store->db))
+        sqlite3_exec(w->store->db, "ROLLBACK", NULL, NULL, NULL);
+    w->open = false;
+    w->bytes = 0;
+}
+
+static int random_id(char id[33], struct tf_err *err)
+{
+    uint8_t bytes[16];
+    if (getrandom(bytes, sizeof bytes, 0) != sizeof bytes)
+        return tf_err_set(err, TF_E_IO, "no random numbers: %s", strerror(errno));
+    for (int i = 0; i < 16; i++)
+        snprintf(id + 2 * i, 3, "%02x", bytes[i]);
+    return 0;
+}
+
+int tf_writer_run(struct tf_writer *w, struct tf_run *run, const char *argv, size_t argv_len,
+                  const char *envp, size_t envp_len, struct tf_err *err)
+{
+    sqlite3_stmt *s;
+    int rc = random_id(run->id, err);
+    if (!rc)
+        rc = begin(w, err);
+    if (!rc)
+        rc = tf_db_prepare(
+            w->store,
+            "INSERT INTO runs(id, state, started_unix_ns, duration_ns, frames, outside, outside_bytes,"
+            " exit_status, exit_signal, pid, stack_limit, layout_digest, cal_tsc, cal_ns,"
+            " python_version, exe, execfn, cwd, stdlib, kernel, host, python_file_digest, command,"
+            " title, argv, envp)"
+            " VALUES(?,0,?,0,0,0,0,-1,0,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            &s, err);
+    if (rc)
+        return rc;
+    int i = 1;
+    sqlite3_bind_text(s, i++, run->id, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(s, i++, run->started_unix_ns);
+    sqlite3_bind_int64(s, i++, run->pid);
+    sqlite3_bind_int64(s, i++, (int64_t)run->stack_limit);
+    sqlite3_bind_int64(s, i++, (int64_t)run->layout_digest);
+    sqlite3_bind_int64(s, i++, (int64_t)run->cal_tsc);
+    sqlite3_bind_int64(s, i++, (int64_t)run->cal_ns);
+    const char *texts[] = {run->python_version, run->exe,    run->execfn, run->cwd,
+                           run->stdlib,         run->kernel, run->host,   run->python_file_digest,
+                           run->command,        run->title};
+    for (size_t k = 0; k < sizeof texts / sizeof *texts; k++)
+        sqlite3_bind_text(s, i++, texts[k] ? texts[k] : "", -1, SQLITE_STATIC);
+    sqlite3_bind_blob(s, i++, argv_len ? argv : "", (int)argv_len, SQLITE_STATIC);
+    sqlite3_bind_blob(s, i++, envp_len ? envp : "", (int)envp_len, SQLITE_STATIC);
+    rc = tf_db_step(w->store, s, err);
+    sqlite3_finalize(s);
+    if (rc < 0)
+        return rc;
+    w->run = run->rowid = sqlite3_last_insert_rowid(w->store->db);
+    return 0;
+}
+
+/* Steps a statement whose values are bound, within the transaction. */
+static int run_stmt(struct tf_writer *w, enum tf_writer_stmt which, size_t bytes, struct tf_err *err)
+{
+    w->bytes += bytes + 64;
+    return tf_db_run(w->store, w->stmts[which], err);
+}
+
+int tf_writer_frames(struct tf_writer *w, uint64_t block, uint32_t n, const struct tf_encoded *e,
+                     struct tf_err *err)
+{
+    sqlite3_stmt *s = w->stmts[TF_W_FRAMES];
+    int rc = begin(w, err);
+    if (rc)
+        return rc;
+    sqlite3_bind_int64(s, 1, w->run);
+    sqlite3_bind_int64(s, 2, (int64_t)block);
+    sqlite3_bind_int64(s, 3, n);
+    sqlite3_bind_int64(s, 4, (int64_t)e->first_tick);
+    sqlite3_bind_int64(s, 5, (int64_t)e->last_tick);
+    static const int column[5] = {
+        [TF_CALL] = 6, [TF_RETURN] = 7, [TF_YIELD] = 8, [TF_RESUME] = 9, [TF_UNWIND] = 10};
+    for (int tag = 0; tag < 5; tag++)
+        sqlite3_bind_int64(s, column[tag], e->kinds[tag]);
+    sqlite3_bind_int64(s, 11, (int64_t)e->words_digest);
+    sqlite3_bind_int64(s, 12, (int64_t)e->digest);
+    sqlite3_bind_blob64(s, 13, e->codes_len ? (const void *)e->codes : "", e->codes_len, SQLITE_STATIC);
+    sqlite3_bind_blob64(s, 14, e->data, e->len, SQLITE_STATIC);
+    return run_stmt(w, TF_W_FRAMES, e->len + e->codes_len, err);
+}
+
+static int compare_u16(const void *a, const void *b)
+{
+    return (int)*(const uint16_t *)a - (int)*(const uint16_t *)b;
+}
+
+/* Which calls occur (sorted, each once) and which flags. Returns how many calls. */
+static size_t outside_calls(const uint8_t *raw, uint64_t len, uint16_t *calls, uint16_t *flags)
+{
+    uint8_t seen[65536 / 8] = {0};
+    size_t n = 0;
+    for (uint64_t at = 0; at < len;) {
+        const struct tf_outside *e = (const void *)(raw + at);
+        *flags |= e->flags;
+        if (!(seen[e->call >> 3] >> (e->call & 7) & 1)) {
+            seen[e->call >> 3] |= (uint8_t)(1 << (e->call & 7));
+            calls[n++] = e->call;
+        }
+        at += e->total_len;
+    }
+    qsort(calls, n, sizeof *calls, compare_u16);
+    return n;
+}
+
+int tf_writer_outside(struct tf_writer *w, const struct tf_outside_block *block, const void *raw,
+                      struct tf_err *err)
+{
+    sqlite3_stmt *s = w->stmts[TF_W_OUTSIDE];
+    uint16_t flags = 0;
+    size_t cap = ZSTD_compressBound(block->len);
+    uint16_t *calls =
+        malloc(block->events < 65536 ? (block->events + 1) * sizeof *calls : 65536 * sizeof *calls);
+    void *data = malloc(cap);
+    int rc;
+    if (!calls || !data) {
+        rc = tf_db_memory(err);
+        goto out;
+    }
+    rc = begin(w, err);
+    if (rc)
+        goto out;
+    size_t len = ZSTD_compress(data, cap, raw, block->len, 3);
+    if (ZSTD_isError(len)) {
+        rc = tf_err_set(err, TF_E_IO, "compressing outside events: %s", ZSTD_getErrorName(len));
+        goto out;
+    }
+    size_t n = outside_calls(raw, block->len, calls, &flags);
+    sqlite3_bind_int64(s, 1, w->run);
+    sqlite3_bind_int64(s, 2, (int64_t)block->offset);
+    sqlite3_bind_int64(s, 3, (int64_t)block->len);
+    sqlite3_bind_int64(s, 4, (int64_t)block->first_seq);
+    sqlite3_bind_int64(s, 5, (int64_t)block->events);
+    sqlite3_bind_int64(s, 6, (int64_t)block->first_frame);
+    sqlite3_bind_int64(s, 7, (int64_t)block->last_frame);
+    sqlite3_bind_int64(s, 8, flags);
+    sqlite3_bind_int64(s, 9, (int64_t)XXH3_64bits(data, len));
+    sqlite3_bind_blob64(s, 10, calls, n * sizeof *calls, SQLITE_STATIC);
+    if (sqlite3_bind_blob64(s, 11, data, len, SQLITE_STATIC) != SQLITE_OK) {
+        rc = tf_db_error(w->store, err, "writing");
+        sqlite3_reset(s);
+        goto out;
+    }
+    rc = run_stmt(w, TF_W_OUTSIDE, len, err);
+out:
+    free(calls);
+    free(data);
+    return rc;
+}
+
+int tf_writer_code(struct tf_writer *w, const struct tf_rec_code *code, const char *file, const char *name,
+                   struct tf_err *err)
+{
+    sqlite3_stmt *s = w->stmts[TF_W_CODE];
+    int rc = begin(w, err);
+    if (rc)
+        return rc;
+    sqlite3_bind_int64(s, 1, w->run);
+    sqlite3_bind_int64(s, 2, code->id);
+    sqlite3_bind_int64(s, 3, (int64_t)code->hash);
+    sqlite3_bind_int64(s, 4, code->first_line);
+    sqlite3_bind_int64(s, 5, code->flags);
+    sqlite3_bind_text(s, 6, file, -1, SQLITE_STATIC);
+    sqlite3_bind_text(s, 7, name, -1, SQLITE_STATIC);
+    return run_stmt(w, TF_W_CODE, code->file_len + code->name_len, err);
+}
+
+/* ---- sources ---- */
+
+/* Notes a path. 1: it was new, 0: known, -1: no memory. */
+static int note_path(struct tf_writer *w, const char *file)
+{
+    uint64_t hash = XXH3_64bits(file, strlen(file)) | 1;
+    if (w->n_seen * 2 >= w->cap_seen) {
+        size_t cap = w->cap_seen ? w->cap_seen * 2 : 256;
+        uint64_t *seen = calloc(cap, sizeof *seen);
+        if (!seen)
+            return -1;
+        for (size_t i = 0; i < w->cap_seen; i++) {
+            if (!w->seen[i])
+                continue;
+            size_t at = (w->seen[i] >> 1) & (cap - 1);
+            while (seen[at])
+                at = (at + 1) & (cap - 1);
+            seen[at] = w->seen[i];
+        }
+        free(w->seen);
+        w->seen = seen;
+        w->cap_seen = cap;
+    }
+    size_t at = (hash >> 1) & (w->cap_seen - 1);
+    for (; w->seen[at]; at = (at + 1) & (w->cap_seen - 1))
+        if (w->seen[at] == hash)
+            return 0;
+    w->seen[at] = hash;
+    w->n_seen++;
+    return 1;
+}
+
+/* The text's row: the one that is there with the same content, or a new one. */
+static int text_row(struct tf_writer *w, const void *text, size_t len, int64_t *row, struct tf_err *err)
+{
+    XXH128_canonical_t digest;
+    XXH128_canonicalFromHash(&digest, XXH3_128bits(text, len));
+    sqlite3_stmt *s = w->stmts[TF_W_FIND_TEXT];
+    sqlite3_bind_blob(s, 1, &digest, sizeof digest, SQLITE_STATIC);
+    int rc = tf_db_step(w->store, s, err);
+    if (rc == 1)
+        *row = sqlite3_column_int64(s, 0);
+    sqlite3_reset(s);
+    if (rc)
+        return rc < 0 ? rc : 0;
+
+    size_t cap = ZSTD_compressBound(len);
+    void *data = malloc(cap);
+    if (!data)
+        return tf_db_memory(err);
+    size_t n = ZSTD_compress(data, cap, text, len, 3);
+    if (ZSTD_isError(n)) {
+        rc = tf_err_set(err, TF_E_IO, "compressing a source: %s", ZSTD_getErrorName(n));
+    } else {
+        s = w->stmts[TF_W_TEXT];
+        sqlite3_bind_blob(s, 1, &digest, sizeof digest, SQLITE_STATIC);
+        sqlite3_bind_int64(s, 2, (int64_t)len);
+        sqlite3_bind_blob64(s, 3, data, n, SQLITE_STATIC);
+        rc = run_stmt(w, TF_W_TEXT, n, err);
+        *row = sqlite3_last_insert_rowid(w->store->db);
+    }
+    free(data);
+    return rc;
+}
+
+int tf_writer_source_text(struct tf_writer *w, const char *file, const void *text, size_t len,
+                          struct tf_err *err)
+{
+    int64_t row = 0;
+    int rc = begin(w, err);
+    if (!rc)
+        rc = text_row(w, text, len, &row, err);
+    if (rc)
+        return rc;
+    sqlite3_stmt *s = w->stmts[TF_W_SOURCE];
+    sqlite3_bind_int64(s, 1, w->run);
+    sqlite3_bind_text(s, 2, file, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(s, 3, row);
+    return run_stmt(w, TF_W_SOURCE, strlen(file), err);
+}
+
+/* A whole regular file of moderate size; NULL if it cannot be had. */
+static char *read_file(const char *path, size_t *len)
+{
+    struct stat st;
+    char *buf = NULL;
+    size_t got = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return NULL;
+    if (fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_size > SOURCE_MAX)
+        goto out;
+    buf = malloc((size_t)st.st_size + 1);
+    while (buf && got < (size_t)st.st_size) {
+        ssize_t n = read(fd, buf + got, (size_t)st.st_size - got);
+        if (n == 0)
+            break;
+        if (n < 0) {
+            free(buf);
+            buf = NULL;
+        } else {
+            got += (size_t)n;
+        }
+    }
+out:
+    close(fd);
+    *len = got;
+    return buf;
+}
+
+int tf_writer_source(struct tf_writer *w, const char *file, int proc, const char *cwd, struct tf_err *err)
+{
+    if (!*file || *file == '<')
+        return 0;
+    int is_new = note_path(w, file);
+    if (is_new <= 0)
+        return is_new < 0 ? tf_db_memory(err) : 0;
+    char path[8192];
+    char *text = NULL;
+    size_t len = 0;
+    if (*file == '/') {
+        text = read_file(file, &len);
+    } else {
+        if (proc && snprintf(path, sizeof path, "/proc/%d/cwd/%s", proc, file) < (int)sizeof path)
+            text = read_file(path, &len);
+        if (!text && cwd && snprintf(path, sizeof path, "%s/%s", cwd, file) < (int)sizeof path)
+            text = read_file(path, &len);
+    }
+    if (!text)
+        return 0;
+    int rc = tf_writer_source_text(w, file, text, len, err);
+    free(text);
+    return rc;
+}
+
+/* ---- the rest ---- */
+
+int tf_writer_mark(struct tf_writer *w, uint64_t frame, uint32_t kind, const char *text, size_t len,
+                   struct tf_err *err)
+{
+    sqlite3_stmt *s = w->stmts[TF_W_MARK];
+    int rc = begin(w, err);
+    if (rc)
+        return rc;
+    sqlite3_bind_int64(s, 1, w->run);
+    sqlite3_bind_int64(s, 2, ++w->n_marks);
+    sqlite3_bind_int64(s, 3, (int64_t)frame);
+    sqlite3_bind_int64(s, 4, kind);
+    sqlite3_bind_text(s, 5, text, (int)len, SQLITE_STATIC);
+    return run_stmt(w, TF_W_MARK, len, err);
+}
+
+int tf_file_digest(const char *path, uint64_t *digest, uint64_t *size, int64_t *mtime_ns)
+{
+    struct stat st;
+    char buf[65536];
+    ssize_t n = -1;
+    XXH3_state_t *state = XXH3_createState();
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (!state || fd < 0 || fstat(fd, &st) || !S_ISREG(st.st_mode))
+        goto out;
+    XXH3_64bits_reset(state);
+    while ((n = read(fd, buf, sizeof buf)) > 0)
+        XXH3_64bits_update(state, buf, (size_t)n);
+    *digest = XXH3_64bits_digest(state);
+    *size = (uint64_t)st.st_size;
+    *mtime_ns = st.st_mtim.tv_sec * 1000000000ll + st.st_mtim.tv_nsec;
+out:
+    XXH3_freeState(state);
+    if (fd >= 0)
+        close(fd);
+    return n == 0 ? 0 : -1;
+}
+
+int tf_writer_mapped(struct tf_writer *w, const char *path, struct tf_err *err)
+{
+    sqlite3_stmt *s = w->stmts[TF_W_MAPPED];
+    uint64_t digest = 0, size = 0;
+    int64_t mtime_ns = 0;
+    int rc = begin(w, err);
+    if (rc)
+        return rc;
+    if (tf_file_digest(path, &digest, &size, &mtime_ns))
+        digest = size = 0, mtime_ns = 0;
+    sqlite3_bind_int64(s, 1, w->run);
+    sqlite3_bind_int64(s, 2, ++w->n_mapped);
+    sqlite3_bind_text(s, 3, path, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(s, 4, (int64_t)size);
+    sqlite3_bind_int64(s, 5, mtime_ns);
+    sqlite3_bind_int64(s, 6, (int64_t)digest);
+    return run_stmt(w, TF_W_MAPPED, strlen(path), err);
+}
+
+int tf_writer_totals(struct tf_writer *w, const struct tf_totals *totals, int state, int exit_status,
+                     int exit_signal, struct tf_err *err)
+{
+    sqlite3_stmt *s = w->stmts[TF_W_TOTALS];
+    int rc = begin(w, err);
+    if (rc)
+        return rc;
+    sqlite3_bind_int64(s, 1, w->run);
+    sqlite3_bind_int64(s, 2, (int64_t)totals->frames);
+    sqlite3_bind_int64(s, 3, (int64_t)totals->outside);
+    sqlite3_bind_int64(s, 4, (int64_t)totals->outside_bytes);
+    sqlite3_bind_int64(s, 5, (int64_t)totals->duration_ns);
+    sqlite3_bind_int64(s, 6, (int64_t)totals->cal_tsc);
+    sqlite3_bind_int64(s, 7, (int64_t)totals->cal_ns);
+    sqlite3_bind_int64(s, 8, state);
+    sqlite3_bind_int64(s, 9, exit_status);
+    sqlite3_bind_int64(s, 10, exit_signal);
+    rc = run_stmt(w, TF_W_TOTALS, 0, err);
+    if (!rc && sqlite3_changes(w->store->db) == 0)
+        rc = tf_err_set(err, TF_E_IO, "the run was deleted from %s while it was recorded", w->store->path);
+    return rc;
+}

@@ -1,0 +1,73 @@
+/*
+ * writer.h: the rows of one run as they are written, in transactions. Between the ring (ingest.c) and SQLite.
+ * Internal to store/; used by the supervisor while it records.
+ */
+#ifndef TF_WRITER_H
+#define TF_WRITER_H
+
+#include "store/block.h"
+#include "store/db.h"
+
+enum tf_writer_stmt {
+    TF_W_FRAMES,
+    TF_W_OUTSIDE,
+    TF_W_CODE,
+    TF_W_SOURCE,
+    TF_W_TEXT,
+    TF_W_FIND_TEXT,
+    TF_W_MARK,
+    TF_W_MAPPED,
+    TF_W_TOTALS,
+    TF_W_COUNT
+};
+
+/* What the runs row says about the events: as of the rows that are written. */
+struct tf_totals {
+    uint64_t frames, outside, outside_bytes, duration_ns;
+    uint64_t cal_tsc, cal_ns;
+};
+
+struct tf_writer {
+    struct tf_store *store;
+    sqlite3_stmt *stmts[TF_W_COUNT];
+    int64_t run;
+    bool open;      /* a transaction is open */
+    uint64_t bytes; /* written in this transaction, about */
+    uint32_t n_marks, n_mapped;
+    /* Paths whose source was looked at already: a set of XXH3-64 hashes, open addressing, 0 is free. */
+    uint64_t *seen;
+    size_t n_seen, cap_seen;
+};
+
+int tf_writer_init(struct tf_writer *w, struct tf_store *store, struct tf_err *err);
+/* Rolls back what was not committed. */
+void tf_writer_free(struct tf_writer *w);
+/* Writes the runs row; fills run->rowid and run->id. argv and envp are blobs of strings, each with its NUL.
+ */
+int tf_writer_run(struct tf_writer *w, struct tf_run *run, const char *argv, size_t argv_len,
+                  const char *envp, size_t envp_len, struct tf_err *err);
+/* Writes a block of frame events, or writes a longer version over the one that was written before. */
+int tf_writer_frames(struct tf_writer *w, uint64_t block, uint32_t n, const struct tf_encoded *e,
+                     struct tf_err *err);
+/* Compresses and writes a block of the outside stream. Its rowid is not used. */
+int tf_writer_outside(struct tf_writer *w, const struct tf_outside_block *block, const void *raw,
+                      struct tf_err *err);
+int tf_writer_code(struct tf_writer *w, const struct tf_rec_code *code, const char *file, const char *name,
+                   struct tf_err *err);
+/* Keeps the source of a file as it is now, once. A file that cannot be read is left out. proc: pid for
+ * relative paths, 0: none; cwd: the folder when it is gone. */
+int tf_writer_source(struct tf_writer *w, const char *file, int proc, const char *cwd, struct tf_err *err);
+int tf_writer_source_text(struct tf_writer *w, const char *file, const void *text, size_t len,
+                          struct tf_err *err);
+int tf_writer_mark(struct tf_writer *w, uint64_t frame, uint32_t kind, const char *text, size_t len,
+                   struct tf_err *err);
+/* Reads the whole file for its digest. One that cannot be read gets size 0 and digest 0. */
+int tf_writer_mapped(struct tf_writer *w, const char *path, struct tf_err *err);
+int tf_writer_totals(struct tf_writer *w, const struct tf_totals *totals, int state, int exit_status,
+                     int exit_signal, struct tf_err *err);
+int tf_writer_commit(struct tf_writer *w, struct tf_err *err);
+void tf_writer_rollback(struct tf_writer *w);
+/* XXH3-64 of a whole regular file. 0, or -1 with errno. */
+int tf_file_digest(const char *path, uint64_t *digest, uint64_t *size, int64_t *mtime_ns);
+
+#endif

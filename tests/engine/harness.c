@@ -1,0 +1,290 @@
+/*
+ * harness.c: a preload library that plays the core, so that the engine can be tested alone. It collects the
+ * frame events in memory and does with them what the environment says:
+ *
+ *   HARNESS_ENGINE=PATH      the engine to load
+ *   HARNESS_DUMP=PATH        at exit, all events as text: "C 12", "R", "Y", "S 12", "U", "T 1"; code ids
+ * defined as "D id line hash file\tname" HARNESS_STOP=F:L:K:E     arm after event number F: L lines, kind K
+ * (0 line, 1 exit), exit event E; F:L:K:E,... gives several, each served by a fork of its own, so that one
+ * run answers them all HARNESS_EVAL=TEXT        expression to evaluate at the stop (expressions apart by
+ * \x1e) HARNESS_OUT=PATH         where the answers go HARNESS_WRAP=1           events are counted no more,
+ * but written around in 64 KiB, for measuring HARNESS_WHERE=F          the where() text after event F
+ */
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "engine/engine.h"
+#include "store/ring.h"
+
+#define CAPACITY ((size_t)64 << 20) /* words */
+#define WRAP_WORDS 16384
+
+static uint32_t *words, *p, *limit;
+static uint32_t scratch[1024];
+static const struct tf_engine *engine;
+static struct {
+    struct tf_stop_req req;
+} stops[4096];
+static size_t stop_count, stop_next;
+static FILE *out;
+static FILE *codes;
+static char *codes_text;
+static size_t codes_size;
+static uint32_t next_code = 1;
+static uint64_t events;   /* frame events before `counted` */
+static uint32_t *counted; /* words in front of it are counted */
+static int armed, wrap;
+static uint64_t where_at;
+static pid_t main_pid;
+
+static uint64_t count_events(void)
+{
+    for (; counted < p; counted++)
+        events += TF_IS_FRAME(*counted);
+    return events;
+}
+
+/* The engine calls slow() at every event from here on only when a stop is near: otherwise in one after so
+ * many words. */
+static void set_limit(void)
+{
+    uint64_t next = UINT64_MAX;
+    if (stop_next < stop_count)
+        next = stops[stop_next].req.frame;
+    if (where_at && where_at > events && where_at < next)
+        next = where_at;
+    limit = words + CAPACITY - 16;
+    if (next != UINT64_MAX && counted + (next - events) < limit)
+        limit = counted + (next - events);
+}
+
+static void emit_text(int type, const void *a, size_t al, const void *b, size_t bl, const void *c, size_t cl)
+{
+    uint64_t total = al + bl + cl;
+    int32_t t = type;
+    fwrite(&t, sizeof(t), 1, out);
+    fwrite(&total, sizeof(total), 1, out);
+    fwrite(a, 1, al, out);
+    fwrite(b, 1, bl, out);
+    fwrite(c, 1, cl, out);
+    fflush(out);
+}
+
+static void core_item(int type, const void *a, size_t al, const void *b, size_t bl, const void *c, size_t cl)
+{
+    emit_text(type, a, al, b, bl, c, cl);
+}
+
+static void ask(int what, const char *text)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        p = scratch;
+        limit = scratch + 1000;
+        engine->inspect(what, text, text ? strlen(text) : 0, 0);
+        fflush(out);
+        _exit(0);
+    }
+    int status;
+    waitpid(pid, &status, 0);
+    if (status)
+        emit_text(99, &status, sizeof(status), NULL, 0, NULL, 0);
+}
+
+/* 100: position; then the answers. */
+static void core_stopped(int why, uint64_t lines)
+{
+    int64_t head[4] = {(int64_t)stops[stop_next].req.frame, (int64_t)stops[stop_next].req.lines, why,
+                       (int64_t)lines};
+    emit_text(100, head, sizeof(head), NULL, 0, NULL, 0);
+    if (why == TF_STOPPED_AT) {
+        ask(TF_INSPECT_STACK, NULL);
+        ask(TF_INSPECT_LOCALS, NULL);
+        char *text = getenv("HARNESS_EVAL");
+        if (text) {
+            for (char *one = strtok(strdup(text), "\x1e"); one; one = strtok(NULL, "\x1e"))
+                ask(TF_INSPECT_EVAL, one);
+        }
+    }
+    fflush(out);
+    _exit(0);
+}
+
+static void core_slow(uint32_t word, void *tstate, void *frame)
+{
+    if (p >= scratch && p <= scratch + 1024) {
+        p = scratch;
+        return;
+    }
+    if (wrap) {
+        p = words;
+        return;
+    }
+    if (armed)
+        core_stopped(TF_STOPPED_SHORT, engine->lines_seen());
+    count_events();
+    if (events == where_at) {
+        char text[8192];
+        size_t n = engine->where(text, sizeof(text));
+        emit_text(101, text, n, NULL, 0, NULL, 0);
+    }
+    while (stop_next < stop_count && stops[stop_next].req.frame == events) {
+        fflush(NULL);
+        pid_t pid = fork();
+        if (pid == 0) {
+            armed = 1;
+            limit = p;
+            engine->arm(&stops[stop_next].req, tstate, frame, (int)TF_TAG(word));
+            return;
+        }
+        int status;
+        waitpid(pid, &status, 0);
+        if (status) {
+            int64_t head[3] = {(int64_t)stops[stop_next].req.frame, (int64_t)stops[stop_next].req.lines,
+                               status};
+            emit_text(98, head, sizeof(head), NULL, 0, NULL, 0);
+        }
+        stop_next++;
+    }
+    if (p >= words + CAPACITY - 16) {
+        fprintf(stderr, "harness: too many events\n");
+        _exit(9);
+    }
+    set_limit();
+}
+
+static uint32_t core_code(uint64_t hash, uint32_t line, uint32_t flags, const char *file, size_t file_len,
+                          const char *name, size_t name_len)
+{
+    if (codes)
+        fprintf(codes, "D %u %u %016llx %x %.*s\t%.*s\n", next_code, line, (unsigned long long)hash, flags,
+                (int)file_len, file, (int)name_len, name);
+    return next_code++;
+}
+
+static void core_thread(uint32_t thread)
+{
+    if (wrap)
+        return;
+    *p++ = TF_RECORD_WORD(TF_REC_THREAD, 1); /* its payload is folded into the next word for the dump */
+    *p++ = TF_WORD(TF_SKIP, thread);
+    limit += 2;
+}
+
+static void core_divergence(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    _exit(97);
+}
+
+static const struct tf_core core = {
+    .abi = TF_ENGINE_ABI,
+    .p = &p,
+    .limit = &limit,
+    .slow = core_slow,
+    .code = core_code,
+    .thread = core_thread,
+    .stopped = (void *)core_stopped,
+    .item = core_item,
+    .divergence = (void *)core_divergence,
+};
+
+static void dump(void)
+{
+    const char *path = getenv("HARNESS_DUMP");
+    if (!path || getpid() != main_pid)
+        return;
+    FILE *f = fopen(path, "w");
+    fflush(codes);
+    fwrite(codes_text, 1, codes_size, f);
+    for (uint32_t *w = words; w < p; w++) {
+        switch (TF_TAG(*w)) {
+        case TF_CALL:
+            fprintf(f, "C %u\n", TF_LOW(*w));
+            break;
+        case TF_RESUME:
+            fprintf(f, "S %u\n", TF_LOW(*w));
+            break;
+        case TF_RETURN:
+            fprintf(f, "R\n");
+            break;
+        case TF_YIELD:
+            fprintf(f, "Y\n");
+            break;
+        case TF_UNWIND:
+            fprintf(f, "U\n");
+            break;
+        case TF_SKIP:
+            fprintf(f, "T %u\n", TF_LOW(*w));
+            break;
+        }
+    }
+    fclose(f);
+}
+
+int __libc_start_main(int (*m)(int, char **, char **), int argc, char **argv, void (*i)(void),
+                      void (*f)(void), void (*r)(void), void *e) __attribute__((visibility("default")));
+
+static int (*real_main)(int, char **, char **);
+
+static int wrapped_main(int argc, char **argv, char **envp)
+{
+    if (!dlsym(RTLD_DEFAULT, "Py_GetVersion") || !getenv("HARNESS_ENGINE"))
+        return real_main(argc, argv, envp);
+    unsetenv("LD_PRELOAD");
+    void *handle = dlopen(getenv("HARNESS_ENGINE"), RTLD_NOW);
+    if (!handle) {
+        fprintf(stderr, "harness: %s\n", dlerror());
+        return 96;
+    }
+    tf_engine_init_fn init = (tf_engine_init_fn)dlsym(handle, TF_ENGINE_INIT);
+    wrap = getenv("HARNESS_WRAP") != NULL;
+    main_pid = getpid();
+    words = mmap((void *)TF_RING_ADDR, CAPACITY * 4, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+    p = counted = words;
+    engine = init(&core);
+    if (!engine) {
+        fprintf(stderr, "harness: the engine is for another Python\n");
+        return 95;
+    }
+    if (getenv("HARNESS_OUT"))
+        out = fopen(getenv("HARNESS_OUT"), "w");
+    codes = wrap ? NULL : open_memstream(&codes_text, &codes_size);
+    if (getenv("HARNESS_WHERE"))
+        where_at = strtoull(getenv("HARNESS_WHERE"), NULL, 10);
+    const char *s = getenv("HARNESS_STOP");
+    for (char *copy = s ? strdup(s) : NULL, *one = copy ? strtok(copy, ",") : NULL; one;
+         one = strtok(NULL, ",")) {
+        struct tf_stop_req *r = &stops[stop_count++].req;
+        unsigned long long frame, lines;
+        sscanf(one, "%llu:%llu:%u:%u", &frame, &lines, &r->kind, &r->exit_event);
+        r->frame = frame;
+        r->lines = lines;
+    }
+    set_limit();
+    if (wrap)
+        limit = words + WRAP_WORDS;
+    atexit(dump);
+    return engine->main(argc, argv);
+}
+
+int __libc_start_main(int (*m)(int, char **, char **), int argc, char **argv, void (*i)(void),
+                      void (*f)(void), void (*r)(void), void *e)
+{
+    typedef int start_fn(int (*)(int, char **, char **), int, char **, void (*)(void), void (*)(void),
+                         void (*)(void), void *);
+    real_main = m;
+    start_fn *real = (start_fn *)dlsym(RTLD_NEXT, "__libc_start_main");
+    return real(wrapped_main, argc, argv, i, f, r, e);
+}

@@ -1,5 +1,7 @@
 # Finds every CPython from 3.11 on whose headers (internal ones too) are on this machine.
 # Sets TF_PYTHON_VERSIONS ("3.11;3.12"), TF_PYTHON_INCLUDES and TF_PYTHON_EXECUTABLES, one entry a minor version.
+# Writes pythons.txt into the build folder: "VERSION;EXECUTABLE" for every interpreter (two 3.11 are two lines) that
+# has an engine, the one whose headers the engine was built with first.
 # Looked at: TIMEFORK_PYTHONS (a list of interpreters, before all others), python3.N and python3 on the PATH, in
 # /usr/bin and /usr/local/bin, and what pyenv installed.
 set(TIMEFORK_PYTHONS "" CACHE STRING "Python interpreters to build engines for, besides those that are found")
@@ -32,19 +34,28 @@ list(APPEND _candidates ${_found})
 set(TF_PYTHON_VERSIONS "")
 set(TF_PYTHON_INCLUDES "")
 set(TF_PYTHON_EXECUTABLES "")
+set(_interpreters "")
+set(_seen "")
 foreach(_exe ${_candidates})
   execute_process(
-    COMMAND ${_exe} -I -S -c "import sys, sysconfig\nprint(sys.implementation.name, '%d.%d' % sys.version_info[:2], sysconfig.get_paths()['include'], bool(sysconfig.get_config_var('Py_GIL_DISABLED')), sep=';')"
+    COMMAND ${_exe} -I -S -c "import sys, sysconfig\nprint(sys.executable, sys.implementation.name, '%d.%d' % sys.version_info[:2], sysconfig.get_paths()['include'], bool(sysconfig.get_config_var('Py_GIL_DISABLED')), sep=';')"
     OUTPUT_VARIABLE _out OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET RESULT_VARIABLE _status)
   if(NOT _status EQUAL 0)
     continue()
   endif()
-  list(GET _out 0 _impl)
-  list(GET _out 1 _version)
-  list(GET _out 2 _include)
-  list(GET _out 3 _free_threaded)
+  # What the interpreter calls itself: a candidate may be a wrapper script.
+  list(GET _out 0 _exe)
+  list(GET _out 1 _impl)
+  list(GET _out 2 _version)
+  list(GET _out 3 _include)
+  list(GET _out 4 _free_threaded)
   if(NOT _impl STREQUAL cpython OR _free_threaded STREQUAL "True" OR _version VERSION_LESS 3.11 OR _version VERSION_GREATER 3.13)
     continue()
+  endif()
+  file(REAL_PATH ${_exe} _real)
+  if(NOT _real IN_LIST _seen)
+    list(APPEND _seen ${_real})
+    list(APPEND _interpreters "${_version}|${_exe}")
   endif()
   if(_version IN_LIST TF_PYTHON_VERSIONS OR NOT EXISTS ${_include}/internal/pycore_frame.h)
     continue()
@@ -57,3 +68,14 @@ endforeach()
 if(NOT TF_PYTHON_VERSIONS)
   message(FATAL_ERROR "No CPython 3.11 to 3.13 with headers found. Install python3-dev, or name an interpreter: -DTIMEFORK_PYTHONS=/path/to/python3")
 endif()
+
+set(_lines "")
+foreach(_entry ${_interpreters})
+  string(REPLACE "|" ";" _pair ${_entry})
+  list(GET _pair 0 _version)
+  if(_version IN_LIST TF_PYTHON_VERSIONS)
+    list(JOIN _pair ";" _line)
+    string(APPEND _lines "${_line}\n")
+  endif()
+endforeach()
+file(WRITE ${CMAKE_BINARY_DIR}/pythons.txt "${_lines}")

@@ -1,0 +1,22 @@
+"""Calls and nothing else. argv: numbers, fib of each in turn. Prints its own number of calls and the seconds that they took."""
+import sys
+from time import perf_counter
+
+
+def fib(n):
+    return n if n < 2 else fib(n - 1) + fib(n - 2)
+
+
+def calls(n):
+    """How many calls fib(n) makes, itself included."""
+    a, b = 1, 1
+    for _ in range(n - 1):
+        a, b = b, a + b + 1
+    return b
+
+
+numbers = [int(a) for a in sys.argv[1:]] or [26]
+started = perf_counter()
+for n in numbers:
+    fib(n)
+print(sum(map(calls, numbers)), perf_counter() - started)

@@ -1,0 +1,382 @@
+#!/usr/bin/env python3
+"""Records every program of tests/programs with every Python found, verifies it, and compares it with a plain run
+and with an oracle (oracle.py) that shares no code with the engine.
+
+    tests/corpus.py [--positions N] [--jobs N] [--every] [NAME...]
+
+For each Python and each program:
+  - standard output, standard error and exit status are those of a plain run, where a plain run is repeatable;
+  - `verify` re-executes everything without a difference;
+  - `query --output` gives back standard output and error byte for byte;
+  - the user's frame events, counted and one by one, are those that sys.setprofile and sys.settrace see;
+  - at random positions (200 for the shared cases, 40 for the others) function, line, stack and locals are the oracle's;
+  - where every run prints something else, the values that functions return in replay are those that were printed;
+  - where something happens that a replay does not cover, verify says what, and positions before it still work.
+"""
+import argparse
+import concurrent.futures
+import json
+import random
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+
+from lib import PROGRAMS, Folder, Tally, difference, json_lines, need_timefork, pythons, run, timefork
+
+# The line events that a position counts: FRAME+1 is the first line that runs after event FRAME.
+FIRST_LINE = 1
+
+
+@dataclass
+class Program:
+    script: str
+    args: tuple = ()           # {work}: the folder that the run works in
+    stdin: bytes = b""
+    varies: bool = False       # two plain runs print different things
+    oracle: bool = True        # what happens is the same in every run, and when something watches
+    printed: str = ""          # a function whose returned values are what is printed, one a line
+    uncovered: str = ""        # a regular expression for what the replay must name when it stops
+    how: str = "script"        # script, module, code, venv
+    name: str = ""
+    needs: str = ""            # a module; without it the program is skipped
+
+    def __post_init__(self):
+        if not self.name:
+            self.name = self.script.removesuffix(".py") + ("-" + "-".join(self.args) if self.args and "{" not in self.args[0] else "")
+
+    @property
+    def case(self):
+        return self.script.startswith("cases/")
+
+
+STDIN = b"first line\nsecond  line here\na b\nc\nd e f\nrest of it\nand more\n"
+CODE = "import sys\ndef f(n):\n    return n * 2\nprint(sys.argv, [f(i) for i in range(50)])\n"
+LEAVING = ["0", "3", "none", "text", "true", "large", "os", "raise", "finally", "thrown", "-1"]
+
+ALL = [
+    Program("cases/call_free_loop.py"),
+    Program("cases/exceptions.py"),
+    Program("cases/generators.py"),
+    Program("cases/history.py"),
+    Program("cases/identity.py", varies=True, oracle=False, printed="go"),
+    Program("cases/leaf_loop.py"),
+    Program("cases/observer.py"),
+    Program("cases/outside.py", varies=True, oracle=False, printed="step"),
+    Program("cases/side_effects.py", args=("{work}",)),
+    Program("stdin.py", stdin=STDIN),
+    Program("stdin.py", stdin=b"only", name="stdin-short"),
+    Program("argv.py", args=("-x", "--", "a b", "", "ünï"), name="argv", oracle=False),
+    Program("argv.py", args=("in a venv",), how="venv", name="venv", oracle=False),
+    Program("shop", args=("bolt", "nut"), how="module", oracle=False, name="module"),
+    Program(CODE, args=("one", "two"), how="code", oracle=False, name="code"),
+    Program("texts.py"),
+    Program("walk.py"),
+    Program("objects.py"),
+    Program("contexts.py"),
+    Program("coroutines.py"),
+    Program("deep.py", oracle=False),
+    Program("bignum.py"),
+    Program("regex.py"),
+    Program("packing.py"),
+    Program("logs.py"),
+    Program("temp.py"),
+    Program("clocks.py", varies=True, oracle=False),
+    Program("chance.py", varies=True, oracle=False),
+    Program("lifetimes.py", oracle=False),
+    Program("addresses.py", varies=True, oracle=False),
+    Program("tracer.py", oracle=False),
+    Program("uncaught.py"),
+    Program("syntax_error.py", oracle=False),
+    Program("large.py"),
+    Program("attributes.py", varies=True, oracle=False),
+    Program("machine.py", varies=True, oracle=False),
+    Program("exec_eval.py"),
+    Program("iterators.py"),
+    *[Program("status.py", args=(how,), oracle=how not in ("os",)) for how in LEAVING],
+    Program("child.py", uncovered=r"clone|fork|exec|child", oracle=False),
+    Program("threads.py", uncovered=r"clone|thread", oracle=False),
+    Program("sockets.py"),
+    Program("alarm.py", uncovered=r"alarm|itimer|signal", oracle=False),
+]
+
+
+# Parts of the standard library's own tests: whole programs that nobody here wrote. They print how long they took.
+STDLIB = "textwrap heapq bisect string csv configparser shlex collections ipaddress difflib copy fractions pprint contextlib deque fileio getopt"
+ALL += [Program("unittest", args=("-q", f"test.test_{name}"), how="module", varies=True, oracle=False, name=f"stdlib-{name}",
+                needs=f"test.test_{name}") for name in STDLIB.split()]
+
+
+class Case:
+    """One program with one Python."""
+
+    def __init__(self, tally, version, exe, program, top, positions):
+        self.tally, self.exe, self.program, self.positions = tally, exe, program, positions
+        self.label = f"{version} {program.name}"
+        self.version = version
+        self.top = top
+        self.work = top / "work"
+        self.recording = top / "run.timefork"
+        self.rng = random.Random(self.label)
+
+    def check(self, what, good, detail=""):
+        return self.tally.check(f"{self.label}: {what}", good, detail)
+
+    def equal(self, what, got, expected, detail=""):
+        return self.tally.equal(f"{self.label}: {what}", got, expected, detail)
+
+    def command(self):
+        """(interpreter, what follows it)"""
+        p = self.program
+        args = [a.format(work=self.work) for a in p.args]
+        if p.how == "module":
+            return self.exe, ["-m", p.script, *args]
+        if p.how == "code":
+            return self.exe, ["-c", p.script, *args]
+        exe = self.exe
+        if p.how == "venv":
+            exe = str(self.top / "venv" / "bin" / "python")
+        return exe, [str(PROGRAMS / p.script), *args]
+
+    def fresh(self):
+        """Each run starts in an empty folder of the same name."""
+        shutil.rmtree(self.work, ignore_errors=True)
+        self.work.mkdir()
+        if self.program.how == "module" and (PROGRAMS / self.program.script).is_dir():
+            shutil.copytree(PROGRAMS / self.program.script, self.work / self.program.script,
+                            ignore=shutil.ignore_patterns("__pycache__"))
+        return {"cwd": self.work, "stdin": self.program.stdin}
+
+    def go(self):
+        if self.program.needs:
+            found = run([self.exe, "-c", f"import {self.program.needs}"])
+            if found.status != 0:
+                self.tally.skip(self.label, f"{self.exe} has no {self.program.needs}")
+                return
+        if self.program.how == "venv":
+            made = run([self.exe, "-m", "venv", "--without-pip", self.top / "venv"])
+            if made.status != 0:
+                self.tally.skip(self.label, f"no virtual environment: {made.errtext.strip()[-100:]}")
+                return
+        exe, rest = self.command()
+        self.plain = run([exe, *rest], **self.fresh())
+        recorded = timefork("record", "--quiet", "-o", self.recording, "--python", exe, *rest, **self.fresh())
+        if not self.check("is recorded", self.recording.exists() and not recorded.timed_out, recorded):
+            return
+        self.recorded = recorded
+        self.equal("exit status", recorded.status, self.plain.status, recorded)
+        if not self.program.varies:
+            self.equal("standard output", recorded.out, self.plain.out, recorded.errtext)
+            self.equal("standard error", recorded.err, self.plain.err)
+        if self.program.uncovered:
+            self.stops_there()
+            return
+        verified = timefork("verify", self.recording)
+        self.check("verify", verified.status == 0, verified)
+        self.output()
+        if self.program.printed:
+            self.values_as_printed()
+        if self.program.oracle:
+            self.as_the_oracle_says()
+        elif not self.program.printed:
+            self.every_kind_of_position()
+
+    def output(self):
+        result = timefork("query", self.recording, "--output", "--format", "json")
+        rows = json_lines(result) if result.status == 0 else []
+        for fd, expected in ((1, self.recorded.out), (2, self.recorded.err)):
+            got = "".join(row["text"] for row in rows if row["fd"] == fd).encode("utf-8", "surrogateescape")
+            self.equal(f"query --output, fd {fd}", got, expected, result)
+        frames = [row["frame"] for row in rows]
+        self.check("query --output is in order", frames == sorted(frames), frames[:50])
+
+    def frames(self, *more):
+        result = timefork("query", self.recording, "--frames", "--format", "json", "--limit", "1000000000", *more)
+        if not self.check("query --frames", result.status == 0, result):
+            return []
+        return json_lines(result)
+
+    def goto(self, positions, *more):
+        args = [a for p in positions for a in ("--goto-frame", str(p))]
+        result = timefork("replay", self.recording, *args, *more, "--format", "json")
+        answers = json_lines(result) if result.status == 0 else []
+        if not self.check("replay --goto-frame", len(answers) == len(positions), result):
+            return []
+        return answers
+
+    def values_as_printed(self):
+        name = self.program.printed
+        leaves = [e["frame"] for e in self.frames("--function", name) if e["event"] == "return"]
+        lines = self.recorded.text.splitlines()
+        if not self.equal(f"returns of {name}", len(leaves), len(lines)):
+            return
+        order = list(range(len(lines)))
+        self.rng.shuffle(order)
+        wrong = []
+        for i, answer in zip(order, self.goto([leaves[i] for i in order])):
+            value = answer.get("returned")
+            value = value["repr"] if isinstance(value, dict) else value
+            # A line may have a number in front of the value.
+            if not value or not (same_repr(value, lines[i]) or same_repr(value, lines[i].partition(" ")[2])):
+                wrong.append(f"call {i}:\n{difference(value, lines[i])}")
+        self.check(f"{len(order)} values returned by {name}, against what was printed", not wrong, "\n".join(wrong[:5]))
+
+    def every_kind_of_position(self):
+        """No oracle: the frame asked for is the frame answered, with the function and kind that query tells."""
+        events = [e for e in self.frames("--all")]
+        if not events:
+            return
+        chosen = self.rng.sample(events, min(len(events), 10)) + [events[0], events[-1]]
+        for event, answer in zip(chosen, self.goto([e["frame"] for e in chosen])):
+            keys = ("frame", "event", "function", "file")
+            self.equal(f"goto {event['frame']}", [answer.get(k) for k in keys], [event[k] for k in keys])
+
+    def stops_there(self):
+        verified = timefork("verify", self.recording)
+        said = verified.text + verified.errtext
+        self.check("verify stops and names what is not covered",
+                   verified.status not in (0, 134, 139) and not verified.timed_out and re.search(self.program.uncovered, said), verified)
+        leaves = [e["frame"] for e in self.frames("--function", "before") if e["event"] == "return"]
+        if self.check("events before it are there", leaves):
+            for answer in self.goto(leaves[:1]):
+                self.equal("a position before it", answer.get("function"), "before")
+
+    # ---- the oracle ----
+
+    def ask_oracle(self, mode, *more):
+        out = self.top / "oracle.json"
+        exe, rest = self.command()
+        oracle = PROGRAMS.parent / "oracle.py"
+        result = run([exe, oracle, mode, out, PROGRAMS, *more, *rest], **self.fresh())
+        # The oracle must see the program that was recorded: if it printed something else, it is no oracle for it.
+        if not self.equal(f"oracle ({mode}) output", result.out, self.plain.out, result.errtext):
+            return None
+        return json.loads(out.read_text())
+
+    def as_the_oracle_says(self):
+        count = self.ask_oracle("count")
+        (self.top / "positions.json").write_text("[]")
+        trace = self.ask_oracle("trace", self.top / "positions.json")
+        if not count or not trace:
+            return
+        inside = str(PROGRAMS) + "/"
+        user = [e for e in self.frames() if e["file"].startswith(inside)]
+        enters = sum(e["event"] in ("call", "resume") for e in user)
+        self.equal("calls and resumes, against sys.setprofile", enters, count["enter"])
+        self.equal("returns, yields and unwinds, against sys.setprofile", len(user) - enters, count["leave"])
+
+        codes = trace["codes"]
+        expected = [(kind, codes[code][1], codes[code][0]) for kind, code, _ in trace["events"]]
+        got = [(e["event"], e["function"], e["file"]) for e in user]
+        if not self.equal("every event, against sys.settrace", got, expected):
+            return
+        self.positions_against_oracle(user, trace["events"])
+
+    def positions_against_oracle(self, user, events):
+        n = self.positions or (200 if self.program.case else 40)
+        wanted = []
+        for _ in range(n):
+            k = self.rng.randrange(len(events))
+            lines = events[k][2]
+            wanted.append((k, self.rng.randint(1, lines) if lines and self.rng.random() < 0.6 else 0))
+        (self.top / "positions.json").write_text(json.dumps(wanted))
+        first = self.ask_oracle("trace", self.top / "positions.json")
+        second = self.ask_oracle("trace", self.top / "positions.json")
+        if not first or not second:
+            return
+        texts = [f"{user[k]['frame']}+{m - 1 + FIRST_LINE}" if m else str(user[k]["frame"]) for k, m in wanted]
+        wrong = []
+        for text, (k, m), answer in zip(texts, wanted, self.goto(texts)):
+            key = f"{k}+{m}"
+            problems = compare(answer, repeatable(first["details"][key], second["details"][key]))
+            if problems:
+                wrong.append(f"at {text}:\n  " + "\n  ".join(problems))
+        self.check(f"{len(wanted)} positions, against sys.settrace", not wrong,
+                   f"{len(wrong)} are wrong\n" + "\n".join(wrong[:8]))
+
+
+def repeatable(detail, other):
+    """A detail without the locals that are different in every run (times, names of temporary files)."""
+    same = {name: text for name, text in detail["locals"].items() if other["locals"].get(name) == text}
+    return {**detail, "locals": same}
+
+
+def same_repr(got, expected):
+    """A long repr may be cut, visibly."""
+    if got == expected:
+        return True
+    cut = re.split(r"\.\.\.|…", got)[0]
+    return cut != got and len(cut) >= 60 and expected.startswith(cut)
+
+
+def compare(answer, detail):
+    """What is wrong with the answer of a replay, as a list of texts."""
+    problems = []
+
+    def differ(what, got, expected):
+        problems.append(f"{what}: got {got!r}, expected {expected!r}")
+
+    entering = detail["kind"] in ("call", "resume")
+    lines = {detail["line"]}
+    if entering:
+        lines |= {detail["first_line"], detail["next_line"]}
+    if answer["function"] != detail["function"]:
+        differ("function", answer["function"], detail["function"])
+    if answer["file"] != detail["file"]:
+        differ("file", answer["file"], detail["file"])
+    if answer["line"] not in lines:
+        differ("line", answer["line"], sorted(x for x in lines if x is not None))
+    inside = str(PROGRAMS) + "/"
+    stack = [[f["function"], f["file"], f["line"]] for f in answer["stack"] if f["file"].startswith(inside)]
+    expected = detail["stack"]
+    if stack[1:] != expected[1:] or [f[:2] for f in stack[:1]] != [f[:2] for f in expected[:1]]:
+        differ("stack", stack, expected)
+    elif stack and stack[0][2] not in lines:
+        differ("line of the innermost frame", stack[0][2], lines)
+    local = {v["name"]: v["repr"] for v in answer["locals"]}
+    for name, text in detail["locals"].items():
+        if name not in local:
+            differ(f"local {name}", "nothing", text)
+        elif not same_repr(local[name], text):
+            differ(f"local {name}", local[name], text)
+    module = detail["function"] == "<module>"
+    extra = [name for name in local if name not in detail["names"] and not (module and name.startswith("__"))]
+    if extra:
+        differ("more locals", extra, [])
+    return problems
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--positions", type=int, default=0, help="how many random positions for each program")
+    parser.add_argument("--jobs", type=int, default=2, help="how many programs at once")
+    parser.add_argument("--every", action="store_true", help="every interpreter, not one for each minor version")
+    parser.add_argument("names", nargs="*", help="only these programs")
+    options = parser.parse_args()
+    need_timefork()
+    tally = Tally()
+    programs = [p for p in ALL if not options.names or p.name in options.names]
+    if not programs:
+        parser.error("no such program; there are: " + " ".join(p.name for p in ALL))
+
+    def one(version, exe, program):
+        with Folder() as top:
+            try:
+                Case(tally, version, exe, program, top, options.positions).go()
+            except Exception as e:
+                tally.fail(f"{version} {program.name}", f"the test itself failed: {type(e).__name__}: {e}")
+
+    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+        jobs = [pool.submit(one, v, exe, p) for v, exe in pythons(options.every) for p in programs]
+        # Another patch release of a minor version has the same engine: the shared cases are enough for it.
+        if not options.every:
+            main_ones = pythons()
+            jobs += [pool.submit(one, f"{v} ({exe})", exe, p) for v, exe in pythons(True) if (v, exe) not in main_ones
+                     for p in programs if p.case]
+        for job in jobs:
+            job.result()
+    return tally.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

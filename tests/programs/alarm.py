@@ -1,0 +1,12 @@
+"""A signal that arrives at any time: not covered yet, a replay must stop there and say so."""
+import signal
+
+
+def before(n):
+    return n * 2
+
+
+print(before(21), flush=True)
+signal.signal(signal.SIGALRM, lambda number, frame: print("rang"))
+signal.setitimer(signal.ITIMER_REAL, 0.02)
+signal.pause()

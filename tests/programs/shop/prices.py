@@ -1,0 +1,6 @@
+import functools
+
+
+@functools.lru_cache
+def price(name):
+    return sum(map(ord, name)) % 100

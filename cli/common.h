@@ -1,0 +1,42 @@
+/*
+ * common.h: what the commands share: messages, finding the recording, numbers from options. Command line
+ * only.
+ *
+ * Messages go to standard error and begin with "timefork: ". Commands return the exit status of the process.
+ */
+#ifndef TF_COMMON_H
+#define TF_COMMON_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include "store/err.h"
+
+enum { TF_EXIT_OK = 0, TF_EXIT_ERROR = 1, TF_EXIT_USAGE = 2 };
+
+/* "timefork: MESSAGE" on standard error. */
+void tf_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* Prints an error; returns TF_EXIT_ERROR, or TF_EXIT_USAGE for TF_E_USAGE. */
+int tf_fail(const struct tf_err *err);
+/* Prints a message about wrong use and where to find help; returns TF_EXIT_USAGE. */
+int tf_usage(const char *command, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* The recording that is meant: the given one, or the newest *.timefork in the current folder. */
+int tf_find_recording(const char *given, char *out, size_t size, struct tf_err *err);
+
+/* Reads a decimal number of at least min; false if the text is anything else. */
+bool tf_number(const char *text, uint64_t min, uint64_t *out);
+
+/* Flushes standard output; says what is wrong with it and returns TF_EXIT_ERROR if it could not be written.
+ */
+int tf_finish_output(int status);
+
+/* "12.3 MB". Returns buf. */
+const char *tf_bytes_text(uint64_t bytes, char *buf, size_t size);
+/* "2026-11-20 13:32:42", local time. Returns buf. */
+const char *tf_time_text(int64_t unix_ns, char *buf, size_t size);
+/* Prints a name with control characters made visible as '?', so that it cannot move the cursor. */
+void tf_print_name(FILE *f, const char *name);
+
+#endif

@@ -8,11 +8,11 @@
  *
  * Invariants:
  *  1. A transaction ends with everything that came before it: the partly filled block of frame events is
- * written, and replaced by a longer version of itself later; a partly filled outside block is closed. So
- * whatever was committed is a prefix of the run, and frame numbers and outside events in it fit together.
+ *     written, and replaced by a longer version of itself later; a partly filled outside block is closed. So
+ *     whatever was committed is a prefix of the run, and frame numbers and outside events in it fit together.
  *  2. An outside event is written when all its data has come, or not at all.
  *  3. A full block of frame events is closed by the next frame event, not by its last one: the time that
- * belongs to its last event may still come.
+ *     belongs to its last event may still come.
  *  4. The words of the ring are zeroed before `tail` passes them.
  *  5. in->stored holds the totals of what was committed.
  */

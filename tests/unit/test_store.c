@@ -532,6 +532,41 @@ static void test_runs(void **state)
     tf_store_close(store);
 }
 
+/* Somebody looks at the recording while it is made, and still has it open when the writer closes it. */
+static void test_reader_beside_writer(void **state)
+{
+    (void)state;
+    struct rec rec;
+    struct tf_run run;
+    struct tf_store *reader, *alone;
+    char copy[300], cmd[700];
+    store_path = fx_path("beside.timefork");
+    rec_begin(&rec, "beside", 5);
+    fx_drain(rec.in); /* the start commits the run */
+    ok(tf_store_open(store_path, &reader, err));
+    ok(tf_store_find_run(reader, NULL, &run, err));
+    assert_int_equal(run.state, TF_RUN_INCOMPLETE);
+    tf_run_clear(&run);
+    random_events(&rec, 100000, 5);
+    rec_end(&rec, &run);
+    tf_run_clear(&run);
+    ok(tf_store_find_run(reader, NULL, &run, err));
+    assert_int_equal(run.frames, 100000);
+    tf_run_clear(&run);
+    /* The file alone has it all, although it could not go back to a single file. */
+    snprintf(copy, sizeof copy, "%s/copy.timefork", fx_dir);
+    snprintf(cmd, sizeof cmd, "cp '%s' '%s'", store_path, copy);
+    assert_int_equal(system(cmd), 0);
+    tf_store_close(reader);
+    ok(tf_store_open(copy, &alone, err));
+    ok(tf_store_find_run(alone, NULL, &run, err));
+    assert_int_equal(run.frames, 100000);
+    assert_int_equal(run.state, TF_RUN_COMPLETE);
+    tf_run_clear(&run);
+    tf_store_close(alone);
+    fx_model_free(&rec.model);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -539,6 +574,7 @@ int main(void)
         cmocka_unit_test(test_deep),
         cmocka_unit_test(test_everything_else),
         cmocka_unit_test(test_runs),
+        cmocka_unit_test(test_reader_beside_writer),
     };
     return cmocka_run_group_tests(tests, fx_setup, fx_teardown);
 }

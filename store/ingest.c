@@ -157,9 +157,9 @@ static int commit_if_due(struct tf_ingest *in, struct tf_err *err)
 {
     if (!in->started)
         return 0;
-    bool pending = in->w.open || in->out_whole || in->block.n > in->written;
+    bool pending = in->w.len || in->out_whole || in->block.n > in->written;
     if (!pending ||
-        (in->w.bytes < COMMIT_BYTES && ingest_clock_ns(CLOCK_MONOTONIC) - in->committed_ns < COMMIT_NS))
+        (in->w.len < COMMIT_BYTES && ingest_clock_ns(CLOCK_MONOTONIC) - in->committed_ns < COMMIT_NS))
         return 0;
     return ingest_commit(in, TF_RUN_INCOMPLETE, -1, 0, err);
 }

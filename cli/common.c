@@ -1,53 +1,133 @@
 /* common.c: see common.h. */
+#include "cli/common.h"
+
 #include <dirent.h>
-#include <stdio.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include "cli/common.h"
+#include <time.h>
+
+static void say(const char *prefix, const char *fmt, va_list ap)
+{
+    fflush(stdout);
+    fprintf(stderr, "timefork: %s", prefix);
+    vfprintf(stderr, fmt, ap);
+    fputc('\n', stderr);
+}
+
+void tf_say(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    say("", fmt, ap);
+    va_end(ap);
+}
+
+int tf_fail(const struct tf_err *err)
+{
+    tf_say("%s", err->msg);
+    return err->code == TF_E_USAGE ? TF_EXIT_USAGE : TF_EXIT_ERROR;
+}
+
+int tf_usage(const char *command, const char *fmt, ...)
+{
+    char prefix[64];
+    va_list ap;
+    va_start(ap, fmt);
+    snprintf(prefix, sizeof prefix, "%s: ", command);
+    say(prefix, fmt, ap);
+    va_end(ap);
+    tf_say("see 'timefork %s --help'", command);
+    return TF_EXIT_USAGE;
+}
 
 int tf_find_recording(const char *given, char *out, size_t size, struct tf_err *err)
 {
-    struct timespec newest = {0, 0};
     if (given) {
-        snprintf(out, size, "%s", given);
+        if (snprintf(out, size, "%s", given) >= (int)size)
+            return tf_err_set(err, TF_E_USAGE, "the file name is too long");
         return 0;
     }
-    out[0] = 0;
-    DIR *folder = opendir(".");
-    struct dirent *e;
-    while (folder && (e = readdir(folder))) {
-        struct stat st;
+    DIR *dir = opendir(".");
+    if (!dir)
+        return tf_err_set(err, TF_E_IO, "reading the current folder: %s", strerror(errno));
+    static const char suffix[] = ".timefork";
+    struct timespec newest = {0};
+    bool found = false;
+    for (struct dirent *e; (e = readdir(dir));) {
         size_t n = strlen(e->d_name);
-        if (n < 9 || strcmp(e->d_name + n - 9, ".timefork") != 0 || stat(e->d_name, &st) < 0 || !S_ISREG(st.st_mode))
+        struct stat st;
+        if (n < sizeof suffix || strcmp(e->d_name + n - (sizeof suffix - 1), suffix) != 0 || n >= size ||
+            stat(e->d_name, &st) || !S_ISREG(st.st_mode))
             continue;
-        if (out[0] && (st.st_mtim.tv_sec < newest.tv_sec ||
-                       (st.st_mtim.tv_sec == newest.tv_sec && st.st_mtim.tv_nsec <= newest.tv_nsec)))
+        bool newer = st.st_mtim.tv_sec > newest.tv_sec ||
+                     (st.st_mtim.tv_sec == newest.tv_sec && st.st_mtim.tv_nsec > newest.tv_nsec);
+        if (found && !newer)
             continue;
         newest = st.st_mtim;
-        snprintf(out, size, "%s", e->d_name);
+        strcpy(out, e->d_name);
+        found = true;
     }
-    if (folder)
-        closedir(folder);
-    if (!out[0])
-        return tf_err_set(err, TF_E_NOTFOUND,
-                          "there is no recording (*.timefork) in this folder: name one, or make one with 'timefork record SCRIPT'");
+    closedir(dir);
+    if (!found)
+        return tf_err_set(
+            err, TF_E_NOTFOUND,
+            "there is no recording (*.timefork) in the current folder; name one, or make one with"
+            " 'timefork record SCRIPT'");
     return 0;
 }
 
-char *tf_human_size(uint64_t bytes, char *buf, size_t size)
+bool tf_number(const char *text, uint64_t min, uint64_t *out)
 {
-    static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
-    double v = (double)bytes;
-    size_t u = 0;
-    while (v >= 1024 && u < 4) {
-        v /= 1024;
-        u++;
+    char *end;
+    if (*text < '0' || *text > '9')
+        return false;
+    errno = 0;
+    *out = strtoull(text, &end, 10);
+    return errno == 0 && *end == 0 && *out >= min;
+}
+
+int tf_finish_output(int status)
+{
+    if (fflush(stdout) || ferror(stdout)) {
+        /* Who piped us into head(1) has read enough. */
+        if (errno == EPIPE)
+            return status;
+        tf_say("writing the output: %s", strerror(errno));
+        return TF_EXIT_ERROR;
     }
-    snprintf(buf, size, u ? "%.1f %s" : "%.0f %s", v, units[u]);
+    return status;
+}
+
+const char *tf_bytes_text(uint64_t bytes, char *buf, size_t size)
+{
+    static const char *const units[] = {"bytes", "kB", "MB", "GB", "TB"};
+    double v = (double)bytes;
+    int unit = 0;
+    for (; v >= 1000 && unit < 4; unit++)
+        v /= 1000;
+    snprintf(buf, size, unit ? "%.1f %s" : "%.0f %s", v, units[unit]);
     return buf;
 }
 
-char *tf_human_count(uint64_t n, char *buf, size_t size)
+const char *tf_time_text(int64_t unix_ns, char *buf, size_t size)
+{
+    time_t t = (time_t)(unix_ns / 1000000000);
+    struct tm tm;
+    if (!localtime_r(&t, &tm) || !strftime(buf, size, "%Y-%m-%d %H:%M:%S", &tm))
+        snprintf(buf, size, "?");
+    return buf;
+}
+
+void tf_print_name(FILE *f, const char *name)
+{
+    for (const unsigned char *p = (const unsigned char *)name; *p; p++)
+        fputc(*p < 32 || *p == 127 ? '?' : *p, f);
+}
+
+const char *tf_count_text(uint64_t n, char *buf, size_t size)
 {
     char digits[32];
     int len = snprintf(digits, sizeof digits, "%llu", (unsigned long long)n);

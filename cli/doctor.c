@@ -160,7 +160,7 @@ int tf_cmd_doctor(int argc, char **argv)
          "replay maps the log sparsely, 1 TiB of addresses: ulimit -v unlimited");
     if (tf_libdir(libdir, sizeof libdir, &err)) {
         line(false, "libraries", "missing", err.msg);
-        return TF_EXIT_FAILED;
+        return TF_EXIT_ERROR;
     }
     char engines[256];
     tf_probe_engines(libdir, engines, sizeof engines);
@@ -178,5 +178,5 @@ int tf_cmd_doctor(int argc, char **argv)
     for (size_t i = 0; i < n; i++)
         try_python(given[i], libdir, environ);
     printf(problems ? "%d problem%s\n" : "all is well\n", problems, problems == 1 ? "" : "s");
-    return problems ? TF_EXIT_FAILED : 0;
+    return problems ? TF_EXIT_ERROR : 0;
 }

@@ -490,9 +490,9 @@ void tf_record_summary(const struct tf_record_result *result)
     struct stat st;
     char size[32] = "?", frames[32], outside[32];
     if (stat(result->path, &st) == 0)
-        tf_human_size((uint64_t)st.st_size, size, sizeof size);
+        tf_bytes_text((uint64_t)st.st_size, size, sizeof size);
     fprintf(stderr, "timefork: %s: run %.8s, %s frame events, %s outside calls, %.2f s, file %s%s\n", result->path, run->id,
-            tf_human_count(run->frames, frames, sizeof frames), tf_human_count(run->outside, outside, sizeof outside),
+            tf_count_text(run->frames, frames, sizeof frames), tf_count_text(run->outside, outside, sizeof outside),
             (double)run->duration_ns / 1e9, size, run->state == TF_RUN_COMPLETE ? "" : " (incomplete)");
     struct tf_store *store;
     struct tf_mark_row *marks;

@@ -2,13 +2,9 @@
 #ifndef TF_CLI_RECORD_H
 #define TF_CLI_RECORD_H
 
+#include "cli/common.h"
 #include "replay/timeline.h"
 
-#define TF_EXIT_FAILED 1   /* timefork could not do what was asked */
-#define TF_EXIT_USAGE 2    /* the command line makes no sense */
-#define TF_EXIT_DIVERGED 3 /* the re-execution is not the recording */
-#define TF_EXIT_BARRIER 4  /* verified as far as replay goes, which is not the end */
-#define TF_EXIT_NO_RECORD 125 /* record: the program could not be recorded, and was not run */
 
 struct tf_record_opts {
     const char *output;   /* file, or NULL: made from the title */

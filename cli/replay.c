@@ -82,7 +82,7 @@ static int take_option(void *ctx, int argc, char **argv)
 
 static int exit_status(const struct tf_err *err)
 {
-    return err->code == TF_E_DIVERGENCE ? TF_EXIT_DIVERGED : TF_EXIT_FAILED;
+    return err->code == TF_E_DIVERGENCE ? TF_EXIT_DIVERGED : TF_EXIT_ERROR;
 }
 
 /* Goes to each position and prints what is there. All positions are tried; the status is that of the worst. */
@@ -167,7 +167,7 @@ int tf_cmd_replay(int argc, char **argv)
         fprintf(stderr, "timefork: replay needs --goto-frame POSITION, e.g. --goto-frame end ('timefork replay --help')\n");
         goto out;
     }
-    status = TF_EXIT_FAILED;
+    status = TF_EXIT_ERROR;
     if (tf_find_recording(o.file, path, sizeof path, &err) || tf_store_open(path, &store, &err) ||
         tf_store_find_run(store, o.run, &run, &err) || tf_timeline_open(store, &run, &t, &err)) {
         fprintf(stderr, "timefork: %s\n", err.msg);

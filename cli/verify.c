@@ -45,15 +45,15 @@ int tf_cmd_verify(int argc, char **argv)
             goto out;
         }
     }
-    status = TF_EXIT_FAILED;
+    status = TF_EXIT_ERROR;
     if (!v || tf_find_recording(file, path, sizeof path, &err) || tf_store_open(path, &store, &err) ||
         tf_store_find_run(store, run_id, &run, &err) || tf_timeline_open(store, &run, &t, &err)) {
         fprintf(stderr, "timefork: %s\n", err.msg);
-        status = err.code == TF_E_DIVERGENCE ? TF_EXIT_DIVERGED : TF_EXIT_FAILED;
+        status = err.code == TF_E_DIVERGENCE ? TF_EXIT_DIVERGED : TF_EXIT_ERROR;
         goto out;
     }
     int r = tf_timeline_verify(t, v, &err);
-    status = r == TF_E_DIVERGENCE ? TF_EXIT_DIVERGED : r ? TF_EXIT_FAILED : v->barrier ? TF_EXIT_BARRIER : 0;
+    status = r == TF_E_DIVERGENCE ? TF_EXIT_DIVERGED : r ? TF_EXIT_ERROR : v->barrier ? TF_EXIT_BARRIER : 0;
     if (json) {
         json_t *o = json_pack("{s:s, s:s, s:I, s:I, s:I, s:f}", "run", run.id, "result",
                               status == 0                  ? "equal"

@@ -4,8 +4,8 @@
  * FORMAT
  *
  * A packed block is one zstd frame that carries its content size. Its content is a sequence of unsigned
- * LEB128 numbers ("uv": seven bits a byte, lowest first, the top bit says that more follow; at most ten
- * bytes):
+ * LEB128 numbers ("uv": seven bits a byte, lowest first, the top bit says that more follow; ten at
+ * most):
  *
  *   uv  1              version of the block format
  *   uv  first          number of the first event
@@ -21,8 +21,7 @@
  *   uv  marks          time marks
  *       uv index minus that of the mark before (the first: minus 0), uv tick minus that of the mark before
  *                      (the first: minus base)
- *   uv  symbol         n times: 0 return, 1 yield, 2 unwind, 3 + 2*i call, 4 + 2*i resume of the dictionary's
- * i
+ *   uv  symbol         n times: 0 return, 1 yield, 2 unwind, 3 + 2*i call and 4 + 2*i resume of local index i
  *
  * and nothing behind it. Next to a block stands its index, by which a search skips blocks, sorted by code id:
  *
@@ -40,13 +39,13 @@
  *
  *  1. Every code of the dictionary is met in the block: by an entry, or by an exit of an older entry.
  *  2. Entry frames of a stack rise from the outermost on and are below `first`; a thread has one stack.
- *  3. The first run has index 0 if there is an event, indexes of runs rise and are below n; neighbours
- * differ.
+ *  3. The first run has index 0 if there is an event, indexes of runs rise and are below n, and neighbours
+ *     belong to different threads.
  *  4. Indexes of marks rise, from 1 to n; ticks never fall.
  *  5. An exit from an empty stack (recording began in the middle) belongs to code 0 and changes nothing.
  *  6. A packed block is a function of the block: the same events give the same bytes.
  *  7. The decoder trusts nothing: each count is checked against what the remaining bytes can hold before
- * memory is taken for it, so that a damaged block costs no more than its size.
+ *     memory is taken for it, so that a damaged block costs no more than its size.
  */
 #include "store/block.h"
 
@@ -55,8 +54,7 @@
 #include <xxhash.h>
 #include <zstd.h>
 
-/* Fast enough to keep up with a program that does nothing but call functions; higher levels gain little here.
- */
+/* Keeps up with a program that does nothing but call functions; higher levels gain little here. */
 #define LEVEL 1
 #define UV_MAX 10
 

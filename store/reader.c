@@ -289,9 +289,10 @@ static int advance(struct tf_cursor *c, struct tf_frame *out, struct tf_err *err
     /* After this event `at` of the block have happened. */
     if (c->i1 == UINT32_MAX || c->at <= c->i0)
         out->time_ns = c->ns0;
+    else if (c->ns1 - c->ns0 < 1ull << 47) /* the product fits, for an index is below 2^17 */
+        out->time_ns = c->ns0 + (c->ns1 - c->ns0) * (c->at - c->i0) / (c->i1 - c->i0);
     else
-        out->time_ns =
-            c->ns0 + (uint64_t)((__uint128_t)(c->ns1 - c->ns0) * (c->at - c->i0) / (c->i1 - c->i0));
+        out->time_ns = c->ns0 + (c->ns1 - c->ns0) / (c->i1 - c->i0) * (c->at - c->i0);
     return 0;
 }
 

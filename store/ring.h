@@ -58,7 +58,7 @@ enum tf_record {
     TF_REC_THREAD,   /* u32 thread: what follows belongs to this thread (0 = main, until said otherwise) */
     TF_REC_CODE,     /* struct tf_rec_code: definition of the next code id */
     TF_REC_OUTSIDE,  /* struct tf_rec_outside */
-    TF_REC_DATA, /* bytes: more data of the outside event (or more of the blob of the START) in front of it */
+    TF_REC_DATA,     /* bytes: more data of the outside event in front of it, or more of the START's blob */
     TF_REC_START,    /* struct tf_rec_start: once, first thing after TF_REC_TIME */
     TF_REC_MARK,     /* struct tf_rec_mark: a place that a replay cannot pass, or another note */
     TF_REC_MAPPED,   /* NUL-terminated path of a file whose pages the program mapped (a library) */

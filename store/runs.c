@@ -222,6 +222,31 @@ int tf_store_find_run(struct tf_store *store, const char *id, struct tf_run *out
     return rc;
 }
 
+int tf_store_run_bytes(struct tf_store *store, int64_t rowid, uint64_t *bytes, struct tf_err *err)
+{
+    sqlite3_stmt *stmt;
+    int rc = tf_db_prepare(
+        store,
+        "SELECT (SELECT coalesce(sum(length(data) + length(codes) + 100), 0) FROM frames WHERE run = ?1)"
+        " + (SELECT coalesce(sum(length(data) + length(calls) + 80), 0) FROM outside WHERE run = ?1)"
+        " + (SELECT coalesce(sum(length(file) + length(qualname) + 20), 0) FROM codes WHERE run = ?1)"
+        " + (SELECT coalesce(sum(length(data) + 40), 0) FROM texts WHERE text IN (SELECT text FROM sources "
+        "WHERE"
+        "    run = ?1) AND text NOT IN (SELECT text FROM sources WHERE run <> ?1))"
+        " + (SELECT coalesce(sum(length(argv) + length(envp) + 500), 0) FROM runs WHERE run = ?1)",
+        &stmt, err);
+    if (rc)
+        return rc;
+    sqlite3_bind_int64(stmt, 1, rowid);
+    rc = tf_db_step(store, stmt, err);
+    if (rc == 1) {
+        *bytes = (uint64_t)sqlite3_column_int64(stmt, 0);
+        rc = 0;
+    }
+    sqlite3_finalize(stmt);
+    return rc;
+}
+
 int tf_store_delete_run(struct tf_store *store, int64_t rowid, struct tf_err *err)
 {
     static const char *const tables[] = {"frames", "outside", "marks", "mapped", "sources", "codes", "runs"};

@@ -433,7 +433,9 @@ void tf_store_close(struct tf_store *store)
         if (!sqlite3_get_autocommit(store->db))
             sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
         /* A file that we made and that nothing was recorded to is litter. */
-        if (single_file(store) && store->created && holds_nothing(store))
+        if (!single_file(store))
+            sqlite3_wal_checkpoint_v2(store->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+        else if (store->created && holds_nothing(store))
             unlink(store->path);
     }
     free_store(store);

@@ -64,6 +64,8 @@ void tf_runs_free(struct tf_run *runs, size_t n);
 /* id: NULL for the last one, or a unique prefix. Ambiguous, unknown, none at all: TF_E_NOTFOUND with a
  * message that lists the candidates. */
 int tf_store_find_run(struct tf_store *store, const char *id, struct tf_run *out, struct tf_err *err);
+/* What a run takes up in the file, about. Sources that other runs have too are not counted. */
+int tf_store_run_bytes(struct tf_store *store, int64_t rowid, uint64_t *bytes, struct tf_err *err);
 /* Removes a run and gives its space back to the file, for the next run. Only in a store of tf_store_create().
  */
 int tf_store_delete_run(struct tf_store *store, int64_t rowid, struct tf_err *err);

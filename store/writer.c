@@ -1,8 +1,10 @@
 /*
  * writer.c: see writer.h.
  *
- * A transaction is opened by the first row that needs one and stays open until tf_writer_commit(), so that
- * frame events and outside events that belong together are found together, whenever the supervisor dies.
+ * Rows are queued in memory and written by tf_writer_commit() in one short transaction: so several recorders
+ * can write to one file, each waiting only for the others' commits, and frame events and outside events that
+ * belong together are found together, whenever the supervisor dies. A row in the queue is the number of its
+ * statement, the number of values, and the values: type, number or length, bytes.
  */
 #include "store/writer.h"
 
@@ -23,9 +25,9 @@ static const char *const sql[TF_W_COUNT] = {
     [TF_W_FRAMES] = "INSERT OR REPLACE INTO frames VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14)",
     [TF_W_OUTSIDE] = "INSERT INTO outside VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)",
     [TF_W_CODE] = "INSERT INTO codes VALUES(?1,?2,?3,?4,?5,?6,?7)",
-    [TF_W_SOURCE] = "INSERT OR IGNORE INTO sources VALUES(?1,?2,?3)",
-    [TF_W_TEXT] = "INSERT INTO texts(digest, len, data) VALUES(?1,?2,?3)",
-    [TF_W_FIND_TEXT] = "SELECT text FROM texts WHERE digest = ?1",
+    [TF_W_SOURCE] = "INSERT OR IGNORE INTO sources SELECT ?1, ?2, text FROM texts WHERE digest = ?3",
+    [TF_W_TEXT] = "INSERT OR IGNORE INTO texts(digest, len, data) VALUES(?1,?2,?3)",
+    [TF_W_FIND_TEXT] = "SELECT 1 FROM texts WHERE digest = ?1",
     [TF_W_MARK] = "INSERT INTO marks VALUES(?1,?2,?3,?4,?5)",
     [TF_W_MAPPED] = "INSERT INTO mapped VALUES(?1,?2,?3,?4,?5,?6)",
     [TF_W_TOTALS] = ("UPDATE runs SET frames=?2, outside=?3, outside_bytes=?4, duration_ns=?5, cal_tsc=?6,"
@@ -52,27 +54,106 @@ void tf_writer_free(struct tf_writer *w)
     if (w->store)
         tf_writer_rollback(w);
     free(w->seen);
+    free(w->queue);
     *w = (struct tf_writer){0};
 }
 
-static int begin(struct tf_writer *w, struct tf_err *err)
+/* ---- the queue ---- */
+
+enum { INTEGER, TEXT, BLOB };
+
+static void append(struct tf_writer *w, const void *data, size_t len)
 {
-    if (w->open)
-        return 0;
-    int rc = tf_db_exec(w->store, "BEGIN IMMEDIATE", err);
-    w->open = rc == 0;
+    if (w->cap - w->len < len) {
+        size_t cap = w->cap ? w->cap : 1 << 16;
+        while (cap - w->len < len)
+            cap *= 2;
+        uint8_t *queue = realloc(w->queue, cap);
+        if (!queue) {
+            w->no_memory = true;
+            return;
+        }
+        w->queue = queue;
+        w->cap = cap;
+    }
+    if (len)
+        memcpy(w->queue + w->len, data, len);
+    w->len += len;
+}
+
+static void row(struct tf_writer *w, enum tf_writer_stmt which, uint8_t values)
+{
+    const uint8_t head[2] = {(uint8_t)which, values};
+    append(w, head, sizeof head);
+}
+
+static void integer(struct tf_writer *w, int64_t value)
+{
+    const uint8_t type = INTEGER;
+    append(w, &type, 1);
+    append(w, &value, sizeof value);
+}
+
+static void bytes(struct tf_writer *w, uint8_t type, const void *data, uint64_t len)
+{
+    append(w, &type, 1);
+    append(w, &len, sizeof len);
+    append(w, data, len);
+}
+
+/* The row is complete. */
+static int row_end(struct tf_writer *w, struct tf_err *err)
+{
+    return w->no_memory ? tf_db_memory(err) : 0;
+}
+
+/* Writes the row at *at of the queue. */
+static int write_row(struct tf_writer *w, size_t *at, struct tf_err *err)
+{
+    const uint8_t *p = w->queue + *at;
+    enum tf_writer_stmt which = p[0];
+    uint8_t values = p[1];
+    sqlite3_stmt *stmt = w->stmts[which];
+    int bound = SQLITE_OK;
+    p += 2;
+    for (int i = 1; i <= values; i++) {
+        int64_t number;
+        uint8_t type = *p;
+        memcpy(&number, p + 1, sizeof number);
+        p += 1 + sizeof number;
+        int rc = SQLITE_OK;
+        if (type == INTEGER)
+            rc = sqlite3_bind_int64(stmt, i, number);
+        else if (type == TEXT)
+            rc = sqlite3_bind_text64(stmt, i, (const char *)p, (uint64_t)number, SQLITE_STATIC, SQLITE_UTF8);
+        else
+            rc = sqlite3_bind_blob64(stmt, i, p, (uint64_t)number, SQLITE_STATIC);
+        if (type != INTEGER)
+            p += number;
+        if (rc != SQLITE_OK)
+            bound = rc;
+    }
+    *at = (size_t)(p - w->queue);
+    if (bound != SQLITE_OK)
+        return tf_db_error(w->store, err, "writing");
+    int rc = tf_db_run(w->store, stmt, err);
+    if (!rc && which == TF_W_TOTALS && sqlite3_changes(w->store->db) == 0)
+        rc = tf_err_set(err, TF_E_IO, "the run was deleted from %s while it was recorded", w->store->path);
     return rc;
 }
 
 int tf_writer_commit(struct tf_writer *w, struct tf_err *err)
 {
-    if (!w->open)
+    if (!w->len)
         return 0;
-    int rc = tf_db_exec(w->store, "COMMIT", err);
+    int rc = tf_db_exec(w->store, "BEGIN IMMEDIATE", err);
+    for (size_t at = 0; !rc && at < w->len;)
+        rc = write_row(w, &at, err);
+    if (!rc)
+        rc = tf_db_exec(w->store, "COMMIT", err);
     if (rc)
         tf_writer_rollback(w);
-    w->open = false;
-    w->bytes = 0;
+    w->len = 0;
     return rc;
 }
 
@@ -81,9 +162,11 @@ void tf_writer_rollback(struct tf_writer *w)
     /* SQLite may have done it already, when the disk was full. */
     if (!sqlite3_get_autocommit(w->store->db))
         sqlite3_exec(w->store->db, "ROLLBACK", NULL, NULL, NULL);
-    w->open = false;
-    w->bytes = 0;
+    w->len = 0;
+    w->no_memory = false;
 }
+
+/* ---- the run ---- */
 
 static int random_id(char id[33], struct tf_err *err)
 {
@@ -100,8 +183,6 @@ int tf_writer_run(struct tf_writer *w, struct tf_run *run, const char *argv, siz
 {
     sqlite3_stmt *s;
     int rc = random_id(run->id, err);
-    if (!rc)
-        rc = begin(w, err);
     if (!rc)
         rc = tf_db_prepare(
             w->store,
@@ -136,34 +217,24 @@ int tf_writer_run(struct tf_writer *w, struct tf_run *run, const char *argv, siz
     return 0;
 }
 
-/* Steps a statement whose values are bound, within the transaction. */
-static int run_stmt(struct tf_writer *w, enum tf_writer_stmt which, size_t bytes, struct tf_err *err)
-{
-    w->bytes += bytes + 64;
-    return tf_db_run(w->store, w->stmts[which], err);
-}
+/* ---- events ---- */
 
 int tf_writer_frames(struct tf_writer *w, uint64_t block, uint32_t n, const struct tf_encoded *e,
                      struct tf_err *err)
 {
-    sqlite3_stmt *s = w->stmts[TF_W_FRAMES];
-    int rc = begin(w, err);
-    if (rc)
-        return rc;
-    sqlite3_bind_int64(s, 1, w->run);
-    sqlite3_bind_int64(s, 2, (int64_t)block);
-    sqlite3_bind_int64(s, 3, n);
-    sqlite3_bind_int64(s, 4, (int64_t)e->first_tick);
-    sqlite3_bind_int64(s, 5, (int64_t)e->last_tick);
-    static const int column[5] = {
-        [TF_CALL] = 6, [TF_RETURN] = 7, [TF_YIELD] = 8, [TF_RESUME] = 9, [TF_UNWIND] = 10};
-    for (int tag = 0; tag < 5; tag++)
-        sqlite3_bind_int64(s, column[tag], e->kinds[tag]);
-    sqlite3_bind_int64(s, 11, (int64_t)e->words_digest);
-    sqlite3_bind_int64(s, 12, (int64_t)e->digest);
-    sqlite3_bind_blob64(s, 13, e->codes_len ? (const void *)e->codes : "", e->codes_len, SQLITE_STATIC);
-    sqlite3_bind_blob64(s, 14, e->data, e->len, SQLITE_STATIC);
-    return run_stmt(w, TF_W_FRAMES, e->len + e->codes_len, err);
+    row(w, TF_W_FRAMES, 14);
+    integer(w, w->run);
+    integer(w, (int64_t)block);
+    integer(w, n);
+    integer(w, (int64_t)e->first_tick);
+    integer(w, (int64_t)e->last_tick);
+    for (int tag = TF_CALL; tag <= TF_UNWIND; tag++)
+        integer(w, e->kinds[tag]);
+    integer(w, (int64_t)e->words_digest);
+    integer(w, (int64_t)e->digest);
+    bytes(w, BLOB, e->codes, e->codes_len);
+    bytes(w, BLOB, e->data, e->len);
+    return row_end(w, err);
 }
 
 static int compare_u16(const void *a, const void *b)
@@ -192,42 +263,34 @@ static size_t outside_calls(const uint8_t *raw, uint64_t len, uint16_t *calls, u
 int tf_writer_outside(struct tf_writer *w, const struct tf_outside_block *block, const void *raw,
                       struct tf_err *err)
 {
-    sqlite3_stmt *s = w->stmts[TF_W_OUTSIDE];
     uint16_t flags = 0;
-    size_t cap = ZSTD_compressBound(block->len);
-    uint16_t *calls =
-        malloc(block->events < 65536 ? (block->events + 1) * sizeof *calls : 65536 * sizeof *calls);
+    size_t cap = ZSTD_compressBound(block->len), max = block->events < 65536 ? block->events : 65536;
+    uint16_t *calls = malloc((max + 1) * sizeof *calls);
     void *data = malloc(cap);
     int rc;
     if (!calls || !data) {
         rc = tf_db_memory(err);
         goto out;
     }
-    rc = begin(w, err);
-    if (rc)
-        goto out;
     size_t len = ZSTD_compress(data, cap, raw, block->len, 3);
     if (ZSTD_isError(len)) {
         rc = tf_err_set(err, TF_E_IO, "compressing outside events: %s", ZSTD_getErrorName(len));
         goto out;
     }
     size_t n = outside_calls(raw, block->len, calls, &flags);
-    sqlite3_bind_int64(s, 1, w->run);
-    sqlite3_bind_int64(s, 2, (int64_t)block->offset);
-    sqlite3_bind_int64(s, 3, (int64_t)block->len);
-    sqlite3_bind_int64(s, 4, (int64_t)block->first_seq);
-    sqlite3_bind_int64(s, 5, (int64_t)block->events);
-    sqlite3_bind_int64(s, 6, (int64_t)block->first_frame);
-    sqlite3_bind_int64(s, 7, (int64_t)block->last_frame);
-    sqlite3_bind_int64(s, 8, flags);
-    sqlite3_bind_int64(s, 9, (int64_t)XXH3_64bits(data, len));
-    sqlite3_bind_blob64(s, 10, calls, n * sizeof *calls, SQLITE_STATIC);
-    if (sqlite3_bind_blob64(s, 11, data, len, SQLITE_STATIC) != SQLITE_OK) {
-        rc = tf_db_error(w->store, err, "writing");
-        sqlite3_reset(s);
-        goto out;
-    }
-    rc = run_stmt(w, TF_W_OUTSIDE, len, err);
+    row(w, TF_W_OUTSIDE, 11);
+    integer(w, w->run);
+    integer(w, (int64_t)block->offset);
+    integer(w, (int64_t)block->len);
+    integer(w, (int64_t)block->first_seq);
+    integer(w, (int64_t)block->events);
+    integer(w, (int64_t)block->first_frame);
+    integer(w, (int64_t)block->last_frame);
+    integer(w, flags);
+    integer(w, (int64_t)XXH3_64bits(data, len));
+    bytes(w, BLOB, calls, n * sizeof *calls);
+    bytes(w, BLOB, data, len);
+    rc = row_end(w, err);
 out:
     free(calls);
     free(data);
@@ -237,18 +300,15 @@ out:
 int tf_writer_code(struct tf_writer *w, const struct tf_rec_code *code, const char *file, const char *name,
                    struct tf_err *err)
 {
-    sqlite3_stmt *s = w->stmts[TF_W_CODE];
-    int rc = begin(w, err);
-    if (rc)
-        return rc;
-    sqlite3_bind_int64(s, 1, w->run);
-    sqlite3_bind_int64(s, 2, code->id);
-    sqlite3_bind_int64(s, 3, (int64_t)code->hash);
-    sqlite3_bind_int64(s, 4, code->first_line);
-    sqlite3_bind_int64(s, 5, code->flags);
-    sqlite3_bind_text(s, 6, file, -1, SQLITE_STATIC);
-    sqlite3_bind_text(s, 7, name, -1, SQLITE_STATIC);
-    return run_stmt(w, TF_W_CODE, code->file_len + code->name_len, err);
+    row(w, TF_W_CODE, 7);
+    integer(w, w->run);
+    integer(w, code->id);
+    integer(w, (int64_t)code->hash);
+    integer(w, code->first_line);
+    integer(w, code->flags);
+    bytes(w, TEXT, file, strlen(file));
+    bytes(w, TEXT, name, strlen(name));
+    return row_end(w, err);
 }
 
 /* ---- sources ---- */
@@ -283,20 +343,17 @@ static int note_path(struct tf_writer *w, const char *file)
     return 1;
 }
 
-/* The text's row: the one that is there with the same content, or a new one. */
-static int text_row(struct tf_writer *w, const void *text, size_t len, int64_t *row, struct tf_err *err)
+/* Queues a text, unless the file has it. */
+static int add_text(struct tf_writer *w, const XXH128_canonical_t *digest, const void *text, size_t len,
+                    struct tf_err *err)
 {
-    XXH128_canonical_t digest;
-    XXH128_canonicalFromHash(&digest, XXH3_128bits(text, len));
     sqlite3_stmt *s = w->stmts[TF_W_FIND_TEXT];
-    sqlite3_bind_blob(s, 1, &digest, sizeof digest, SQLITE_STATIC);
+    sqlite3_bind_blob(s, 1, digest, sizeof *digest, SQLITE_STATIC);
     int rc = tf_db_step(w->store, s, err);
-    if (rc == 1)
-        *row = sqlite3_column_int64(s, 0);
     sqlite3_reset(s);
+    /* A run that is deleted meanwhile may take its texts along: then this source is lost, nothing else. */
     if (rc)
         return rc < 0 ? rc : 0;
-
     size_t cap = ZSTD_compressBound(len);
     void *data = malloc(cap);
     if (!data)
@@ -305,12 +362,11 @@ static int text_row(struct tf_writer *w, const void *text, size_t len, int64_t *
     if (ZSTD_isError(n)) {
         rc = tf_err_set(err, TF_E_IO, "compressing a source: %s", ZSTD_getErrorName(n));
     } else {
-        s = w->stmts[TF_W_TEXT];
-        sqlite3_bind_blob(s, 1, &digest, sizeof digest, SQLITE_STATIC);
-        sqlite3_bind_int64(s, 2, (int64_t)len);
-        sqlite3_bind_blob64(s, 3, data, n, SQLITE_STATIC);
-        rc = run_stmt(w, TF_W_TEXT, n, err);
-        *row = sqlite3_last_insert_rowid(w->store->db);
+        row(w, TF_W_TEXT, 3);
+        bytes(w, BLOB, digest, sizeof *digest);
+        integer(w, (int64_t)len);
+        bytes(w, BLOB, data, n);
+        rc = row_end(w, err);
     }
     free(data);
     return rc;
@@ -319,17 +375,16 @@ static int text_row(struct tf_writer *w, const void *text, size_t len, int64_t *
 int tf_writer_source_text(struct tf_writer *w, const char *file, const void *text, size_t len,
                           struct tf_err *err)
 {
-    int64_t row = 0;
-    int rc = begin(w, err);
-    if (!rc)
-        rc = text_row(w, text, len, &row, err);
+    XXH128_canonical_t digest;
+    XXH128_canonicalFromHash(&digest, XXH3_128bits(text, len));
+    int rc = add_text(w, &digest, text, len, err);
     if (rc)
         return rc;
-    sqlite3_stmt *s = w->stmts[TF_W_SOURCE];
-    sqlite3_bind_int64(s, 1, w->run);
-    sqlite3_bind_text(s, 2, file, -1, SQLITE_STATIC);
-    sqlite3_bind_int64(s, 3, row);
-    return run_stmt(w, TF_W_SOURCE, strlen(file), err);
+    row(w, TF_W_SOURCE, 3);
+    integer(w, w->run);
+    bytes(w, TEXT, file, strlen(file));
+    bytes(w, BLOB, &digest, sizeof digest);
+    return row_end(w, err);
 }
 
 /* A whole regular file of moderate size; NULL if it cannot be had. */
@@ -391,16 +446,13 @@ int tf_writer_source(struct tf_writer *w, const char *file, int proc, const char
 int tf_writer_mark(struct tf_writer *w, uint64_t frame, uint32_t kind, const char *text, size_t len,
                    struct tf_err *err)
 {
-    sqlite3_stmt *s = w->stmts[TF_W_MARK];
-    int rc = begin(w, err);
-    if (rc)
-        return rc;
-    sqlite3_bind_int64(s, 1, w->run);
-    sqlite3_bind_int64(s, 2, ++w->n_marks);
-    sqlite3_bind_int64(s, 3, (int64_t)frame);
-    sqlite3_bind_int64(s, 4, kind);
-    sqlite3_bind_text(s, 5, text, (int)len, SQLITE_STATIC);
-    return run_stmt(w, TF_W_MARK, len, err);
+    row(w, TF_W_MARK, 5);
+    integer(w, w->run);
+    integer(w, ++w->n_marks);
+    integer(w, (int64_t)frame);
+    integer(w, kind);
+    bytes(w, TEXT, text, len);
+    return row_end(w, err);
 }
 
 int tf_file_digest(const char *path, uint64_t *digest, uint64_t *size, int64_t *mtime_ns)
@@ -427,42 +479,33 @@ out:
 
 int tf_writer_mapped(struct tf_writer *w, const char *path, struct tf_err *err)
 {
-    sqlite3_stmt *s = w->stmts[TF_W_MAPPED];
     uint64_t digest = 0, size = 0;
     int64_t mtime_ns = 0;
-    int rc = begin(w, err);
-    if (rc)
-        return rc;
     if (tf_file_digest(path, &digest, &size, &mtime_ns))
         digest = size = 0, mtime_ns = 0;
-    sqlite3_bind_int64(s, 1, w->run);
-    sqlite3_bind_int64(s, 2, ++w->n_mapped);
-    sqlite3_bind_text(s, 3, path, -1, SQLITE_STATIC);
-    sqlite3_bind_int64(s, 4, (int64_t)size);
-    sqlite3_bind_int64(s, 5, mtime_ns);
-    sqlite3_bind_int64(s, 6, (int64_t)digest);
-    return run_stmt(w, TF_W_MAPPED, strlen(path), err);
+    row(w, TF_W_MAPPED, 6);
+    integer(w, w->run);
+    integer(w, ++w->n_mapped);
+    bytes(w, TEXT, path, strlen(path));
+    integer(w, (int64_t)size);
+    integer(w, mtime_ns);
+    integer(w, (int64_t)digest);
+    return row_end(w, err);
 }
 
 int tf_writer_totals(struct tf_writer *w, const struct tf_totals *totals, int state, int exit_status,
                      int exit_signal, struct tf_err *err)
 {
-    sqlite3_stmt *s = w->stmts[TF_W_TOTALS];
-    int rc = begin(w, err);
-    if (rc)
-        return rc;
-    sqlite3_bind_int64(s, 1, w->run);
-    sqlite3_bind_int64(s, 2, (int64_t)totals->frames);
-    sqlite3_bind_int64(s, 3, (int64_t)totals->outside);
-    sqlite3_bind_int64(s, 4, (int64_t)totals->outside_bytes);
-    sqlite3_bind_int64(s, 5, (int64_t)totals->duration_ns);
-    sqlite3_bind_int64(s, 6, (int64_t)totals->cal_tsc);
-    sqlite3_bind_int64(s, 7, (int64_t)totals->cal_ns);
-    sqlite3_bind_int64(s, 8, state);
-    sqlite3_bind_int64(s, 9, exit_status);
-    sqlite3_bind_int64(s, 10, exit_signal);
-    rc = run_stmt(w, TF_W_TOTALS, 0, err);
-    if (!rc && sqlite3_changes(w->store->db) == 0)
-        rc = tf_err_set(err, TF_E_IO, "the run was deleted from %s while it was recorded", w->store->path);
-    return rc;
+    row(w, TF_W_TOTALS, 10);
+    integer(w, w->run);
+    integer(w, (int64_t)totals->frames);
+    integer(w, (int64_t)totals->outside);
+    integer(w, (int64_t)totals->outside_bytes);
+    integer(w, (int64_t)totals->duration_ns);
+    integer(w, (int64_t)totals->cal_tsc);
+    integer(w, (int64_t)totals->cal_ns);
+    integer(w, state);
+    integer(w, exit_status);
+    integer(w, exit_signal);
+    return row_end(w, err);
 }

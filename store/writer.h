@@ -1,5 +1,6 @@
 /*
- * writer.h: the rows of one run as they are written, in transactions. Between the ring (ingest.c) and SQLite.
+ * writer.h: the rows of one run as they are written, queued until they are committed. Between the
+ * ring (ingest.c) and SQLite. Nothing but tf_writer_run() and tf_writer_commit() writes to the file.
  * Internal to store/; used by the supervisor while it records.
  */
 #ifndef TF_WRITER_H
@@ -31,8 +32,9 @@ struct tf_writer {
     struct tf_store *store;
     sqlite3_stmt *stmts[TF_W_COUNT];
     int64_t run;
-    bool open;      /* a transaction is open */
-    uint64_t bytes; /* written in this transaction, about */
+    uint8_t *queue; /* rows that are not written yet */
+    size_t len, cap;
+    bool no_memory; /* the queue lacks something */
     uint32_t n_marks, n_mapped;
     /* Paths whose source was looked at already: a set of XXH3-64 hashes, open addressing, 0 is free. */
     uint64_t *seen;

@@ -532,6 +532,111 @@ static void test_runs(void **state)
     tf_store_close(store);
 }
 
+/* Somebody looks at the recording while it is made, and still has it open when the writer closes it. */
+static void test_reader_beside_writer(void **state)
+{
+    (void)state;
+    struct rec rec;
+    struct tf_run run;
+    struct tf_store *reader, *alone;
+    char copy[300], cmd[700];
+    store_path = fx_path("beside.timefork");
+    rec_begin(&rec, "beside", 5);
+    fx_drain(rec.in); /* the start commits the run */
+    ok(tf_store_open(store_path, &reader, err));
+    ok(tf_store_find_run(reader, NULL, &run, err));
+    assert_int_equal(run.state, TF_RUN_INCOMPLETE);
+    tf_run_clear(&run);
+    struct stat st;
+    snprintf(copy, sizeof copy, "%s-wal", store_path);
+    assert_int_equal(stat(copy, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+    random_events(&rec, 100000, 5);
+    rec_end(&rec, &run);
+    tf_run_clear(&run);
+    ok(tf_store_find_run(reader, NULL, &run, err));
+    assert_int_equal(run.frames, 100000);
+    tf_run_clear(&run);
+    /* The file alone has it all, although it could not go back to a single file. */
+    snprintf(copy, sizeof copy, "%s/copy.timefork", fx_dir);
+    snprintf(cmd, sizeof cmd, "cp '%s' '%s'", store_path, copy);
+    assert_int_equal(system(cmd), 0);
+    tf_store_close(reader);
+    ok(tf_store_open(copy, &alone, err));
+    ok(tf_store_find_run(alone, NULL, &run, err));
+    assert_int_equal(run.frames, 100000);
+    assert_int_equal(run.state, TF_RUN_COMPLETE);
+    tf_run_clear(&run);
+    tf_store_close(alone);
+    fx_model_free(&rec.model);
+}
+
+/* Two programs recorded to one file at the same time. */
+static void test_two_writers(void **state)
+{
+    (void)state;
+    struct rec a, b;
+    struct tf_run run_a, run_b;
+    struct tf_store *store;
+    store_path = fx_path("two.timefork");
+    rec_begin(&a, "a", 9);
+    rec_begin(&b, "b", 9);
+    for (int i = 0; i < 5; i++) {
+        random_events(&a, 20000, 9);
+        fx_drain(a.in);
+        random_events(&b, 30000, 9);
+        fx_drain(b.in);
+        usleep(300000); /* so that some of it is committed in between */
+    }
+    rec_end(&a, &run_a);
+    rec_end(&b, &run_b);
+    ok(tf_store_open(store_path, &store, err));
+    struct tf_run *runs[2] = {&run_a, &run_b};
+    struct fx_model *models[2] = {&a.model, &b.model};
+    for (int i = 0; i < 2; i++) {
+        struct tf_cursor *c;
+        struct tf_frame f;
+        int rc;
+        ok(tf_cursor_open(store, runs[i], &c, err));
+        for (size_t k = 0; k < models[i]->n; k++) {
+            ok(rc = tf_cursor_next(c, &f, err));
+            assert_int_equal(rc, 1);
+            fx_same(&f, &models[i]->v[k]);
+        }
+        ok(rc = tf_cursor_next(c, &f, err));
+        assert_int_equal(rc, 0);
+        tf_cursor_close(c);
+        tf_run_clear(runs[i]);
+        fx_model_free(models[i]);
+    }
+    assert_int_equal(count(store), 2);
+    tf_store_close(store);
+}
+
+/* A run that is deleted while it is recorded: the recorder says so and does not write for nobody. */
+static void test_deleted_meanwhile(void **state)
+{
+    (void)state;
+    struct rec rec;
+    struct tf_store *store;
+    struct tf_run run;
+    store_path = fx_path("deleted.timefork");
+    rec_begin(&rec, "deleted", 9);
+    fx_drain(rec.in);
+    ok(tf_store_create(store_path, &store, err));
+    ok(tf_store_find_run(store, NULL, &run, err));
+    ok(tf_store_delete_run(store, run.rowid, err));
+    tf_run_clear(&run);
+    random_events(&rec, 1000, 9);
+    fx_drain(rec.in);
+    refused(tf_ingest_end(rec.in, 0, 0, &run, err), TF_E_IO, "was deleted");
+    tf_store_close(rec.store);
+    assert_int_equal(count(store), 0);
+    tf_store_close(store);
+    fx_ring_free(&rec.r);
+    fx_model_free(&rec.model);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -539,6 +644,9 @@ int main(void)
         cmocka_unit_test(test_deep),
         cmocka_unit_test(test_everything_else),
         cmocka_unit_test(test_runs),
+        cmocka_unit_test(test_reader_beside_writer),
+        cmocka_unit_test(test_two_writers),
+        cmocka_unit_test(test_deleted_meanwhile),
     };
     return cmocka_run_group_tests(tests, fx_setup, fx_teardown);
 }

@@ -1,0 +1,35 @@
+/* query.h: what the parts of `timefork query` share. Internal to cli/query*.c. */
+#ifndef TF_QUERY_H
+#define TF_QUERY_H
+
+#include "cli/common.h"
+#include "store/store.h"
+
+struct query {
+    struct tf_store *store;
+    struct tf_run run;
+    struct tf_codes codes; /* for frames and stats */
+    uint8_t *shown;        /* bit set by code id: what the filters let through */
+    bool narrowed;         /* not every code is shown */
+    bool hides_library;    /* some of what is not shown is so only because it belongs to a library */
+    const char *function, *file;
+    int event;      /* enum tf_tag, -1: any */
+    uint64_t limit; /* UINT64_MAX: none */
+    uint64_t offset;
+    bool all, json;
+};
+
+extern const char *const tf_event_names[5];
+
+static inline bool query_shows(const struct query *q, uint32_t code)
+{
+    return code < q->codes.n && (q->shown[code >> 3] >> (code & 7) & 1);
+}
+
+/* A string as JSON, quotes included; bytes that are no UTF-8 become U+FFFD. malloc'ed; NULL: no memory. */
+char *query_json_text(const char *text, size_t len);
+/* Both return the exit status; they print their own errors. */
+int query_frames(struct query *q);
+int query_stats(struct query *q);
+
+#endif

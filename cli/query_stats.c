@@ -1,0 +1,211 @@
+/*
+ * query_stats.c: `timefork query --stats`: calls and times of each function.
+ *
+ * Own ("self") time is the time in which a function was the innermost one of the running thread: what lies
+ * between two events belongs to the top of the stack of the thread that the first of them left running. Total
+ * time runs from the outermost activation of a function on its thread to its end, so recursion counts once. A
+ * generator is on the stack from a resume to the next yield only: the time in which it is suspended is not
+ * its own.
+ */
+#include "cli/query.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct row {
+    uint32_t code;
+    uint64_t calls, resumes, self, total;
+};
+
+struct activation {
+    uint32_t code;
+    uint64_t since;
+};
+struct thread {
+    uint32_t id;
+    struct activation *stack;
+    size_t n, cap;
+    uint32_t *active; /* by code: how many activations are on the stack */
+};
+struct stats {
+    struct query *q;
+    struct row *rows; /* by code */
+    struct thread *threads;
+    size_t n_threads;
+    struct thread *running;
+    uint64_t last;
+};
+
+static struct thread *find_thread(struct stats *s, uint32_t id)
+{
+    for (size_t i = 0; i < s->n_threads; i++)
+        if (s->threads[i].id == id)
+            return &s->threads[i];
+    struct thread *more = realloc(s->threads, (s->n_threads + 1) * sizeof *more);
+    if (!more)
+        return NULL;
+    s->threads = more;
+    struct thread *t = &s->threads[s->n_threads];
+    *t = (struct thread){.id = id, .active = calloc(s->q->codes.n, sizeof *t->active)};
+    if (!t->active)
+        return NULL;
+    s->n_threads++;
+    return t;
+}
+
+static void spend(struct stats *s, uint64_t now)
+{
+    struct thread *t = s->running;
+    if (t && t->n && now > s->last)
+        s->rows[t->stack[t->n - 1].code].self += now - s->last;
+    s->last = now;
+}
+
+static void leave(struct stats *s, struct thread *t, uint64_t now)
+{
+    struct activation *a = &t->stack[--t->n];
+    if (--t->active[a->code] == 0)
+        s->rows[a->code].total += now - a->since;
+}
+
+static int count(struct stats *s, const struct tf_frame *f)
+{
+    spend(s, f->time_ns);
+    if (!s->running || s->running->id != f->thread)
+        s->running = find_thread(s, f->thread);
+    struct thread *t = s->running;
+    if (!t)
+        return -1;
+    if (f->event != TF_CALL && f->event != TF_RESUME) {
+        if (t->n)
+            leave(s, t, f->time_ns);
+        return 0;
+    }
+    if (f->event == TF_CALL)
+        s->rows[f->code].calls++;
+    else
+        s->rows[f->code].resumes++;
+    if (t->n == t->cap) {
+        size_t cap = t->cap ? t->cap * 2 : 64;
+        struct activation *stack = realloc(t->stack, cap * sizeof *stack);
+        if (!stack)
+            return -1;
+        t->stack = stack;
+        t->cap = cap;
+    }
+    t->stack[t->n++] = (struct activation){.code = f->code, .since = f->time_ns};
+    t->active[f->code]++;
+    return 0;
+}
+
+/* Functions that never returned ran until the end. */
+static void finish(struct stats *s, uint64_t end)
+{
+    if (end < s->last)
+        end = s->last;
+    spend(s, end);
+    for (size_t i = 0; i < s->n_threads; i++) {
+        struct thread *t = &s->threads[i];
+        while (t->n)
+            leave(s, t, end);
+    }
+}
+
+static int by_self(const void *a, const void *b)
+{
+    const struct row *x = a, *y = b;
+    if (x->self != y->self)
+        return x->self < y->self ? 1 : -1;
+    return (x->code > y->code) - (x->code < y->code);
+}
+
+static int print_row(struct query *q, const struct row *row)
+{
+    const struct tf_code *code = &q->codes.codes[row->code];
+    if (q->json) {
+        char *function = query_json_text(code->qualname, strlen(code->qualname));
+        char *file = query_json_text(code->file, strlen(code->file));
+        if (function && file)
+            printf("{\"function\": %s, \"file\": %s, \"line\": %u, \"calls\": %llu, \"resumes\": %llu, "
+                   "\"total_ns\": %llu, \"self_ns\": %llu}\n",
+                   function, file, code->first_line, (unsigned long long)row->calls,
+                   (unsigned long long)row->resumes, (unsigned long long)row->total,
+                   (unsigned long long)row->self);
+        bool ok = function && file;
+        free(function);
+        free(file);
+        return ok ? 0 : -1;
+    }
+    printf("%12.6f  %12.6f  %10llu  %10llu  ", (double)row->self / 1e9, (double)row->total / 1e9,
+           (unsigned long long)row->calls, (unsigned long long)row->resumes);
+    tf_print_name(stdout, code->qualname);
+    printf("%*s  ", (int)strlen(code->qualname) < 36 ? 36 - (int)strlen(code->qualname) : 0, "");
+    tf_print_name(stdout, code->file);
+    printf(":%u\n", code->first_line);
+    return 0;
+}
+
+int query_stats(struct query *q)
+{
+    struct tf_err err;
+    struct tf_cursor *cursor = NULL;
+    struct tf_frame f;
+    struct stats s = {.q = q, .rows = calloc(q->codes.n, sizeof *s.rows)};
+    int status = TF_EXIT_ERROR, rc;
+    if (!s.rows)
+        goto memory;
+    for (size_t i = 0; i < q->codes.n; i++)
+        s.rows[i].code = (uint32_t)i;
+    if (tf_cursor_open(q->store, &q->run, &cursor, &err)) {
+        tf_fail(&err);
+        goto out;
+    }
+    while ((rc = tf_cursor_next(cursor, &f, &err)) == 1) {
+        if (f.code >= q->codes.n) {
+            tf_say("%s is damaged: frame %llu names a code object that is not there", tf_store_path(q->store),
+                   (unsigned long long)f.frame);
+            goto out;
+        }
+        if (count(&s, &f))
+            goto memory;
+    }
+    if (rc < 0) {
+        tf_fail(&err);
+        goto out;
+    }
+    finish(&s, q->run.duration_ns);
+    qsort(s.rows, q->codes.n, sizeof *s.rows, by_self);
+    if (!q->json)
+        printf("%12s  %12s  %10s  %10s  %-36s  %s\n", "SELF s", "TOTAL s", "CALLS", "RESUMES", "FUNCTION",
+               "FILE:LINE");
+    uint64_t matched = 0, printed = 0;
+    for (size_t i = 0; i < q->codes.n; i++) {
+        const struct row *row = &s.rows[i];
+        if (row->code == 0 || !query_shows(q, row->code) || row->calls + row->resumes == 0 ||
+            matched++ < q->offset || printed == q->limit)
+            continue;
+        printed++;
+        if (print_row(q, row))
+            goto memory;
+    }
+    if (!q->json) {
+        if (matched > q->offset + printed)
+            tf_say("%llu more functions; --limit says how many are shown",
+                   (unsigned long long)(matched - q->offset - printed));
+        if (q->hides_library)
+            tf_say("the standard library and installed packages are left out; --all shows them too");
+    }
+    status = TF_EXIT_OK;
+    goto out;
+memory:
+    tf_say("out of memory");
+out:
+    for (size_t i = 0; i < s.n_threads; i++) {
+        free(s.threads[i].stack);
+        free(s.threads[i].active);
+    }
+    free(s.threads);
+    free(s.rows);
+    tf_cursor_close(cursor);
+    return status;
+}

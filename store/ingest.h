@@ -1,0 +1,71 @@
+/*
+ * ingest.h: what the two halves of the ring's consumer share: ingest.c (the ring, time, transactions) and
+ * items.c (what the records in it mean). Internal to store/.
+ */
+#ifndef TF_INGEST_H
+#define TF_INGEST_H
+
+#include "store/block.h"
+#include "store/db.h"
+#include "store/writer.h"
+
+#include <time.h>
+
+#define TF_OUTSIDE_BLOCK (256u << 10) /* a block of outside events is closed before it gets larger */
+
+struct tf_ingest {
+    struct tf_store *store;
+    struct tf_shm *shm;
+    uint32_t *ring;
+    uint64_t mask;
+    struct tf_writer w;
+    struct tf_encoder *enc;
+    struct tf_ingest_opts opts; /* its strings are ours */
+    struct tf_run run;          /* rowid, id, cwd: the rest is in the store */
+    bool started;
+    struct tf_err failed; /* the first error; code 0: none */
+
+    /* time */
+    uint64_t begin_tsc, begin_ns; /* both clocks at the same moment */
+    bool timed;                   /* a TF_REC_TIME came */
+    uint64_t start, now;          /* of the recorded process, in units of 16 TSC ticks */
+    uint64_t committed_ns;
+
+    /* frame events */
+    struct tf_block block;
+    uint32_t thread, n_codes; /* n_codes: highest id + 1 */
+    uint32_t written;         /* events of the block that are in its row */
+
+    /* outside events: those that are not written, behind them one whose data is still coming */
+    uint8_t *out;
+    size_t out_len, out_cap;
+    size_t out_whole;                  /* length of the whole events */
+    struct tf_outside_block out_block; /* what is in out: rowid unused */
+    uint64_t missing;                  /* bytes of data that the last event still needs */
+    bool more_start;                   /* TF_REC_DATA continues the START */
+    uint8_t *start_blob;
+    size_t start_len;
+    struct tf_rec_start start_rec;
+
+    struct tf_totals total, stored;
+};
+
+uint64_t ingest_clock_ns(clockid_t clock);
+/* CLOCK_MONOTONIC and the TSC at the same moment. */
+void ingest_clocks(uint64_t *tsc, uint64_t *ns);
+/* Compares the clocks again, over the time since the beginning. */
+void ingest_calibrate(struct tf_ingest *in);
+/* The recorded process says what time it is, in units of 16 TSC ticks. */
+int ingest_set_time(struct tf_ingest *in, uint64_t now, struct tf_err *err);
+/* Writes the whole outside events that there are. */
+int ingest_write_outside(struct tf_ingest *in, struct tf_err *err);
+/* Writes everything and ends the transaction. */
+int ingest_commit(struct tf_ingest *in, int state, int exit_status, int exit_signal, struct tf_err *err);
+
+/* Takes one TF_RECORD item: its payload, which is followed by padding at most. */
+int ingest_record(struct tf_ingest *in, enum tf_record type, const uint8_t *p, size_t len,
+                  struct tf_err *err);
+/* TF_E_FORMAT: what came makes no sense. */
+int ingest_senseless(const char *what, struct tf_err *err);
+
+#endif

@@ -103,11 +103,21 @@ static void learn_distance(const tf_frame *f, bool any)
 {
     uint8_t opcode;
     ptrdiff_t distance = f ? link_distance(f, &opcode) : 0;
-    if (distance > 0 && !any && opcode != FOR_ITER && opcode != SEND && opcode != BINARY_SUBSCR &&
-        opcode != LOAD_ATTR)
+    if (distance > 0 && !any && opcode != CALL_FUNCTION_EX && opcode != FOR_ITER && opcode != SEND &&
+        opcode != BINARY_SUBSCR && opcode != LOAD_ATTR)
         return;
     if (distance > 0 && (least_distance[opcode] == 0 || distance < least_distance[opcode]))
         least_distance[opcode] = distance;
+}
+
+/* A property of a class without __getattr__, or __getattribute__. */
+static bool is_attribute_function(const tf_frame *f)
+{
+    PyCodeObject *co = tf_frame_code(f);
+    PyObject *self = co->co_argcount > 0 ? f->localsplus[0] : NULL;
+    if (self && Py_TYPE(self)->tp_getattro == PyObject_GenericGetAttr)
+        return true;
+    return PyUnicode_CompareWithASCIIString(co->co_name, "__getattribute__") == 0;
 }
 
 /* Would plain Python have gone from f's caller to f without C? */
@@ -128,9 +138,8 @@ static bool is_direct(const tf_frame *f)
     case SEND:
     case BINARY_SUBSCR:
         return distance == least_distance[opcode];
-    case LOAD_ATTR: /* a property or __getattribute__; __getattr__ is always called through C */
-        return distance == least_distance[opcode] &&
-               PyUnicode_CompareWithASCIIString(tf_frame_code(f)->co_name, "__getattr__") != 0;
+    case LOAD_ATTR:
+        return distance == least_distance[opcode] && is_attribute_function(f);
     }
     return false;
 }
@@ -288,9 +297,7 @@ void tf_hook_install(void)
 #if !TF_PY311
     deep_below = ts->c_recursion_remaining - DEEP_MARGIN;
 #endif
-#if TF_PY313
-    tf_constructors_install();
-#endif
+    tf_shortcuts_close();
     tf_state.eval = (tf_eval_fn)_PyInterpreterState_GetEvalFrameFunc(interp);
     _PyInterpreterState_SetEvalFrameFunc(interp, (_PyFrameEvalFunction)hook);
 }

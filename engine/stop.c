@@ -257,8 +257,25 @@ static PyObject *at_exit_event(PyObject *self, PyObject *const *args, Py_ssize_t
     Py_RETURN_NONE;
 }
 
+/* LINE means "another line than before"; a jump back within one line is a JUMP only. sys.settrace reports it
+ * as a line. */
+static PyObject *at_jump_event(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    (void)self;
+    tf_frame *f = tf_current_frame(armed.ts);
+    if (n < 3 || !in_frame(f))
+        Py_RETURN_NONE;
+    long from = PyLong_AsLong(args[1]), to = PyLong_AsLong(args[2]);
+    PyCodeObject *co = tf_frame_code(f);
+    if (to < from && PyCode_Addr2Line(co, (int)to) == PyCode_Addr2Line(co, (int)from) &&
+        ++armed.lines == armed.req.lines)
+        reached();
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef start_def = {"timefork", (PyCFunction)(void (*)(void))at_start_event, METH_FASTCALL, NULL};
 static PyMethodDef line_def = {"timefork", (PyCFunction)(void (*)(void))at_line_event, METH_FASTCALL, NULL};
+static PyMethodDef jump_def = {"timefork", (PyCFunction)(void (*)(void))at_jump_event, METH_FASTCALL, NULL};
 static PyMethodDef exit_def = {"timefork", (PyCFunction)(void (*)(void))at_exit_event, METH_FASTCALL, NULL};
 
 /* Calls sys.monitoring's own functions for the effect; the tables that they need are private to the
@@ -281,6 +298,18 @@ static bool call_monitoring(const char *name, int tool, PyCodeObject *co, int ev
     return ok;
 }
 
+static bool listen(PyInterpreterState *interp, int tool, int what, PyMethodDef *def, int *events)
+{
+    PyObject *callback = PyCFunction_New(def, NULL);
+    if (!callback)
+        return false;
+    if (PyObject_GC_IsTracked(callback))
+        PyObject_GC_UnTrack(callback);
+    interp->monitoring_callables[tool][what] = callback;
+    *events |= 1 << what;
+    return true;
+}
+
 static void watch(PyThreadState *ts, tf_frame *frame, int event)
 {
     PyInterpreterState *interp = ts->interp;
@@ -299,36 +328,33 @@ static void watch(PyThreadState *ts, tf_frame *frame, int event)
             for (int e = 0; e < _PY_MONITORING_EVENTS; e++)
                 interp->monitoring_callables[t][e] = NULL;
     }
-    int what;
-    PyMethodDef *def;
+    interp->monitoring_tool_names[tool] = Py_NewRef(Py_None);
+    int events = 0;
+    bool ok = true;
     if (armed.req.kind == TF_STOP_EXIT) {
-        def = &exit_def;
-        what = armed.req.exit_event == TF_RETURN  ? PY_MONITORING_EVENT_PY_RETURN
-               : armed.req.exit_event == TF_YIELD ? PY_MONITORING_EVENT_PY_YIELD
-                                                  : PY_MONITORING_EVENT_PY_UNWIND;
+        int what = armed.req.exit_event == TF_RETURN  ? PY_MONITORING_EVENT_PY_RETURN
+                   : armed.req.exit_event == TF_YIELD ? PY_MONITORING_EVENT_PY_YIELD
+                                                      : PY_MONITORING_EVENT_PY_UNWIND;
+        ok = listen(interp, tool, what, &exit_def, &events);
     } else if (armed.req.lines) {
-        def = &line_def;
-        what = PY_MONITORING_EVENT_LINE;
+        ok = listen(interp, tool, PY_MONITORING_EVENT_LINE, &line_def, &events) &&
+             listen(interp, tool, PY_MONITORING_EVENT_JUMP, &jump_def, &events);
+#if TF_PY313
+        /* 3.13 leaves out a first line that is the function's own line, unless its start is an event too
+         * (nobody listens). */
+        events |= 1 << PY_MONITORING_EVENT_PY_START | 1 << PY_MONITORING_EVENT_PY_RESUME;
+#endif
     } else {
         bool throwing = frame->owner == FRAME_OWNED_BY_GENERATOR && tf_state.throwing;
-        def = &start_def;
-        what = throwing             ? PY_MONITORING_EVENT_PY_THROW
-               : event == TF_RESUME ? PY_MONITORING_EVENT_PY_RESUME
-                                    : PY_MONITORING_EVENT_PY_START;
+        int what = throwing             ? PY_MONITORING_EVENT_PY_THROW
+                   : event == TF_RESUME ? PY_MONITORING_EVENT_PY_RESUME
+                                        : PY_MONITORING_EVENT_PY_START;
+        ok = listen(interp, tool, what, &start_def, &events);
     }
-    PyObject *callback = PyCFunction_New(def, NULL);
-    if (!callback)
-        goto fail;
-    if (PyObject_GC_IsTracked(callback))
-        PyObject_GC_UnTrack(callback);
-    interp->monitoring_callables[tool][what] = callback;
-    interp->monitoring_tool_names[tool] = Py_NewRef(Py_None);
-    bool ok = what == PY_MONITORING_EVENT_PY_UNWIND || what == PY_MONITORING_EVENT_PY_THROW
-                  ? call_monitoring("set_events", tool, NULL, 1 << what)
-                  : call_monitoring("set_local_events", tool, tf_frame_code(frame), 1 << what);
-    if (ok)
+    bool global = events & (1 << PY_MONITORING_EVENT_PY_UNWIND | 1 << PY_MONITORING_EVENT_PY_THROW);
+    if (ok && (global ? call_monitoring("set_events", tool, NULL, events)
+                      : call_monitoring("set_local_events", tool, tf_frame_code(frame), events)))
         return;
-fail:
     tf_state.core->divergence(
         "timefork could not watch for the position: out of memory, or sys.monitoring was replaced");
 }

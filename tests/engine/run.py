@@ -232,6 +232,12 @@ class EngineTest(unittest.TestCase):
             index += 1
             lines = 0
             here = ours[index]
+            skipped = 0
+            while (here.name, here.line, here.kind in "CS") != (name, first, event == "call") and skipped < 4:
+                # sys.settrace leaves out some of what happens when a generator is thrown into.
+                skipped += 1
+                index += 1
+                here = ours[index]
             self.assertEqual((here.name, here.line), (name, first))
             if event == "call":
                 self.assertIn(here.kind, "CS")
@@ -278,6 +284,12 @@ class EngineTest(unittest.TestCase):
         want = self.positions(path)
         self.assertGreater(len(want), 250)
         self.check_stops(path, want)
+
+    def test_stops_in_constructs(self):
+        path = program("constructs.py")
+        want = self.positions(path)
+        some = dict(sorted(want.items())[::len(want) // 400])
+        self.check_stops(path, some)
 
     def test_stop_short(self):
         path = program("stops.py")
@@ -427,4 +439,5 @@ def main():
     unittest.main(argv=[sys.argv[0], *options])
 
 
-main()
+if __name__ == "__main__":
+    main()

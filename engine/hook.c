@@ -120,6 +120,28 @@ static bool is_attribute_function(const tf_frame *f)
     return PyUnicode_CompareWithASCIIString(co->co_name, "__getattribute__") == 0;
 }
 
+/* A CALL that is specialised for a C function: if that leaves with a tail call, the distance does not show it. */
+static bool calls_c(const tf_frame *caller)
+{
+    switch (tf_unit_opcode(*tf_frame_instr(caller))) {
+    case CALL:
+    case CALL_PY_EXACT_ARGS:
+    case CALL_BOUND_METHOD_EXACT_ARGS:
+#ifdef CALL_PY_WITH_DEFAULTS
+    case CALL_PY_WITH_DEFAULTS:
+#endif
+#ifdef CALL_PY_GENERAL
+    case CALL_PY_GENERAL:
+    case CALL_BOUND_METHOD_GENERAL:
+#endif
+    case INSTRUMENTED_CALL:
+    case INSTRUMENTED_LINE:
+    case INSTRUMENTED_INSTRUCTION:
+        return false;
+    }
+    return true;
+}
+
 /* Would plain Python have gone from f's caller to f without C? */
 static bool is_direct(const tf_frame *f)
 {
@@ -133,6 +155,7 @@ static bool is_direct(const tf_frame *f)
         return distance == least_distance[CALL];
 #endif
     case CALL:
+        return distance == least_distance[opcode] && !calls_c(f->previous->previous);
     case CALL_FUNCTION_EX:
     case FOR_ITER:
     case SEND:

@@ -55,14 +55,15 @@ static inline __attribute__((always_inline)) void emit(uint32_t word, PyThreadSt
 
 static __attribute__((noinline, cold)) void switch_thread(PyThreadState *ts)
 {
-    tf_state.last = ts;
-    /* Thread states are numbered from 1 in the order of their creation, numbers are not used again. */
+    /* Thread states are numbered from 1 in the order of their creation; numbers are not used again, addresses
+     * are. */
+    tf_state.last_id = ts->id;
     tf_state.core->thread((uint32_t)(ts->id - 1));
 }
 
 #define ON_THREAD(ts)                                                                                        \
     do {                                                                                                     \
-        if (TF_UNLIKELY((ts) != tf_state.last))                                                              \
+        if (TF_UNLIKELY((ts)->id != tf_state.last_id))                                                       \
             switch_thread(ts);                                                                               \
     } while (0)
 
@@ -120,7 +121,8 @@ static bool is_attribute_function(const tf_frame *f)
     return PyUnicode_CompareWithASCIIString(co->co_name, "__getattribute__") == 0;
 }
 
-/* A CALL that is specialised for a C function: if that leaves with a tail call, the distance does not show it. */
+/* A CALL that is specialised for a C function: if that leaves with a tail call, the distance does not show
+ * it. */
 static bool calls_c(const tf_frame *caller)
 {
     switch (tf_unit_opcode(*tf_frame_instr(caller))) {
@@ -313,7 +315,7 @@ void tf_hook_install(void)
 {
     PyThreadState *ts = PyThreadState_Get();
     PyInterpreterState *interp = PyThreadState_GetInterpreter(ts);
-    tf_state.last = ts;
+    tf_state.last_id = ts->id;
     tf_state.slot = tf_request_extra_index();
     if (tf_state.slot < 0)
         Py_FatalError("timefork: every slot for extra data of code objects is taken");

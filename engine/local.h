@@ -17,9 +17,9 @@
 struct tf_state {
     /* Hot: one cache line. */
     uint32_t **p, **limit;
-    tf_eval_fn eval;     /* the evaluator that was there before */
-    PyThreadState *last; /* the thread of the last event */
-    Py_ssize_t slot;     /* of co_extra */
+    tf_eval_fn eval;  /* the evaluator that was there before */
+    uint64_t last_id; /* the thread of the last event */
+    Py_ssize_t slot;  /* of co_extra */
     void (*slow)(uint32_t word, void *tstate, void *frame);
 
     const struct tf_core *core;

@@ -167,7 +167,8 @@ static int tracer(PyObject *obj, PyFrameObject *frame, int what, PyObject *arg)
             reached();
         break;
     case PyTrace_EXCEPTION:
-        if (PyTuple_Check(arg) && PyTuple_GET_SIZE(arg) == 3)
+        /* Held only where it is asked for: an exception that is caught dies at its time otherwise. */
+        if (exit && armed.req.exit_event == TF_UNWIND && PyTuple_Check(arg) && PyTuple_GET_SIZE(arg) == 3)
             Py_XSETREF(armed.raised, Py_NewRef(PyTuple_GET_ITEM(arg, 1)));
         break;
     case PyTrace_RETURN:

@@ -176,6 +176,43 @@ class EngineTest(unittest.TestCase):
         self.assertEqual({e.thread for e in events if e.name == "<module>"}, {0})
         self.assertEqual(sum(e.name == "h" for e in events), 600)
 
+    def test_threads_one_after_the_other(self):
+        """The thread states of threads that are never alive together have one address."""
+        path = os.path.join(self.folder, "p.py")
+        with open(path, "w") as f:
+            f.write("import _thread, time\ndef f(): pass\n"
+                    "for i in range(5):\n    _thread.start_new_thread(f, ())\n    time.sleep(0.05)\n")
+        events, _ = self.events(path)
+        self.assertEqual([e.thread for e in events if e.name == "f" and e.kind == "C"], [1, 2, 3, 4, 5])
+
+    def test_every_constructor(self):
+        """__init__ is seen in classes of every origin, also where a call has been specialised for other classes."""
+        path = os.path.join(self.folder, "p.py")
+        with open(path, "w") as f:
+            f.write("import abc, dataclasses, enum, typing, types\n"
+                    "class A:\n    def __init__(self, x): pass\n"
+                    "class B(abc.ABC):\n    def __init__(self, x): pass\n"
+                    "class Early(type): pass\nclass C(metaclass=Early):\n    def __init__(self, x): pass\n"
+                    "T = typing.TypeVar('T')\nclass D(typing.Generic[T]):\n    def __init__(self, x): pass\n"
+                    "@dataclasses.dataclass\nclass E:\n    x: int\n    def __post_init__(self): count(self)\n"
+                    "F = type('F', (), {'__init__': A.__init__})\n"
+                    "G = types.new_class('G', (A,))\n"
+                    "class H(A):\n    def __getitem__(self, i): return i\n"
+                    "def count(v): pass\n"
+                    "def make(cls): return cls(1)\n"
+                    "def item(v): return v[0]\n"
+                    "for round in range(30):\n    for cls in (A, B, C, D, E, F, G, H): make(cls)\n"
+                    "for cls in (A, B, C, D, E, F, G, H):\n    for i in range(30): make(cls)\n"
+                    "for i in range(100): item([1])\n"
+                    "for i in range(100): item(H(1))\n")
+        events, _ = self.events(path)
+        calls = {}
+        for e in events:
+            if e.kind == "C":
+                calls[e.name] = calls.get(e.name, 0) + 1
+        self.assertEqual([calls[n] for n in ("A.__init__", "B.__init__", "C.__init__", "D.__init__", "count", "H.__getitem__")],
+                         [340, 60, 60, 60, 60, 100])
+
     # ---- As without timefork.
 
     def same_as_plain(self, *args):

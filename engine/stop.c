@@ -24,6 +24,8 @@
 
 struct tf_exit_value tf_exit_value = {.event = -1};
 
+#define RAISED_KEPT 8
+
 static struct {
     struct tf_stop_req req;
     PyThreadState *ts;
@@ -31,7 +33,9 @@ static struct {
     uint64_t lines;  /* seen */
 #if TF_PY311
     Py_tracefunc program_tracer;
-    PyObject *raised; /* the last exception that was raised in the frame */
+    PyObject
+        *raised[RAISED_KEPT]; /* the last exceptions that were raised in the frame, the latest last; strong */
+    int raised_count;
 #endif
 } armed;
 
@@ -147,6 +151,45 @@ static bool in_frame(tf_frame *f)
 
 #if TF_PY311
 
+static void note_raised(PyObject *value)
+{
+    int i = 0;
+    while (i < armed.raised_count && armed.raised[i] != value)
+        i++;
+    if (i == armed.raised_count) {
+        Py_INCREF(value);
+        if (armed.raised_count < RAISED_KEPT) {
+            armed.raised[armed.raised_count++] = value;
+            return;
+        }
+        i = 0;
+        Py_DECREF(armed.raised[0]);
+    }
+    memmove(armed.raised + i, armed.raised + i + 1, (size_t)(armed.raised_count - 1 - i) * sizeof(value));
+    armed.raised[armed.raised_count - 1] = value;
+}
+
+/* The interpreter has put the exception that leaves where nobody can look for it. It is not always the last
+ * one that was raised: a finally block may have raised and caught another. It is the one that something
+ * unknown holds. */
+static PyObject *leaving_exception(tf_frame *frame)
+{
+    for (int i = armed.raised_count - 1; i >= 0; i--) {
+        PyObject *value = armed.raised[i];
+        Py_ssize_t unknown = Py_REFCNT(value) - 1;
+        for (int k = 0; k < armed.raised_count; k++) {
+            PyBaseExceptionObject *other = (PyBaseExceptionObject *)armed.raised[k];
+            if (PyExceptionInstance_Check(armed.raised[k]))
+                unknown -= (other->context == value) + (other->cause == value);
+        }
+        for (int k = 0; k < tf_frame_code(frame)->co_nlocalsplus; k++)
+            unknown -= frame->localsplus[k] == value;
+        if (unknown > 0)
+            return value;
+    }
+    return armed.raised_count ? armed.raised[armed.raised_count - 1] : NULL;
+}
+
 static int tracer(PyObject *obj, PyFrameObject *frame, int what, PyObject *arg)
 {
     if (armed.program_tracer) {
@@ -169,11 +212,11 @@ static int tracer(PyObject *obj, PyFrameObject *frame, int what, PyObject *arg)
     case PyTrace_EXCEPTION:
         /* Held only where it is asked for: an exception that is caught dies at its time otherwise. */
         if (exit && armed.req.exit_event == TF_UNWIND && PyTuple_Check(arg) && PyTuple_GET_SIZE(arg) == 3)
-            Py_XSETREF(armed.raised, Py_NewRef(PyTuple_GET_ITEM(arg, 1)));
+            note_raised(PyTuple_GET_ITEM(arg, 1));
         break;
     case PyTrace_RETURN:
         if (exit)
-            reached_exit(arg ? arg : armed.raised);
+            reached_exit(arg ? arg : leaving_exception(frame->f_frame));
         break;
     }
     return 0;

@@ -350,6 +350,17 @@ class EngineTest(unittest.TestCase):
             items = answers[e.number - 1, 0, 1][2]
             self.assertEqual([b for k, b in items if k == RAISED], [b"KeyError\0'zero'"])
 
+    def test_raised_with_another_in_finally(self):
+        path = os.path.join(self.folder, "p.py")
+        with open(path, "w") as f:
+            f.write("def f(n):\n    kept = None\n    try:\n        raise KeyError('a')\n    finally:\n        try:\n"
+                    "            raise ValueError('b')\n        except ValueError as e:\n            kept = e\n"
+                    "try: f(1)\nexcept KeyError: pass\n")
+        events, _ = self.events(path)
+        unwind, = [e for e in events if e.name == "f" and e.kind == "U"]
+        answers, _ = self.stops(path, [(unwind.number - 1, 0, 1, 4)])
+        self.assertEqual([b for k, b in answers[unwind.number - 1, 0, 1][2] if k == RAISED], [b"KeyError\0'a'"])
+
     def test_stop_in_traced_program(self):
         """The program's own trace function runs as it did; lines are counted beside it."""
         path = program("traced.py")

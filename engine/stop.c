@@ -16,6 +16,10 @@
  * When the program is inside a trace function or callback of its own, the interpreter makes no events at all.
  * Then the program's tracing is switched off from here to the stop, and ours is possible.
  *
+ * Not seen: 3.12 and later hand out no line and no exit for a frame that fails before its first instruction
+ * (recursion limit): the core sees the next event instead. Lines of a frame that throw() links without
+ * running it count for its caller.
+ *
  * Addresses. What arm() has to allocate (instrumentation tables, callbacks, a frame object) comes from a heap
  * of its own, so that the objects which the program makes between arm() and the stop have the addresses that
  * they had in the recording.

@@ -61,6 +61,11 @@ uint8_t tf_code_opcode(PyCodeObject *co, Py_ssize_t index)
     return _PyOpcode_Deopt[op];
 }
 
+int tf_code_caches(uint8_t opcode)
+{
+    return _PyOpcode_Caches[opcode];
+}
+
 static uint64_t code_hash(PyCodeObject *co)
 {
     static XXH3_state_t state; /* large, and the C stack may be nearly used up */

@@ -55,14 +55,15 @@ static inline __attribute__((always_inline)) void emit(uint32_t word, PyThreadSt
 
 static __attribute__((noinline, cold)) void switch_thread(PyThreadState *ts)
 {
-    tf_state.last = ts;
-    /* Thread states are numbered from 1 in the order of their creation, numbers are not used again. */
+    /* Thread states are numbered from 1 in the order of their creation; numbers are not used again, addresses
+     * are. */
+    tf_state.last_id = ts->id;
     tf_state.core->thread((uint32_t)(ts->id - 1));
 }
 
 #define ON_THREAD(ts)                                                                                        \
     do {                                                                                                     \
-        if (TF_UNLIKELY((ts) != tf_state.last))                                                              \
+        if (TF_UNLIKELY((ts)->id != tf_state.last_id))                                                       \
             switch_thread(ts);                                                                               \
     } while (0)
 
@@ -103,11 +104,44 @@ static void learn_distance(const tf_frame *f, bool any)
 {
     uint8_t opcode;
     ptrdiff_t distance = f ? link_distance(f, &opcode) : 0;
-    if (distance > 0 && !any && opcode != FOR_ITER && opcode != SEND && opcode != BINARY_SUBSCR &&
-        opcode != LOAD_ATTR)
+    if (distance > 0 && !any && opcode != CALL_FUNCTION_EX && opcode != FOR_ITER && opcode != SEND &&
+        opcode != BINARY_SUBSCR && opcode != LOAD_ATTR)
         return;
     if (distance > 0 && (least_distance[opcode] == 0 || distance < least_distance[opcode]))
         least_distance[opcode] = distance;
+}
+
+/* A property of a class without __getattr__, or __getattribute__. */
+static bool is_attribute_function(const tf_frame *f)
+{
+    PyCodeObject *co = tf_frame_code(f);
+    PyObject *self = co->co_argcount > 0 ? f->localsplus[0] : NULL;
+    if (self && Py_TYPE(self)->tp_getattro == PyObject_GenericGetAttr)
+        return true;
+    return PyUnicode_CompareWithASCIIString(co->co_name, "__getattribute__") == 0;
+}
+
+/* A CALL that is specialised for a C function: if that leaves with a tail call, the distance does not show
+ * it. */
+static bool calls_c(const tf_frame *caller)
+{
+    switch (tf_unit_opcode(*tf_frame_instr(caller))) {
+    case CALL:
+    case CALL_PY_EXACT_ARGS:
+    case CALL_BOUND_METHOD_EXACT_ARGS:
+#ifdef CALL_PY_WITH_DEFAULTS
+    case CALL_PY_WITH_DEFAULTS:
+#endif
+#ifdef CALL_PY_GENERAL
+    case CALL_PY_GENERAL:
+    case CALL_BOUND_METHOD_GENERAL:
+#endif
+    case INSTRUMENTED_CALL:
+    case INSTRUMENTED_LINE:
+    case INSTRUMENTED_INSTRUCTION:
+        return false;
+    }
+    return true;
 }
 
 /* Would plain Python have gone from f's caller to f without C? */
@@ -123,14 +157,14 @@ static bool is_direct(const tf_frame *f)
         return distance == least_distance[CALL];
 #endif
     case CALL:
+        return distance == least_distance[opcode] && !calls_c(f->previous->previous);
     case CALL_FUNCTION_EX:
     case FOR_ITER:
     case SEND:
     case BINARY_SUBSCR:
         return distance == least_distance[opcode];
-    case LOAD_ATTR: /* a property or __getattribute__; __getattr__ is always called through C */
-        return distance == least_distance[opcode] &&
-               PyUnicode_CompareWithASCIIString(tf_frame_code(f)->co_name, "__getattr__") != 0;
+    case LOAD_ATTR:
+        return distance == least_distance[opcode] && is_attribute_function(f);
     }
     return false;
 }
@@ -281,16 +315,14 @@ void tf_hook_install(void)
 {
     PyThreadState *ts = PyThreadState_Get();
     PyInterpreterState *interp = PyThreadState_GetInterpreter(ts);
-    tf_state.last = ts;
+    tf_state.last_id = ts->id;
     tf_state.slot = tf_request_extra_index();
     if (tf_state.slot < 0)
         Py_FatalError("timefork: every slot for extra data of code objects is taken");
 #if !TF_PY311
     deep_below = ts->c_recursion_remaining - DEEP_MARGIN;
 #endif
-#if TF_PY313
-    tf_constructors_install();
-#endif
+    tf_shortcuts_close();
     tf_state.eval = (tf_eval_fn)_PyInterpreterState_GetEvalFrameFunc(interp);
     _PyInterpreterState_SetEvalFrameFunc(interp, (_PyFrameEvalFunction)hook);
 }

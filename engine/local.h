@@ -17,9 +17,9 @@
 struct tf_state {
     /* Hot: one cache line. */
     uint32_t **p, **limit;
-    tf_eval_fn eval;     /* the evaluator that was there before */
-    PyThreadState *last; /* the thread of the last event */
-    Py_ssize_t slot;     /* of co_extra */
+    tf_eval_fn eval;  /* the evaluator that was there before */
+    uint64_t last_id; /* the thread of the last event */
+    Py_ssize_t slot;  /* of co_extra */
     void (*slow)(uint32_t word, void *tstate, void *frame);
 
     const struct tf_core *core;
@@ -31,14 +31,16 @@ extern struct tf_state tf_state;
 uint64_t tf_code_define(PyCodeObject *co);
 /* The opcode that stands at this place, without specialisation and instrumentation. */
 uint8_t tf_code_opcode(PyCodeObject *co, Py_ssize_t index);
+/* How many units of inline cache follow such an opcode. */
+int tf_code_caches(uint8_t opcode);
 
 /* hook.c */
 void tf_hook_install(void);
 void tf_hook_remove(void);
 
+/* shortcuts.c */
+void tf_shortcuts_close(void);
 #if TF_PY313
-/* constructors.c */
-void tf_constructors_install(void);
 /* Is it of the kind whose __init__ plain Python enters without C? */
 bool tf_constructor_is_simple(PyTypeObject *type);
 #endif

@@ -16,6 +16,10 @@
  * When the program is inside a trace function or callback of its own, the interpreter makes no events at all.
  * Then the program's tracing is switched off from here to the stop, and ours is possible.
  *
+ * Not seen: 3.12 and later hand out no line and no exit for a frame that fails before its first instruction
+ * (recursion limit): the core sees the next event instead. Lines of a frame that throw() links without
+ * running it count for its caller.
+ *
  * Addresses. What arm() has to allocate (instrumentation tables, callbacks, a frame object) comes from a heap
  * of its own, so that the objects which the program makes between arm() and the stop have the addresses that
  * they had in the recording.
@@ -24,6 +28,8 @@
 
 struct tf_exit_value tf_exit_value = {.event = -1};
 
+#define RAISED_KEPT 8
+
 static struct {
     struct tf_stop_req req;
     PyThreadState *ts;
@@ -31,7 +37,9 @@ static struct {
     uint64_t lines;  /* seen */
 #if TF_PY311
     Py_tracefunc program_tracer;
-    PyObject *raised; /* the last exception that was raised in the frame */
+    PyObject
+        *raised[RAISED_KEPT]; /* the last exceptions that were raised in the frame, the latest last; strong */
+    int raised_count;
 #endif
 } armed;
 
@@ -147,6 +155,45 @@ static bool in_frame(tf_frame *f)
 
 #if TF_PY311
 
+static void note_raised(PyObject *value)
+{
+    int i = 0;
+    while (i < armed.raised_count && armed.raised[i] != value)
+        i++;
+    if (i == armed.raised_count) {
+        Py_INCREF(value);
+        if (armed.raised_count < RAISED_KEPT) {
+            armed.raised[armed.raised_count++] = value;
+            return;
+        }
+        i = 0;
+        Py_DECREF(armed.raised[0]);
+    }
+    memmove(armed.raised + i, armed.raised + i + 1, (size_t)(armed.raised_count - 1 - i) * sizeof(value));
+    armed.raised[armed.raised_count - 1] = value;
+}
+
+/* The interpreter has put the exception that leaves where nobody can look for it. It is not always the last
+ * one that was raised: a finally block may have raised and caught another. It is the one that something
+ * unknown holds. */
+static PyObject *leaving_exception(tf_frame *frame)
+{
+    for (int i = armed.raised_count - 1; i >= 0; i--) {
+        PyObject *value = armed.raised[i];
+        Py_ssize_t unknown = Py_REFCNT(value) - 1;
+        for (int k = 0; k < armed.raised_count; k++) {
+            PyBaseExceptionObject *other = (PyBaseExceptionObject *)armed.raised[k];
+            if (PyExceptionInstance_Check(armed.raised[k]))
+                unknown -= (other->context == value) + (other->cause == value);
+        }
+        for (int k = 0; k < tf_frame_code(frame)->co_nlocalsplus; k++)
+            unknown -= frame->localsplus[k] == value;
+        if (unknown > 0)
+            return value;
+    }
+    return armed.raised_count ? armed.raised[armed.raised_count - 1] : NULL;
+}
+
 static int tracer(PyObject *obj, PyFrameObject *frame, int what, PyObject *arg)
 {
     if (armed.program_tracer) {
@@ -167,12 +214,13 @@ static int tracer(PyObject *obj, PyFrameObject *frame, int what, PyObject *arg)
             reached();
         break;
     case PyTrace_EXCEPTION:
-        if (PyTuple_Check(arg) && PyTuple_GET_SIZE(arg) == 3)
-            Py_XSETREF(armed.raised, Py_NewRef(PyTuple_GET_ITEM(arg, 1)));
+        /* Held only where it is asked for: an exception that is caught dies at its time otherwise. */
+        if (exit && armed.req.exit_event == TF_UNWIND && PyTuple_Check(arg) && PyTuple_GET_SIZE(arg) == 3)
+            note_raised(PyTuple_GET_ITEM(arg, 1));
         break;
     case PyTrace_RETURN:
         if (exit)
-            reached_exit(arg ? arg : armed.raised);
+            reached_exit(arg ? arg : leaving_exception(frame->f_frame));
         break;
     }
     return 0;
@@ -257,8 +305,25 @@ static PyObject *at_exit_event(PyObject *self, PyObject *const *args, Py_ssize_t
     Py_RETURN_NONE;
 }
 
+/* LINE means "another line than before"; a jump back within one line is a JUMP only. sys.settrace reports it
+ * as a line. */
+static PyObject *at_jump_event(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    (void)self;
+    tf_frame *f = tf_current_frame(armed.ts);
+    if (n < 3 || !in_frame(f))
+        Py_RETURN_NONE;
+    long from = PyLong_AsLong(args[1]), to = PyLong_AsLong(args[2]);
+    PyCodeObject *co = tf_frame_code(f);
+    if (to < from && PyCode_Addr2Line(co, (int)to) == PyCode_Addr2Line(co, (int)from) &&
+        ++armed.lines == armed.req.lines)
+        reached();
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef start_def = {"timefork", (PyCFunction)(void (*)(void))at_start_event, METH_FASTCALL, NULL};
 static PyMethodDef line_def = {"timefork", (PyCFunction)(void (*)(void))at_line_event, METH_FASTCALL, NULL};
+static PyMethodDef jump_def = {"timefork", (PyCFunction)(void (*)(void))at_jump_event, METH_FASTCALL, NULL};
 static PyMethodDef exit_def = {"timefork", (PyCFunction)(void (*)(void))at_exit_event, METH_FASTCALL, NULL};
 
 /* Calls sys.monitoring's own functions for the effect; the tables that they need are private to the
@@ -281,6 +346,18 @@ static bool call_monitoring(const char *name, int tool, PyCodeObject *co, int ev
     return ok;
 }
 
+static bool listen(PyInterpreterState *interp, int tool, int what, PyMethodDef *def, int *events)
+{
+    PyObject *callback = PyCFunction_New(def, NULL);
+    if (!callback)
+        return false;
+    if (PyObject_GC_IsTracked(callback))
+        PyObject_GC_UnTrack(callback);
+    interp->monitoring_callables[tool][what] = callback;
+    *events |= 1 << what;
+    return true;
+}
+
 static void watch(PyThreadState *ts, tf_frame *frame, int event)
 {
     PyInterpreterState *interp = ts->interp;
@@ -299,36 +376,33 @@ static void watch(PyThreadState *ts, tf_frame *frame, int event)
             for (int e = 0; e < _PY_MONITORING_EVENTS; e++)
                 interp->monitoring_callables[t][e] = NULL;
     }
-    int what;
-    PyMethodDef *def;
+    interp->monitoring_tool_names[tool] = Py_NewRef(Py_None);
+    int events = 0;
+    bool ok = true;
     if (armed.req.kind == TF_STOP_EXIT) {
-        def = &exit_def;
-        what = armed.req.exit_event == TF_RETURN  ? PY_MONITORING_EVENT_PY_RETURN
-               : armed.req.exit_event == TF_YIELD ? PY_MONITORING_EVENT_PY_YIELD
-                                                  : PY_MONITORING_EVENT_PY_UNWIND;
+        int what = armed.req.exit_event == TF_RETURN  ? PY_MONITORING_EVENT_PY_RETURN
+                   : armed.req.exit_event == TF_YIELD ? PY_MONITORING_EVENT_PY_YIELD
+                                                      : PY_MONITORING_EVENT_PY_UNWIND;
+        ok = listen(interp, tool, what, &exit_def, &events);
     } else if (armed.req.lines) {
-        def = &line_def;
-        what = PY_MONITORING_EVENT_LINE;
+        ok = listen(interp, tool, PY_MONITORING_EVENT_LINE, &line_def, &events) &&
+             listen(interp, tool, PY_MONITORING_EVENT_JUMP, &jump_def, &events);
+#if TF_PY313
+        /* 3.13 leaves out a first line that is the function's own line, unless its start is an event too
+         * (nobody listens). */
+        events |= 1 << PY_MONITORING_EVENT_PY_START | 1 << PY_MONITORING_EVENT_PY_RESUME;
+#endif
     } else {
         bool throwing = frame->owner == FRAME_OWNED_BY_GENERATOR && tf_state.throwing;
-        def = &start_def;
-        what = throwing             ? PY_MONITORING_EVENT_PY_THROW
-               : event == TF_RESUME ? PY_MONITORING_EVENT_PY_RESUME
-                                    : PY_MONITORING_EVENT_PY_START;
+        int what = throwing             ? PY_MONITORING_EVENT_PY_THROW
+                   : event == TF_RESUME ? PY_MONITORING_EVENT_PY_RESUME
+                                        : PY_MONITORING_EVENT_PY_START;
+        ok = listen(interp, tool, what, &start_def, &events);
     }
-    PyObject *callback = PyCFunction_New(def, NULL);
-    if (!callback)
-        goto fail;
-    if (PyObject_GC_IsTracked(callback))
-        PyObject_GC_UnTrack(callback);
-    interp->monitoring_callables[tool][what] = callback;
-    interp->monitoring_tool_names[tool] = Py_NewRef(Py_None);
-    bool ok = what == PY_MONITORING_EVENT_PY_UNWIND || what == PY_MONITORING_EVENT_PY_THROW
-                  ? call_monitoring("set_events", tool, NULL, 1 << what)
-                  : call_monitoring("set_local_events", tool, tf_frame_code(frame), 1 << what);
-    if (ok)
+    bool global = events & (1 << PY_MONITORING_EVENT_PY_UNWIND | 1 << PY_MONITORING_EVENT_PY_THROW);
+    if (ok && (global ? call_monitoring("set_events", tool, NULL, events)
+                      : call_monitoring("set_local_events", tool, tf_frame_code(frame), events)))
         return;
-fail:
     tf_state.core->divergence(
         "timefork could not watch for the position: out of memory, or sys.monitoring was replaced");
 }

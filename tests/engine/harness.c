@@ -43,6 +43,17 @@ static uint32_t *counted; /* words in front of it are counted */
 static int armed, wrap;
 static uint64_t where_at;
 static pid_t main_pid;
+static char *eval_text, *dump_path;
+
+/* The program's environment is the same whatever is asked, so that its objects are at the same addresses. */
+static char *take_env(const char *name)
+{
+    char *value = getenv(name);
+    if (value)
+        value = strdup(value);
+    unsetenv(name);
+    return value;
+}
 
 static uint64_t count_events(void)
 {
@@ -107,9 +118,8 @@ static void core_stopped(int why, uint64_t lines)
     if (why == TF_STOPPED_AT) {
         ask(TF_INSPECT_STACK, NULL);
         ask(TF_INSPECT_LOCALS, NULL);
-        char *text = getenv("HARNESS_EVAL");
-        if (text) {
-            for (char *one = strtok(strdup(text), "\x1e"); one; one = strtok(NULL, "\x1e"))
+        if (eval_text) {
+            for (char *one = strtok(strdup(eval_text), "\x1e"); one; one = strtok(NULL, "\x1e"))
                 ask(TF_INSPECT_EVAL, one);
         }
     }
@@ -201,10 +211,9 @@ static const struct tf_core core = {
 
 static void dump(void)
 {
-    const char *path = getenv("HARNESS_DUMP");
-    if (!path || getpid() != main_pid)
+    if (!dump_path || getpid() != main_pid)
         return;
-    FILE *f = fopen(path, "w");
+    FILE *f = fopen(dump_path, "w");
     fflush(codes);
     fwrite(codes_text, 1, codes_size, f);
     for (uint32_t *w = words; w < p; w++) {
@@ -242,13 +251,17 @@ static int wrapped_main(int argc, char **argv, char **envp)
     if (!dlsym(RTLD_DEFAULT, "Py_GetVersion") || !getenv("HARNESS_ENGINE"))
         return real_main(argc, argv, envp);
     unsetenv("LD_PRELOAD");
-    void *handle = dlopen(getenv("HARNESS_ENGINE"), RTLD_NOW);
+    void *handle = dlopen(take_env("HARNESS_ENGINE"), RTLD_NOW);
     if (!handle) {
         fprintf(stderr, "harness: %s\n", dlerror());
         return 96;
     }
     tf_engine_init_fn init = (tf_engine_init_fn)dlsym(handle, TF_ENGINE_INIT);
-    wrap = getenv("HARNESS_WRAP") != NULL;
+    wrap = take_env("HARNESS_WRAP") != NULL;
+    eval_text = take_env("HARNESS_EVAL");
+    dump_path = take_env("HARNESS_DUMP");
+    char *out_path = take_env("HARNESS_OUT"), *where_text = take_env("HARNESS_WHERE"),
+         *stop_text = take_env("HARNESS_STOP");
     main_pid = getpid();
     words = mmap((void *)TF_RING_ADDR, CAPACITY * 4, PROT_READ | PROT_WRITE,
                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
@@ -258,14 +271,12 @@ static int wrapped_main(int argc, char **argv, char **envp)
         fprintf(stderr, "harness: the engine is for another Python\n");
         return 95;
     }
-    if (getenv("HARNESS_OUT"))
-        out = fopen(getenv("HARNESS_OUT"), "w");
+    if (out_path)
+        out = fopen(out_path, "w");
     codes = wrap ? NULL : open_memstream(&codes_text, &codes_size);
-    if (getenv("HARNESS_WHERE"))
-        where_at = strtoull(getenv("HARNESS_WHERE"), NULL, 10);
-    const char *s = getenv("HARNESS_STOP");
-    for (char *copy = s ? strdup(s) : NULL, *one = copy ? strtok(copy, ",") : NULL; one;
-         one = strtok(NULL, ",")) {
+    if (where_text)
+        where_at = strtoull(where_text, NULL, 10);
+    for (char *one = stop_text ? strtok(stop_text, ",") : NULL; one; one = strtok(NULL, ",")) {
         struct tf_stop_req *r = &stops[stop_count++].req;
         unsigned long long frame, lines;
         sscanf(one, "%llu:%llu:%u:%u", &frame, &lines, &r->kind, &r->exit_event);

@@ -24,11 +24,23 @@ static uint64_t hash_iov(const struct iovec *iov, long count)
     return h;
 }
 
+/* The part of a socket address that means something: behind a path's NUL, and in sin_zero, may be anything. */
+static size_t address_bytes(const struct sockaddr *address, socklen_t len)
+{
+    if (len < sizeof address->sa_family)
+        return len;
+    if (address->sa_family == AF_INET && len > 8)
+        return 8;
+    if (address->sa_family == AF_UNIX && len > 2 && address->sa_data[0]) /* not the abstract name space */
+        return 2 + strnlen(address->sa_data, len - 2u);
+    return len;
+}
+
 static uint64_t hash_msg(const struct msghdr *m)
 {
     uint64_t h = hash_iov(m->msg_iov, (long)m->msg_iovlen);
     if (m->msg_name)
-        h = XXH3_64bits_withSeed(m->msg_name, m->msg_namelen, h);
+        h = XXH3_64bits_withSeed(m->msg_name, address_bytes(m->msg_name, m->msg_namelen), h);
     if (m->msg_control)
         h = XXH3_64bits_withSeed(m->msg_control, m->msg_controllen, h);
     return h;
@@ -116,9 +128,10 @@ size_t tf_args_encode(const struct tf_call_row *row, const struct tf_call *call,
             break;
         }
         case 'b':
+            at = put64(at, ptr ? XXH3_64bits(ptr, (size_t)call->a[i + 1]) : 0);
+            break;
         case 'A':
-            at = put64(at, ptr ? XXH3_64bits(ptr, row->sig[i] == 'A' ? (uint32_t)call->a[i + 1] : (size_t)call->a[i + 1])
-                               : 0);
+            at = put64(at, ptr ? XXH3_64bits(ptr, address_bytes(ptr, (socklen_t)call->a[i + 1])) : 0);
             break;
         case 'v':
             at = put64(at, hash_iov(ptr, call->a[i + 1]));

@@ -30,23 +30,58 @@ TF_SPECIAL(exit)
     tf_leave((int)call->a[0]);
 }
 
-/* A signal to another process is logged; one to this process is not covered. */
+/* Does the signal end a process that does not care for it? (signal(7)) */
+static bool is_fatal(int sig)
+{
+    return sig != SIGCHLD && sig != SIGCONT && sig != SIGURG && sig != SIGWINCH && sig != SIGSTOP && sig != SIGTSTP &&
+           sig != SIGTTIN && sig != SIGTTOU;
+}
+
+/*
+ * A signal to another process is logged. One that the program sends itself comes at a known place: its handler runs again in
+ * replay, at the same place; one that ends the process is its end.
+ */
 TF_SPECIAL(kill)
 {
-    long self = tf_sys(SYS_getpid), target = (int)call->a[0];
+    long self = tf_sys(SYS_getpid), thread = tf_sys(SYS_gettid), target = (int)call->a[0];
     int sig = (int)(call->nr == SYS_tgkill ? call->a[2] : call->a[1]);
+    char text[32];
+
     if (tf.mode == TF_REPLAYS) {
         const struct tf_outside *e = tf_log_peek();
+        size_t len;
         if (e && e->call == TF_CALL_MARK) {
-            size_t len = tf_args_encode(row, call, args_buf);
-            tf_log_take(call->nr, args_buf, len);
+            uint8_t mark[48] = {TF_MARK_EXIT};
+            len = (size_t)snprintf((char *)mark + 8, 40, "signal %d", sig);
+            tf_log_take(TF_CALL_MARK, mark, 8 + len);
+            tf_replay_end();
         }
-        return tf_logged(row, call);
+        len = tf_args_encode(row, call, args_buf);
+        e = tf_log_take(call->nr, args_buf, len);
+        if (e->data_len == 1 && tf_signal_has_handler(sig)) /* to itself */
+            tf_sys(SYS_tgkill, self, thread, sig);
+        return e->result;
     }
-    if (sig == 0 || (target > 0 && target != self && !(call->nr == SYS_tkill && target == tf_sys(SYS_gettid))))
+    bool to_self = call->nr == SYS_tkill ? target == thread : target == self || target == 0 || target == -1;
+    if (sig < 1 || sig > 64 || !to_self)
         return tf_logged(row, call);
-    tf_barrier("the program sent itself signal %d (%s)", sig, sigabbrev_np(sig) ? sigabbrev_np(sig) : "?");
-    return TF_NATIVE;
+    if (target != self && target != thread) {
+        tf_barrier("signal %d to a process group to which the program itself belongs", sig);
+        return TF_NATIVE;
+    }
+    if (!tf_signal_has_handler(sig) && !tf_signal_is_ignored(sig) && is_fatal(sig)) {
+        snprintf(text, sizeof text, "signal %d", sig);
+        tf_log_mark(TF_MARK_EXIT, text);
+        tf.mode = TF_LOOSE;
+        return TF_NATIVE;
+    }
+    struct iovec own = {"s", 1};
+    size_t len = tf_args_encode(row, call, args_buf);
+    tf_log_put(call->nr, 0, 0, args_buf, len, &own, 1);
+    tf.self_signal = true;
+    long r = tf_sys(call->nr, call->a[0], call->a[1], call->a[2]);
+    tf.self_signal = false;
+    return r;
 }
 
 /* Calls that make another process or thread, or become another program: the end of what can be replayed today. */

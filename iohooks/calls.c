@@ -288,7 +288,7 @@ const struct tf_call_row tf_call_rows[TF_CALL_ROWS] = {
     LOG(readlinkat, "dsri"),
     LOG(fchmodat, "dsd"),
     LOG(faccessat, "dsd"),
-    NONE(pselect6),
+    LOG(pselect6, "dffft_"),
     LOG(ppoll, "yiTki"),
     NONE(unshare),
     RUN(set_robust_list, "pi"),

@@ -66,6 +66,7 @@ struct tf_process {
 
     /* asynchronous signals */
     volatile uint32_t pending; /* a signal came that has not been given to the program yet */
+    bool self_signal; /* the program sends itself a signal right now */
     volatile uint32_t inside;  /* depth in our own code: no place to run a handler */
 };
 extern struct tf_process tf;
@@ -140,6 +141,8 @@ int tf_clock_install(void);
 /* ---- signal.c ---- */
 void tf_signal_start(void);
 void tf_signal_safe_point(void);
+bool tf_signal_has_handler(int sig);
+bool tf_signal_is_ignored(int sig);
 
 /* ---- look.c ---- */
 long tf_look(struct tf_call *call);

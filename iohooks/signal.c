@@ -29,6 +29,16 @@ static void call_handler(int sig, siginfo_t *info, void *context)
     ((void (*)(int, siginfo_t *, void *))handler)(sig, info, context);
 }
 
+bool tf_signal_has_handler(int sig)
+{
+    return sig >= 1 && sig <= 64 && actions[sig].handler != (void *)SIG_DFL && actions[sig].handler != (void *)SIG_IGN;
+}
+
+bool tf_signal_is_ignored(int sig)
+{
+    return sig >= 1 && sig <= 64 && actions[sig].handler == (void *)SIG_IGN;
+}
+
 static bool is_fault(int sig, const siginfo_t *info)
 {
     return (sig == SIGSEGV || sig == SIGBUS || sig == SIGFPE || sig == SIGILL || sig == SIGTRAP) && info->si_code > 0;
@@ -38,7 +48,7 @@ static void on_signal(int sig, siginfo_t *info, void *context)
 {
     ucontext_t *uc = context;
     uintptr_t at = (uintptr_t)uc->uc_mcontext.gregs[REG_RIP];
-    if (tf.mode == TF_RECORDS && !is_fault(sig, info)) {
+    if (tf.mode == TF_RECORDS && !is_fault(sig, info) && !tf.self_signal) {
         bool waits = at >= (uintptr_t)tf_region_start && at < (uintptr_t)tf_region_end && tf.inside == 1;
         if (!waits && (tf.inside || tf_in_engine(at))) {
             kept |= 1ul << (sig - 1);

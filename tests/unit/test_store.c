@@ -139,6 +139,20 @@ static void test_frames(void **state)
         ok(rc = tf_cursor_next(c, &f, err));
         assert_int_equal(rc, 0);
     }
+    /* The first event of a block, by a filter that nothing before it passes. */
+    for (uint64_t b = 1; b < 4; b++) {
+        uint64_t first = b * TF_BLOCK_FRAMES + 1, from = first;
+        uint32_t code = rec.model.v[first - 1].code;
+        uint8_t bits[6] = {0};
+        bits[code / 8] |= (uint8_t)(1 << code % 8);
+        while (from > 1 && rec.model.v[from - 2].code != code)
+            from--;
+        tf_cursor_filter(c, bits, 41);
+        ok(tf_cursor_seek(c, from, err));
+        ok(rc = tf_cursor_next(c, &f, err));
+        assert_int_equal(rc, 1);
+        assert_int_equal(f.frame, first);
+    }
     tf_cursor_filter(c, NULL, 0);
 
     /* Stacks, against one that is kept up by hand. */

@@ -61,7 +61,11 @@ static void random_events(struct rec *rec, uint64_t n, uint32_t codes)
         /* Code 7 is met only early on: most blocks do not hold it. */
         if (code == 7 && i > 1000)
             code = 8;
-        if (depth < 3 || (depth < 60 && (x >> 32 & 1)))
+        /* The last event of a block and the first of the next one are never of the same function. */
+        uint64_t place = rec->model.n % TF_BLOCK_FRAMES;
+        if (place == 0 || place == TF_BLOCK_FRAMES - 1)
+            rec_event(rec, thread, TF_WORD(TF_CALL, place ? 1 : 2));
+        else if (depth < 3 || (depth < 60 && (x >> 32 & 1)))
             rec_event(rec, thread, TF_WORD((x >> 33) % 4 ? TF_CALL : TF_RESUME, code));
         else
             rec_event(rec, thread, TF_WORD(exits[(x >> 33) & 3], 0));

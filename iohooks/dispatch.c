@@ -137,6 +137,8 @@ long tf_dispatch(struct tf_call *call)
                         : tf_raw((long)call->nr, call->a[0], call->a[1], call->a[2], call->a[3], call->a[4], call->a[5]);
     if (tf.mode == TF_LOOKS)
         return tf_look(call);
+    if (tf.mode == TF_ARMS)
+        return tf_raw((long)call->nr, call->a[0], call->a[1], call->a[2], call->a[3], call->a[4], call->a[5]);
     tf.inside++;
     const struct tf_call_row *row = call->nr < TF_CALL_ROWS ? &tf_call_rows[call->nr] : NULL;
     switch (row ? row->cls : TF_CLASS_NONE) {

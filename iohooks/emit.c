@@ -203,7 +203,9 @@ static void slow_replay(uint32_t word, void *tstate, void *frame)
         if (tf.run.stop.kind == TF_STOP_EVENT)
             tf_core.stopped(TF_STOPPED_AT, 0);
         tf.armed = true;
+        tf.mode = TF_ARMS;
         tf.engine->arm(&tf.run.stop, tstate, frame, (int)TF_TAG(word));
+        tf.mode = TF_REPLAYS;
         tf.limit = tf.p + 1;
         return;
     }
@@ -224,6 +226,7 @@ void tf_slow(uint32_t word, void *tstate, void *frame)
         slow_replay(word, tstate, frame);
         break;
     case TF_OFF:
+    case TF_ARMS:
     case TF_LOOKS:
         tf_emit_off_again();
         break;

@@ -26,6 +26,7 @@ enum tf_mode {
     TF_RECORDS, /* calls go to the kernel and to the ring */
     TF_REPLAYS, /* calls are answered from the log */
     TF_LOOSE,   /* recording, past a barrier: frame events are logged, outside calls are not */
+    TF_ARMS,    /* replay: the engine prepares a stop; its own calls are none of the program's */
     TF_LOOKS,   /* in a thrown-away fork that answers a question */
 };
 

@@ -13,33 +13,6 @@ const char *tf_event_name(enum tf_tag event)
     return event <= TF_UNWIND ? names[event] : "?";
 }
 
-int tf_position_parse(const char *text, uint64_t last, struct tf_position *position, struct tf_err *err)
-{
-    char *end;
-    *position = (struct tf_position){1, 0};
-    if (strcmp(text, "start") == 0)
-        return 0;
-    if (strcmp(text, "end") == 0) {
-        position->frame = last;
-        return last ? 0 : tf_err_set(err, TF_E_USAGE, "the run has no frame events");
-    }
-    errno = 0;
-    if (text[0] >= '0' && text[0] <= '9') {
-        position->frame = strtoull(text, &end, 10);
-        if (*end == '+' && end[1] >= '0' && end[1] <= '9')
-            position->lines = strtoull(end + 1, &end, 10);
-        if (*end == 0 && errno == 0) {
-            if (position->frame == 0)
-                return tf_err_set(err, TF_E_USAGE,
-                                  "there is no frame event 0: they are numbered from 1 (to %llu)",
-                                  (unsigned long long)last);
-            return 0;
-        }
-    }
-    return tf_err_set(err, TF_E_USAGE,
-                      "'%s' is not a position: FRAME (750), FRAME+LINES (750+3), start or end are", text);
-}
-
 json_t *tf_json_text(const void *data, size_t len)
 {
     json_t *text = json_stringn(data, len);

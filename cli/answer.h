@@ -22,7 +22,4 @@ json_t *tf_answer(struct tf_timeline *timeline, struct tf_store *store, const st
 void tf_answer_print(FILE *out, json_t *answer, struct tf_store *store, const struct tf_run *run);
 const char *tf_event_name(enum tf_tag event);
 
-/* Parses "750", "750+3", "start", "end"; last is the last frame event. */
-int tf_position_parse(const char *text, uint64_t last, struct tf_position *position, struct tf_err *err);
-
 #endif

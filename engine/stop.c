@@ -109,6 +109,32 @@ static void div_free(void *ctx, void *p)
         a->free(a->ctx, p);
 }
 
+/*
+ * The engine is built with the headers of one patch version and used with others of the same minor version.
+ * The internal structures that are used here have not changed within one so far; if they ever do, this says
+ * so in time.
+ */
+static __attribute__((noreturn, cold)) void other_layout(void)
+{
+    tf_state.core->divergence("this engine was built with the headers of Python " PY_VERSION
+                              ", and the structures of Python %.16s are "
+                              "others: build timefork again with the headers of this Python",
+                              Py_GetVersion());
+    abort();
+}
+
+static void check_gc_layout(PyThreadState *ts)
+{
+    int was = PyGC_Disable();
+    bool off = ts->interp->gc.enabled == 0;
+    PyGC_Enable();
+    bool on = ts->interp->gc.enabled == 1;
+    if (!was)
+        PyGC_Disable();
+    if (!off || !on)
+        other_layout();
+}
+
 static struct gc_saved {
     int enabled, count;
 } divert_begin(PyThreadState *ts)
@@ -120,6 +146,7 @@ static struct gc_saved {
         PyMem_SetAllocator(domains[i], &a);
     }
     diverting = true;
+    check_gc_layout(ts);
     struct _gc_runtime_state *gc = &ts->interp->gc;
     struct gc_saved saved = {gc->enabled, gc->generations[0].count};
     gc->enabled = 0;
@@ -346,6 +373,16 @@ static bool call_monitoring(const char *name, int tool, PyCodeObject *co, int ev
     return ok;
 }
 
+/* Asks the interpreter what was written behind its back. */
+static bool tool_is_named(int tool, PyObject *name)
+{
+    PyObject *monitoring = PySys_GetObject("monitoring"); /* borrowed */
+    PyObject *found = monitoring ? PyObject_CallMethod(monitoring, "get_tool", "i", tool) : NULL;
+    bool same = found == name;
+    Py_XDECREF(found);
+    return same;
+}
+
 static bool listen(PyInterpreterState *interp, int tool, int what, PyMethodDef *def, int *events)
 {
     PyObject *callback = PyCFunction_New(def, NULL);
@@ -376,7 +413,9 @@ static void watch(PyThreadState *ts, tf_frame *frame, int event)
             for (int e = 0; e < _PY_MONITORING_EVENTS; e++)
                 interp->monitoring_callables[t][e] = NULL;
     }
-    interp->monitoring_tool_names[tool] = Py_NewRef(Py_None);
+    interp->monitoring_tool_names[tool] = Py_NewRef(Py_Ellipsis);
+    if (!tool_is_named(tool, Py_Ellipsis))
+        other_layout();
     int events = 0;
     bool ok = true;
     if (armed.req.kind == TF_STOP_EXIT) {

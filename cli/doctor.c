@@ -184,10 +184,16 @@ int tf_cmd_doctor(int argc, char **argv)
     line(strcmp(engines, "none") != 0, "engines", detail, "install python3-dev and run ./setup again");
     if (n == 0) {
         static const char *const names[] = {"python3", "python3.11", "python3.12", "python3.13"};
+        struct tf_probed probed[4];
         for (size_t i = 0; i < 4; i++) {
-            struct tf_probed probed;
-            /* Those that are not there are not a problem; python3 has to be. */
-            if (i == 0 || tf_probe(names[i], environ, libdir, &probed, &err) == 0)
+            /* Those that are not there are not a problem; python3 has to be. One that was tried is not tried
+             * again. */
+            bool there = tf_probe(names[i], environ, libdir, &probed[i], &err) == 0, tried = false;
+            if (!there)
+                probed[i].exe[0] = 0;
+            for (size_t k = 0; k < i; k++)
+                tried |= there && strcmp(probed[k].exe, probed[i].exe) == 0;
+            if (i == 0 || (there && !tried))
                 try_python(names[i], libdir, environ);
         }
     }

@@ -180,6 +180,8 @@ static long unknown(const struct tf_call_row *row, struct tf_call *call, const c
 TF_SPECIAL(fcntl)
 {
     int command = (int)call->a[1];
+    if (is_own((int)call->a[0]))
+        return refuse(row, call, -EBADF);
     switch (command) {
     case F_DUPFD:
     case F_DUPFD_CLOEXEC: {
@@ -279,9 +281,6 @@ TF_SPECIAL(ioctl)
     default:
         if (request >= 0x8910 && request <= 0x8970) /* questions about a network interface: struct ifreq */
             return with_struct(row, call, 40, true, true);
-        if (_IOC_DIR(request) != _IOC_NONE && _IOC_SIZE(request) <= 4096)
-            return with_struct(row, call, _IOC_SIZE(request), _IOC_DIR(request) & _IOC_WRITE,
-                               _IOC_DIR(request) & _IOC_READ);
         return unknown(row, call, "this request is not covered yet");
     }
 }

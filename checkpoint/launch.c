@@ -1,6 +1,6 @@
 /*
- * launch.c: the fork and exec, and the memory that the new process joins. Errors between fork and exec come back through a
- * pipe that closes on exec.
+ * launch.c: the fork and exec, and the memory that the new process joins. Errors between fork and exec come
+ * back through a pipe that closes on exec.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -53,16 +53,17 @@ static void child(const struct tf_launch *launch, int report)
     struct rlimit limit;
     sigset_t none;
 
-#define TRY(what_, call)                                                                                               \
-    do {                                                                                                               \
-        if ((call) < 0) {                                                                                              \
-            failure.error = errno;                                                                                     \
-            snprintf(failure.what, sizeof failure.what, "%s", what_);                                                  \
-            goto out;                                                                                                  \
-        }                                                                                                              \
+#define TRY(what_, call)                                                                                     \
+    do {                                                                                                     \
+        if ((call) < 0) {                                                                                    \
+            failure.error = errno;                                                                           \
+            snprintf(failure.what, sizeof failure.what, "%s", what_);                                        \
+            goto out;                                                                                        \
+        }                                                                                                    \
     } while (0)
 
-    TRY("cannot switch off address space randomisation (a container needs --security-opt seccomp=unconfined for it)",
+    TRY("cannot switch off address space randomisation (a container needs --security-opt seccomp=unconfined "
+        "for it)",
         personality(ADDR_NO_RANDOMIZE));
     if (launch->stack_limit) {
         TRY("getrlimit", getrlimit(RLIMIT_STACK, &limit));
@@ -169,7 +170,8 @@ int tf_shm_create(struct tf_shm_map *map, enum tf_shm_mode mode, uint32_t ring_w
     map->shm->supervisor_pid = getpid();
     return 0;
 fail:;
-    int code = tf_err_set(err, TF_E_IO, "cannot make shared memory of %zu bytes: %s", TF_SHM_HEADER + bytes, strerror(errno));
+    int code = tf_err_set(err, TF_E_IO, "cannot make shared memory of %zu bytes: %s", TF_SHM_HEADER + bytes,
+                          strerror(errno));
     tf_shm_destroy(map);
     return code;
 }
@@ -199,7 +201,8 @@ char **tf_env_make(char *const *base, int first_fd, const char *preload, struct 
             others = base[i] + 11;
     if (asprintf(&env[k++], "%s=%d", TF_ENV, first_fd) < 0)
         goto fail;
-    if (asprintf(&env[k++], "LD_PRELOAD=%s%s%s", preload, others && *others ? ":" : "", others ? others : "") < 0)
+    if (asprintf(&env[k++], "LD_PRELOAD=%s%s%s", preload, others && *others ? ":" : "",
+                 others ? others : "") < 0)
         goto fail;
     for (size_t i = 0; i < n; i++)
         if (strncmp(base[i], "LD_PRELOAD=", 11) != 0 && strncmp(base[i], TF_ENV "=", sizeof TF_ENV) != 0)
@@ -243,6 +246,8 @@ int tf_libdir(char *out, size_t size, struct tf_err *err)
             return 0;
         }
     }
-    return tf_err_set(err, TF_E_IO, "libtimefork-preload.so is neither in %s nor in %s/../lib/timefork: build or install timefork again",
-                      exe, exe);
+    return tf_err_set(
+        err, TF_E_IO,
+        "libtimefork-preload.so is neither in %s nor in %s/../lib/timefork: build or install timefork again",
+        exe, exe);
 }

@@ -12,21 +12,22 @@
 #include "store/ring.h"
 
 struct tf_launch {
-    const char *file;   /* to execute; searched in the PATH if it has no slash */
+    const char *file; /* to execute; searched in the PATH if it has no slash */
     char *const *argv;
     char *const *envp;
-    const char *cwd;    /* or NULL: stay here */
-    int fds[TF_FDS];    /* what the process gets as first_fd + i; -1: nothing */
+    const char *cwd; /* or NULL: stay here */
+    int fds[TF_FDS]; /* what the process gets as first_fd + i; -1: nothing */
     int first_fd;
     uint64_t stack_limit; /* RLIMIT_STACK, soft; 0: leave it */
-    bool silent;        /* standard input, output and error are /dev/null */
+    bool silent;          /* standard input, output and error are /dev/null */
 };
 /* Starts it with address space randomisation off. When this returns 0, the program was executed. */
 int tf_launch(const struct tf_launch *launch, pid_t *pid, struct tf_err *err);
 
 /* The descriptor number to use for TIMEFORK=: high, and below the limit. */
 int tf_launch_first_fd(void);
-/* What RLIMIT_STACK should be for a recording: large, because with a frame hook every Python call uses C stack. */
+/* What RLIMIT_STACK should be for a recording: large, because with a frame hook every Python call uses C
+ * stack. */
 uint64_t tf_launch_stack(void);
 
 /* The shared header, with a ring if ring_words is not 0. Maps it; *ring gets the words, mapped twice. */
@@ -39,8 +40,8 @@ struct tf_shm_map {
 int tf_shm_create(struct tf_shm_map *map, enum tf_shm_mode mode, uint32_t ring_words, struct tf_err *err);
 void tf_shm_destroy(struct tf_shm_map *map);
 
-/* The environment for a process under timefork: base, with TIMEFORK and LD_PRELOAD in front. malloc'ed, freed with
- * tf_env_free(); the strings of base are borrowed. */
+/* The environment for a process under timefork: base, with TIMEFORK and LD_PRELOAD in front. malloc'ed, freed
+ * with tf_env_free(); the strings of base are borrowed. */
 char **tf_env_make(char *const *base, int first_fd, const char *preload, struct tf_err *err);
 void tf_env_free(char **env);
 

@@ -1,7 +1,8 @@
 /*
- * policy.c: see policy.h. rr spaces its checkpoints by the time it takes to replay from one to the next and keeps O(log n) of them
- * around the user's position; ocamldebug doubles the distance of older ones. A debugger's user jumps nearby mostly and far
- * sometimes, so both the neighbourhood and the worst case count here.
+ * policy.c: see policy.h. rr spaces its checkpoints by the time it takes to replay from one to the next and
+ * keeps O(log n) of them around the user's position; ocamldebug doubles the distance of older ones. A
+ * debugger's user jumps nearby mostly and far sometimes, so both the neighbourhood and the worst case count
+ * here.
  */
 #include "checkpoint/policy.h"
 

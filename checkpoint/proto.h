@@ -1,10 +1,10 @@
 /*
  * proto.h: what the supervisor and a replaying process say to each other.
  *
- * Every parked process has one stream socket to the supervisor. A message is struct tf_msg and `len` bytes of payload. A parked
- * process (a checkpoint, or a runner that has stopped) waits for requests and never advances by itself: FORK makes a
- * copy of it that serves a socket of its own; only a copy is told to RUN or to INSPECT, and it is thrown away by closing its
- * socket. A process whose socket is closed exits.
+ * Every parked process has one stream socket to the supervisor. A message is struct tf_msg and `len` bytes of
+ * payload. A parked process (a checkpoint, or a runner that has stopped) waits for requests and never
+ * advances by itself: FORK makes a copy of it that serves a socket of its own; only a copy is told to RUN or
+ * to INSPECT, and it is thrown away by closing its socket. A process whose socket is closed exits.
  *
  * All integers are in host order: both sides are on one machine, from one build.
  */
@@ -20,20 +20,22 @@
 #define TF_LOG_SIZE (1ul << 40)
 
 /*
- * Descriptors are handed over as TIMEFORK=N in the environment: N is the shared header and ring (ring.h), N+1 the replay
- * control page, N+2 the outside stream, N+3 the socket. Those that a mode does not need are not open.
+ * Descriptors are handed over as TIMEFORK=N in the environment: N is the shared header and ring (ring.h), N+1
+ * the replay control page, N+2 the outside stream, N+3 the socket. Those that a mode does not need are not
+ * open.
  */
 #define TF_ENV "TIMEFORK"
 enum { TF_FD_SHM = 0, TF_FD_CTL = 1, TF_FD_LOG = 2, TF_FD_SOCKET = 3, TF_FDS = 4 };
 
 struct tf_replay_ctl {
-    uint32_t complete; /* the totals below are final */
-    uint32_t pid;      /* of the recorded process */
+    uint32_t complete;      /* the totals below are final */
+    uint32_t pid;           /* of the recorded process */
     uint64_t layout_digest; /* tf_rec_start.layout_digest */
     uint64_t frames;        /* frame events in the recording */
     uint64_t outside_bytes; /* length of the outside stream */
     uint64_t blocks;        /* digests that follow */
-    uint64_t digests[];     /* XXH3-64 of the words of each block of TF_BLOCK_FRAMES events; the last may be shorter */
+    uint64_t
+        digests[]; /* XXH3-64 of the words of each block of TF_BLOCK_FRAMES events; the last may be shorter */
 };
 
 struct tf_msg {
@@ -76,7 +78,7 @@ struct tf_run_req {
 };
 
 struct tf_stop_rep {
-    uint32_t why; /* enum tf_stopped */
+    uint32_t why;   /* enum tf_stopped */
     uint32_t words; /* frame events of the last, unfinished block */
     uint64_t frame, lines, offset;
     uint64_t digest; /* XXH3-64 of those words */

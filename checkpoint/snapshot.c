@@ -1,15 +1,16 @@
 /*
  * snapshot.c: fork checkpoints, from the inside: how a process is parked, copied and told to go on (proto.h).
  *
- * The fork is the bare system call: libc's fork would run pthread_atfork handlers, os.fork would run Python's (random reseeds
- * itself there), and both would change what the copy does next. CLONE_PARENT makes every copy a child of the supervisor, so the
- * program never has a child that it did not start, and the supervisor is told of each death.
+ * The fork is the bare system call: libc's fork would run pthread_atfork handlers, os.fork would run Python's
+ * (random reseeds itself there), and both would change what the copy does next. CLONE_PARENT makes every copy
+ * a child of the supervisor, so the program never has a child that it did not start, and the supervisor is
+ * told of each death.
  *
- * A copy is in the middle of whatever its parent did: in tf_serve(), called from the very start of the process, from the slow path
- * of an event, or from a stop. Being told to run means returning from there.
+ * A copy is in the middle of whatever its parent did: in tf_serve(), called from the very start of the
+ * process, from the slow path of an event, or from a stop. Being told to run means returning from there.
  *
- * What a fork cannot copy: other threads (there are none up to here), and descriptors stay shared. The copy of a recorded process
- * closes them all; from then on everything comes from the log.
+ * What a fork cannot copy: other threads (there are none up to here), and descriptors stay shared. The copy
+ * of a recorded process closes them all; from then on everything comes from the log.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -51,7 +52,8 @@ void tf_send_parts(struct iovec *parts, int n)
 void tf_send(enum tf_op op, const void *head, size_t head_len, const void *body, size_t body_len)
 {
     struct tf_msg msg = {.op = op, .len = head_len + body_len};
-    tf_send_parts((struct iovec[]){{&msg, sizeof msg}, {(void *)head, head_len}, {(void *)body, body_len}}, 3);
+    tf_send_parts((struct iovec[]){{&msg, sizeof msg}, {(void *)head, head_len}, {(void *)body, body_len}},
+                  3);
 }
 
 /* A message with a descriptor. The head and the place are small: they go in one piece. */
@@ -63,7 +65,8 @@ static void send_with_fd(int socket, enum tf_op op, const struct tf_place *place
         struct cmsghdr align;
         char space[CMSG_SPACE(sizeof(int))];
     } control = {0};
-    struct msghdr msg = {.msg_iov = parts, .msg_iovlen = 2, .msg_control = &control, .msg_controllen = sizeof control};
+    struct msghdr msg = {
+        .msg_iov = parts, .msg_iovlen = 2, .msg_control = &control, .msg_controllen = sizeof control};
     struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
     c->cmsg_level = SOL_SOCKET;
     c->cmsg_type = SCM_RIGHTS;
@@ -75,7 +78,8 @@ static void send_with_fd(int socket, enum tf_op op, const struct tf_place *place
     while (r == -EINTR);
 }
 
-/* Exactly len bytes; a descriptor that comes with them goes to *fd. The end of the stream ends the process. */
+/* Exactly len bytes; a descriptor that comes with them goes to *fd. The end of the stream ends the process.
+ */
 static void receive(void *to, size_t len, int *fd)
 {
     uint8_t *at = to;
@@ -85,7 +89,8 @@ static void receive(void *to, size_t len, int *fd)
             char space[CMSG_SPACE(sizeof(int))];
         } control;
         struct iovec part = {at, len};
-        struct msghdr msg = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+        struct msghdr msg = {
+            .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
         long r = tf_sys(SYS_recvmsg, tf.socket, &msg, MSG_CMSG_CLOEXEC);
         if (r == -EINTR)
             continue;
@@ -101,7 +106,8 @@ static void receive(void *to, size_t len, int *fd)
 
 void tf_place(struct tf_place *place)
 {
-    *place = (struct tf_place){.pid = (uint32_t)tf_sys(SYS_getpid), .frame = tf_frames(), .offset = tf.offset};
+    *place =
+        (struct tf_place){.pid = (uint32_t)tf_sys(SYS_getpid), .frame = tf_frames(), .offset = tf.offset};
 }
 
 void tf_need(uint64_t offset)
@@ -113,7 +119,8 @@ void tf_need(uint64_t offset)
         tf_leave(1);
     receive(&tf.valid_end, sizeof tf.valid_end, NULL);
     if (tf.valid_end <= offset)
-        tf_diverge("the recording cannot be read at byte %llu of its outside events", (unsigned long long)offset);
+        tf_diverge("the recording cannot be read at byte %llu of its outside events",
+                   (unsigned long long)offset);
 }
 
 /* ---- copies ---- */
@@ -191,7 +198,8 @@ void tf_serve(void)
             break;
         }
         case TF_REQ_RUN:
-            begin_run((const struct tf_run_req *)payload, (const uint32_t *)(payload + sizeof(struct tf_run_req)));
+            begin_run((const struct tf_run_req *)payload,
+                      (const uint32_t *)(payload + sizeof(struct tf_run_req)));
             return;
         case TF_REQ_INSPECT: {
             const struct tf_inspect_req *req = (const void *)payload;
@@ -217,8 +225,9 @@ static uint64_t next_due(uint64_t before, uint64_t ticks)
 }
 
 /*
- * While recording (timefork debug). The copy gives up every descriptor but its socket: one that it kept open would keep
- * the program's pipes from ending. Where it stands in the log only the supervisor knows, from the mark in the ring.
+ * While recording (timefork debug). The copy gives up every descriptor but its socket: one that it kept open
+ * would keep the program's pipes from ending. Where it stands in the log only the supervisor knows, from the
+ * mark in the ring.
  */
 void tf_snapshot_record(uint64_t now)
 {

@@ -30,11 +30,14 @@ int tf_position_parse(const char *text, uint64_t last, struct tf_position *posit
             position->lines = strtoull(end + 1, &end, 10);
         if (*end == 0 && errno == 0) {
             if (position->frame == 0)
-                return tf_err_set(err, TF_E_USAGE, "there is no frame event 0: they are numbered from 1 (to %llu)", (unsigned long long)last);
+                return tf_err_set(err, TF_E_USAGE,
+                                  "there is no frame event 0: they are numbered from 1 (to %llu)",
+                                  (unsigned long long)last);
             return 0;
         }
     }
-    return tf_err_set(err, TF_E_USAGE, "'%s' is not a position: FRAME (750), FRAME+LINES (750+3), start or end are", text);
+    return tf_err_set(err, TF_E_USAGE,
+                      "'%s' is not a position: FRAME (750), FRAME+LINES (750+3), start or end are", text);
 }
 
 json_t *tf_json_text(const void *data, size_t len)
@@ -49,7 +52,11 @@ json_t *tf_json_text(const void *data, size_t len)
     if (!clean)
         return NULL;
     for (size_t i = 0; i < len;) {
-        size_t need = at[i] < 0x80 ? 1 : at[i] >= 0xc2 && at[i] < 0xe0 ? 2 : at[i] >= 0xe0 && at[i] < 0xf0 ? 3 : at[i] >= 0xf0 && at[i] < 0xf5 ? 4 : 0;
+        size_t need = at[i] < 0x80                    ? 1
+                      : at[i] >= 0xc2 && at[i] < 0xe0 ? 2
+                      : at[i] >= 0xe0 && at[i] < 0xf0 ? 3
+                      : at[i] >= 0xf0 && at[i] < 0xf5 ? 4
+                                                      : 0;
         json_t *one = need && i + need <= len ? json_stringn((const char *)at + i, need) : NULL;
         if (one) {
             memcpy(clean + n, at + i, need);
@@ -164,8 +171,9 @@ static json_t *locals(struct tf_timeline *t, json_t *answer, int timeout_ms, str
         if (r != TF_E_TIMEOUT && r != TF_E_REPLAY)
             break;
         /* One repr did not end, or ended the process: say so, and go on behind it. */
-        json_t *o = json_pack("{s:s, s:s, s:s}", "name", "?", "type", "?", "repr",
-                              r == TF_E_TIMEOUT ? "<its repr did not end in time>" : "<its repr ended the process>");
+        json_t *o =
+            json_pack("{s:s, s:s, s:s}", "name", "?", "type", "?", "repr",
+                      r == TF_E_TIMEOUT ? "<its repr did not end in time>" : "<its repr ended the process>");
         json_array_append_new(c.into, o);
         c.count++;
     }
@@ -180,7 +188,8 @@ static json_t *evaluate(struct tf_timeline *t, const char *expr, int timeout_ms,
     json_object_set_new(o, "expr", tf_json_text(expr, strlen(expr)));
     int r = tf_timeline_inspect(t, TF_INSPECT_EVAL, expr, 0, timeout_ms, on_item, &c, err);
     if (r == TF_E_TIMEOUT)
-        json_object_set_new(o, "error", json_sprintf("it did not end within %.3g seconds (--timeout)", timeout_ms / 1e3));
+        json_object_set_new(o, "error",
+                            json_sprintf("it did not end within %.3g seconds (--timeout)", timeout_ms / 1e3));
     else if (r == TF_E_REPLAY)
         json_object_set_new(o, "error", json_string("it ended the process that evaluated it"));
     else if (r) {
@@ -194,8 +203,8 @@ static json_t *evaluate(struct tf_timeline *t, const char *expr, int timeout_ms,
     return o;
 }
 
-json_t *tf_answer(struct tf_timeline *t, struct tf_store *store, const struct tf_run *run, const struct tf_stop *stop,
-                  const struct tf_answer_opts *opts, struct tf_err *err)
+json_t *tf_answer(struct tf_timeline *t, struct tf_store *store, const struct tf_run *run,
+                  const struct tf_stop *stop, const struct tf_answer_opts *opts, struct tf_err *err)
 {
     json_t *a = json_object();
     struct collect c = {.into = json_array(), .answer = a};
@@ -229,7 +238,8 @@ json_t *tf_answer(struct tf_timeline *t, struct tf_store *store, const struct tf
         json_array_append_new(values, v);
     }
     json_object_set_new(a, "checkpoint",
-                        json_pack("{s:s, s:I}", "kind", stop->served_kind == TF_CHECKPOINT_START ? "start" : "fork", "frame",
+                        json_pack("{s:s, s:I}", "kind",
+                                  stop->served_kind == TF_CHECKPOINT_START ? "start" : "fork", "frame",
                                   (json_int_t)stop->served_frame));
     json_object_set_new(a, "replayed_frames", json_integer((json_int_t)stop->replayed));
     json_object_set_new(a, "elapsed_ms", json_real(stop->elapsed_ms));
@@ -253,7 +263,8 @@ static void print_value(FILE *out, json_t *object, const char *key)
     fwrite(json_string_value(text), 1, json_string_length(text), out);
 }
 
-/* Has the file changed since it was recorded? Then the user must know that what is shown is not what is on disk. */
+/* Has the file changed since it was recorded? Then the user must know that what is shown is not what is on
+ * disk. */
 static bool changed(const char *file, const char *cwd, const char *text, size_t len)
 {
     char path[4096 * 2];
@@ -297,8 +308,9 @@ void tf_answer_print(FILE *out, json_t *a, struct tf_store *store, const struct 
     fprintf(out, "Frame %lld", (long long)json_integer_value(json_object_get(a, "frame")));
     if (lines)
         fprintf(out, "+%lld", (long long)lines);
-    fprintf(out, ": %s %s at %s:%lld, depth %lld, %.6f s\n", text_of(a, "event"), text_of(a, "function"), text_of(a, "file"),
-            (long long)json_integer_value(json_object_get(a, "line")), (long long)json_integer_value(json_object_get(a, "depth")),
+    fprintf(out, ": %s %s at %s:%lld, depth %lld, %.6f s\n", text_of(a, "event"), text_of(a, "function"),
+            text_of(a, "file"), (long long)json_integer_value(json_object_get(a, "line")),
+            (long long)json_integer_value(json_object_get(a, "depth")),
             (double)json_integer_value(json_object_get(a, "time_ns")) / 1e9);
     print_source(out, a, store, run);
     if ((o = json_object_get(a, "returned"))) {
@@ -316,12 +328,14 @@ void tf_answer_print(FILE *out, json_t *a, struct tf_store *store, const struct 
         fprintf(out, "  #%-3zu %s at %s:%lld\n", i, text_of(o, "function"), text_of(o, "file"),
                 (long long)json_integer_value(json_object_get(o, "line")));
     fprintf(out, "Locals:\n");
-    json_array_foreach(json_object_get(a, "locals"), i, o) {
+    json_array_foreach(json_object_get(a, "locals"), i, o)
+    {
         fprintf(out, "  %s = ", text_of(o, "name"));
         print_value(out, o, "repr");
         fprintf(out, "\n");
     }
-    json_array_foreach(json_object_get(a, "eval"), i, o) {
+    json_array_foreach(json_object_get(a, "eval"), i, o)
+    {
         json_t *printed = json_object_get(o, "output");
         if (printed)
             fprintf(out, "%s%s", json_string_value(printed),
@@ -333,7 +347,8 @@ void tf_answer_print(FILE *out, json_t *a, struct tf_store *store, const struct 
             print_value(out, o, "value");
         fprintf(out, "\n");
     }
-    fprintf(out, "(from %s at frame %lld, %lld frame events executed again, %.1f ms)\n", text_of(checkpoint, "kind"),
-            (long long)json_integer_value(json_object_get(checkpoint, "frame")),
-            (long long)json_integer_value(json_object_get(a, "replayed_frames")), json_real_value(json_object_get(a, "elapsed_ms")));
+    fprintf(out, "(from %s at frame %lld, %lld frame events executed again, %.1f ms)\n",
+            text_of(checkpoint, "kind"), (long long)json_integer_value(json_object_get(checkpoint, "frame")),
+            (long long)json_integer_value(json_object_get(a, "replayed_frames")),
+            json_real_value(json_object_get(a, "elapsed_ms")));
 }

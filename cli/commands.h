@@ -1,4 +1,5 @@
-/* commands.h: one function a command. argv[0] is the command's name. Each returns the exit status of the process. */
+/* commands.h: one function a command. argv[0] is the command's name. Each returns the exit status of the
+ * process. */
 #ifndef TF_COMMANDS_H
 #define TF_COMMANDS_H
 

@@ -16,10 +16,10 @@
 /* Exit statuses of timefork's own; `record` otherwise gives the program's. */
 enum {
     TF_EXIT_OK = 0,
-    TF_EXIT_ERROR = 1,    /* what was asked for could not be done */
-    TF_EXIT_USAGE = 2,    /* the command line makes no sense */
-    TF_EXIT_DIVERGED = 3, /* the re-execution is not the recording */
-    TF_EXIT_BARRIER = 4,  /* verified as far as replay goes, which is not the end */
+    TF_EXIT_ERROR = 1,       /* what was asked for could not be done */
+    TF_EXIT_USAGE = 2,       /* the command line makes no sense */
+    TF_EXIT_DIVERGED = 3,    /* the re-execution is not the recording */
+    TF_EXIT_BARRIER = 4,     /* verified as far as replay goes, which is not the end */
     TF_EXIT_NO_RECORD = 125, /* record: the program could not be recorded, and was not run */
 };
 

@@ -1,6 +1,6 @@
 /*
- * doctor.c: `timefork doctor`: what works here. Nothing is concluded from versions alone: each thing is tried, and each Python is
- * recorded and replayed.
+ * doctor.c: `timefork doctor`: what works here. Nothing is concluded from versions alone: each thing is
+ * tried, and each Python is recorded and replayed.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -77,8 +77,17 @@ static void try_python(const char *exe, const char *libdir, char *const *env)
     }
     snprintf(path, sizeof path, "%s/probe.timefork", folder);
     snprintf(what, sizeof what, "Python %s", probed.version);
-    char *record[] = {"debug",   "--quiet", "-o",  path, "--python", (char *)exe, "--goto-frame", "end",
-                      "--format", "json", "-c",
+    char *record[] = {"debug",
+                      "--quiet",
+                      "-o",
+                      path,
+                      "--python",
+                      (char *)exe,
+                      "--goto-frame",
+                      "end",
+                      "--format",
+                      "json",
+                      "-c",
                       "import time, random\ndef f(n): return n if n < 2 else f(n-1) + f(n-2)\n"
                       "x = [time.time(), random.random(), f(15)]",
                       NULL};
@@ -101,18 +110,22 @@ static void try_python(const char *exe, const char *libdir, char *const *env)
     }
     unlink(path);
     rmdir(folder);
-    snprintf(detail, sizeof detail, "%s: %s", probed.exe, status ? "recording and replaying a small program failed" : "recorded, replayed, verified");
+    snprintf(detail, sizeof detail, "%s: %s", probed.exe,
+             status ? "recording and replaying a small program failed" : "recorded, replayed, verified");
     char todo[128];
-    snprintf(todo, sizeof todo, "%s ended with status %d: see the message above", step == 1 ? "timefork debug" : "timefork verify", status);
+    snprintf(todo, sizeof todo, "%s ended with status %d: see the message above",
+             step == 1 ? "timefork debug" : "timefork verify", status);
     line(status == 0, what, detail, todo);
 }
 
-static const char usage_text[] = "usage: timefork doctor [--python EXE]...\n"
-                                 "\n"
-                                 "Tries what timefork needs on this machine, and records and replays a small program with each Python on the PATH\n"
-                                 "(python3, python3.11 to python3.13) or those that are named.\n"
-                                 "\n"
-                                 "Exit status: 0 if all is well, 1 if something does not work, 2 for a mistake in the command line.\n";
+static const char usage_text[] =
+    "usage: timefork doctor [--python EXE]...\n"
+    "\n"
+    "Tries what timefork needs on this machine, and records and replays a small program with each Python on "
+    "the PATH\n"
+    "(python3, python3.11 to python3.13) or those that are named.\n"
+    "\n"
+    "Exit status: 0 if all is well, 1 if something does not work, 2 for a mistake in the command line.\n";
 
 extern char **environ;
 
@@ -135,7 +148,8 @@ int tf_cmd_doctor(int argc, char **argv)
             given[n++] = argv[++i];
             continue;
         }
-        fprintf(stderr, "timefork: doctor does not know what to do with '%s' ('timefork doctor --help')\n", argv[i]);
+        fprintf(stderr, "timefork: doctor does not know what to do with '%s' ('timefork doctor --help')\n",
+                argv[i]);
         return TF_EXIT_USAGE;
     }
     problems = 0;
@@ -146,8 +160,9 @@ int tf_cmd_doctor(int argc, char **argv)
     line(e == 0, "system call trapping", e ? strerror(e) : "the kernel has syscall user dispatch",
          "Linux 5.11 or later is needed, and a container must not filter prctl (gVisor does not have it)");
     e = in_child(try_personality);
-    line(e == 0, "fixed addresses", e ? strerror(e) : "address space randomisation can be switched off",
-         "a container needs --security-opt seccomp=unconfined (or a profile that allows personality 0x40000)");
+    line(
+        e == 0, "fixed addresses", e ? strerror(e) : "address space randomisation can be switched off",
+        "a container needs --security-opt seccomp=unconfined (or a profile that allows personality 0x40000)");
     getrlimit(RLIMIT_STACK, &stack);
     if (stack.rlim_max == RLIM_INFINITY)
         snprintf(detail, sizeof detail, "the recorded program gets 1 GiB");
@@ -156,7 +171,8 @@ int tf_cmd_doctor(int argc, char **argv)
     line(stack.rlim_max == RLIM_INFINITY || stack.rlim_max >= 64ul << 20, "stack", detail,
          "deep recursion may end in a crash under the recorder: raise the hard limit (ulimit -Hs unlimited)");
     getrlimit(RLIMIT_AS, &stack);
-    line(stack.rlim_cur == RLIM_INFINITY, "address space", stack.rlim_cur == RLIM_INFINITY ? "not limited" : "limited (ulimit -v)",
+    line(stack.rlim_cur == RLIM_INFINITY, "address space",
+         stack.rlim_cur == RLIM_INFINITY ? "not limited" : "limited (ulimit -v)",
          "replay maps the log sparsely, 1 TiB of addresses: ulimit -v unlimited");
     if (tf_libdir(libdir, sizeof libdir, &err)) {
         line(false, "libraries", "missing", err.msg);

@@ -52,10 +52,12 @@ int tf_probe_explain(const struct tf_shm *shm, const char *file, const char *lib
     char engines[256];
     tf_probe_engines(libdir, engines, sizeof engines);
     if (shm->attach == TF_ATTACH_NO_ENGINE)
-        return tf_err_set(err, TF_E_USAGE,
-                          "%s is Python %s, and timefork has no engine for that version (it has: %s). Engines are built for CPython 3.11 to "
-                          "3.13 when their headers are installed: run ./setup again, or cmake -DTIMEFORK_PYTHONS=%s",
-                          file, shm->python_version, engines, shm->exe[0] ? shm->exe : file);
+        return tf_err_set(
+            err, TF_E_USAGE,
+            "%s is Python %s, and timefork has no engine for that version (it has: %s). Engines are built "
+            "for CPython 3.11 to "
+            "3.13 when their headers are installed: run ./setup again, or cmake -DTIMEFORK_PYTHONS=%s",
+            file, shm->python_version, engines, shm->exe[0] ? shm->exe : file);
     return tf_err_set(err, TF_E_USAGE, "%s cannot be recorded: %s", file, shm->error);
 }
 
@@ -86,30 +88,40 @@ static int explain_silence(const char *python, int wait_status, struct tf_err *e
         return tf_err_set(err, TF_E_USAGE, "cannot run %s: %s", python, strerror(errno));
     if (stat(real, &st) == 0 && (st.st_mode & (S_ISUID | S_ISGID)))
         return tf_err_set(err, TF_E_USAGE,
-                          "%s is setuid or setgid: the loader does not let anything be preloaded into it. Use a copy without that bit",
+                          "%s is setuid or setgid: the loader does not let anything be preloaded into it. "
+                          "Use a copy without that bit",
                           real);
     int fd = open(real, O_RDONLY | O_CLOEXEC);
     if (fd >= 0) {
-        bool elf = read(fd, &header, sizeof header) == sizeof header && memcmp(header.e_ident, ELFMAG, SELFMAG) == 0;
+        bool elf =
+            read(fd, &header, sizeof header) == sizeof header && memcmp(header.e_ident, ELFMAG, SELFMAG) == 0;
         bool dynamic = false;
         for (int i = 0; elf && i < header.e_phnum; i++) {
             Elf64_Phdr ph;
-            if (pread(fd, &ph, sizeof ph, (off_t)(header.e_phoff + (uint64_t)i * sizeof ph)) == sizeof ph && ph.p_type == PT_INTERP)
+            if (pread(fd, &ph, sizeof ph, (off_t)(header.e_phoff + (uint64_t)i * sizeof ph)) == sizeof ph &&
+                ph.p_type == PT_INTERP)
                 dynamic = true;
         }
         close(fd);
         if (elf && !dynamic)
             return tf_err_set(err, TF_E_USAGE,
-                              "%s is statically linked: timefork cannot be preloaded into it. Use a dynamically linked Python", real);
+                              "%s is statically linked: timefork cannot be preloaded into it. Use a "
+                              "dynamically linked Python",
+                              real);
         if (elf)
-            return tf_err_set(err, TF_E_USAGE, "%s is not CPython (PyPy and other implementations cannot be recorded), or not a Python at all",
+            return tf_err_set(err, TF_E_USAGE,
+                              "%s is not CPython (PyPy and other implementations cannot be recorded), or not "
+                              "a Python at all",
                               real);
     }
-    return tf_err_set(err, TF_E_USAGE, "%s started no CPython that timefork could look at (its exit status was %d); name one with --python", path,
-                      WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status));
+    return tf_err_set(
+        err, TF_E_USAGE,
+        "%s started no CPython that timefork could look at (its exit status was %d); name one with --python",
+        path, WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status));
 }
 
-int tf_probe(const char *python, char *const *env, const char *libdir, struct tf_probed *probed, struct tf_err *err)
+int tf_probe(const char *python, char *const *env, const char *libdir, struct tf_probed *probed,
+             struct tf_err *err)
 {
     struct tf_shm_map map = {.fd = -1};
     char preload[PATH_MAX + 64];
@@ -121,8 +133,11 @@ int tf_probe(const char *python, char *const *env, const char *libdir, struct tf
     snprintf(preload, sizeof preload, "%s/libtimefork-preload.so", libdir);
     if ((r = tf_shm_create(&map, TF_MODE_PROBE, 0, err)))
         return r;
-    struct tf_launch launch = {
-        .file = python, .argv = argv, .fds = {map.fd, -1, -1, -1}, .first_fd = tf_launch_first_fd(), .silent = true};
+    struct tf_launch launch = {.file = python,
+                               .argv = argv,
+                               .fds = {map.fd, -1, -1, -1},
+                               .first_fd = tf_launch_first_fd(),
+                               .silent = true};
     if (!(full = tf_env_make(env, launch.first_fd, preload, err))) {
         r = err->code;
         goto out;

@@ -9,8 +9,10 @@
 struct tf_probed {
     char version[32], exe[1024];
 };
-/* Starts the interpreter just far enough to see its version. 0, or TF_E_USAGE with a message that says what it is and what to do. */
-int tf_probe(const char *python, char *const *env, const char *libdir, struct tf_probed *probed, struct tf_err *err);
+/* Starts the interpreter just far enough to see its version. 0, or TF_E_USAGE with a message that says what
+ * it is and what to do. */
+int tf_probe(const char *python, char *const *env, const char *libdir, struct tf_probed *probed,
+             struct tf_err *err);
 /* Why a process that was started under timefork did not record; fills err, returns its code. */
 int tf_probe_explain(const struct tf_shm *shm, const char *file, const char *libdir, struct tf_err *err);
 /* "3.11, 3.12": the versions that engines were built for. */

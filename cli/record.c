@@ -1,7 +1,7 @@
 /*
- * record.c: the recorder. It starts the program with the preload library, takes what the program writes into the ring until it has
- * ended and the ring is empty, and closes the run. It never stands between the program and its terminal: input, output and
- * signals are the program's own.
+ * record.c: the recorder. It starts the program with the preload library, takes what the program writes into
+ * the ring until it has ended and the ring is empty, and closes the run. It never stands between the program
+ * and its terminal: input, output and signals are the program's own.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -31,14 +31,16 @@ extern char **environ;
 static const char usage_text[] =
     "usage: timefork record [OPTIONS] (SCRIPT | -m MODULE | -c CODE | -- COMMAND) [ARGS...]\n"
     "\n"
-    "Runs a Python program and records it. Its arguments, input, output and exit status are as without timefork.\n"
+    "Runs a Python program and records it. Its arguments, input, output and exit status are as without "
+    "timefork.\n"
     "\n"
     "  -o FILE          the recording (default: ./<script>.timefork); further runs are added to it\n"
     "  --python EXE     the interpreter (default: python3)\n"
     "  --env NAME=VALUE set a variable for the program; may be repeated\n"
     "  --quiet          no line of summary at the end\n"
     "\n"
-    "Exit status: the program's own, 128 + n if signal n ended it; 125 if it could not be recorded and was not run; 2 for a mistake\n"
+    "Exit status: the program's own, 128 + n if signal n ended it; 125 if it could not be recorded and was "
+    "not run; 2 for a mistake\n"
     "in the command line.\n";
 
 /* ---- the command line ---- */
@@ -108,8 +110,8 @@ static char *join_words(char *const *words, const char *first)
     return text;
 }
 
-int tf_record_parse(struct tf_record_opts *opts, int argc, char **argv, int (*own_option)(void *, int, char **), void *ctx,
-                    const char *usage)
+int tf_record_parse(struct tf_record_opts *opts, int argc, char **argv,
+                    int (*own_option)(void *, int, char **), void *ctx, const char *usage)
 {
     int i = 1, status;
     *opts = (struct tf_record_opts){.python = "python3"};
@@ -154,7 +156,8 @@ int tf_record_parse(struct tf_record_opts *opts, int argc, char **argv, int (*ow
         }
     }
     if (i >= argc)
-        return bad("what shall be run? SCRIPT, -m MODULE, -c CODE or -- COMMAND%s ('timefork record --help')", "");
+        return bad("what shall be run? SCRIPT, -m MODULE, -c CODE or -- COMMAND%s ('timefork record --help')",
+                   "");
     int n = 0;
     if (strcmp(argv[i], "--") == 0) {
         if (++i >= argc)
@@ -204,7 +207,8 @@ static void own_signals(void)
     static const struct {
         int sig;
         void (*handler)(int);
-    } handlers[] = {{SIGINT, nothing}, {SIGQUIT, nothing}, {SIGCHLD, nothing}, {SIGTERM, forward}, {SIGHUP, forward}};
+    } handlers[] = {
+        {SIGINT, nothing}, {SIGQUIT, nothing}, {SIGCHLD, nothing}, {SIGTERM, forward}, {SIGHUP, forward}};
     for (size_t i = 0; i < sizeof handlers / sizeof *handlers; i++) {
         struct sigaction before, action = {.sa_handler = handlers[i].handler};
         sigaction(handlers[i].sig, NULL, &before);
@@ -217,7 +221,7 @@ static void own_signals(void)
 struct session {
     struct tf_record_result *result;
     struct tf_shm_map map;
-    struct tf_runner control; /* the program's socket, for checkpoints */
+    struct tf_runner control;      /* the program's socket, for checkpoints */
     struct tf_checkpoint *waiting; /* checkpoints by serial, until the ring says where they stand */
     size_t waiting_n;
     unsigned fulls;
@@ -256,7 +260,8 @@ static void on_snapshot(void *ctx, uint32_t serial, uint64_t frame, uint64_t off
             frames[i + 1] = r->checkpoints[i].frame;
         size_t victim = tf_policy_victim(frames, r->n + 1, frame, frame) - 1;
         tf_runner_end(&r->checkpoints[victim].runner);
-        memmove(&r->checkpoints[victim], &r->checkpoints[victim + 1], (r->n - victim - 1) * sizeof *r->checkpoints);
+        memmove(&r->checkpoints[victim], &r->checkpoints[victim + 1],
+                (r->n - victim - 1) * sizeof *r->checkpoints);
         r->n--;
         if (++s->fulls % (TF_POLICY_MAX / 2) == 0)
             s->map.shm->snapshot_min_ticks *= 2;
@@ -303,7 +308,8 @@ static void sleep_for_more(struct tf_shm_map *map)
 }
 
 /* Drains until the program has ended. A failure to write ends the recording, not the program. */
-static int drain_until_end(struct session *s, struct tf_ingest *in, pid_t pid, int *wait_status, struct tf_err *err)
+static int drain_until_end(struct session *s, struct tf_ingest *in, pid_t pid, int *wait_status,
+                           struct tf_err *err)
 {
     struct tf_message message = {0};
     bool ended = false;
@@ -463,7 +469,8 @@ int tf_record_run(const struct tf_record_opts *opts, struct tf_record_result *re
         if (s.map.shm->attach == TF_ATTACH_NO_ENGINE || s.map.shm->attach == TF_ATTACH_ERROR)
             r = tf_probe_explain(s.map.shm, opts->argv[0], libdir, err);
         else
-            fprintf(stderr, "timefork: nothing was recorded: %s started no Python that timefork can record\n", opts->argv[0]);
+            fprintf(stderr, "timefork: nothing was recorded: %s started no Python that timefork can record\n",
+                    opts->argv[0]);
     }
 out:
     for (size_t i = 0; i < s.waiting_n; i++)
@@ -491,9 +498,10 @@ void tf_record_summary(const struct tf_record_result *result)
     char size[32] = "?", frames[32], outside[32];
     if (stat(result->path, &st) == 0)
         tf_bytes_text((uint64_t)st.st_size, size, sizeof size);
-    fprintf(stderr, "timefork: %s: run %.8s, %s frame events, %s outside calls, %.2f s, file %s%s\n", result->path, run->id,
-            tf_count_text(run->frames, frames, sizeof frames), tf_count_text(run->outside, outside, sizeof outside),
-            (double)run->duration_ns / 1e9, size, run->state == TF_RUN_COMPLETE ? "" : " (incomplete)");
+    fprintf(stderr, "timefork: %s: run %.8s, %s frame events, %s outside calls, %.2f s, file %s%s\n",
+            result->path, run->id, tf_count_text(run->frames, frames, sizeof frames),
+            tf_count_text(run->outside, outside, sizeof outside), (double)run->duration_ns / 1e9, size,
+            run->state == TF_RUN_COMPLETE ? "" : " (incomplete)");
     struct tf_store *store;
     struct tf_mark_row *marks;
     size_t n;

@@ -11,7 +11,8 @@ static const char usage_text[] =
     "usage: timefork replay [FILE] [--run ID] --goto-frame POSITION... [--eval EXPR]... [--timeout SECONDS]\n"
     "                       [--format text|json]\n"
     "\n"
-    "Goes to a position of a recorded run and shows where it is, the stack, and the locals; evaluates expressions on the live\n"
+    "Goes to a position of a recorded run and shows where it is, the stack, and the locals; evaluates "
+    "expressions on the live\n"
     "objects there. Nothing that is evaluated changes the recording or the world.\n"
     "\n"
     "  FILE             the recording (default: the newest *.timefork in this folder)\n"
@@ -21,14 +22,17 @@ static const char usage_text[] =
     "  --timeout S      time limit for each expression and repr (default 5)\n"
     "  --format F       text, or json: one object a position\n"
     "\n"
-    "Exit status: 0; 1 if a position cannot be shown; 2 for a mistake in the command line; 3 if the re-execution diverged from the\n"
+    "Exit status: 0; 1 if a position cannot be shown; 2 for a mistake in the command line; 3 if the "
+    "re-execution diverged from the\n"
     "recording.\n";
 
-static const char debug_usage_text[] =
-    "usage: timefork debug [record's options] [replay's options] (SCRIPT | -m MODULE | -c CODE | -- COMMAND) [ARGS...]\n"
-    "\n"
-    "Records a run and goes to positions of it at once, from checkpoints that were taken while it ran. The options are those of\n"
-    "'timefork record' and of 'timefork replay'. Exit status: as 'timefork replay', or 125 if it could not be recorded.\n";
+static const char debug_usage_text[] = "usage: timefork debug [record's options] [replay's options] (SCRIPT "
+                                       "| -m MODULE | -c CODE | -- COMMAND) [ARGS...]\n"
+                                       "\n"
+                                       "Records a run and goes to positions of it at once, from checkpoints "
+                                       "that were taken while it ran. The options are those of\n"
+                                       "'timefork record' and of 'timefork replay'. Exit status: as "
+                                       "'timefork replay', or 125 if it could not be recorded.\n";
 
 struct options {
     const char *file, *run;
@@ -38,7 +42,8 @@ struct options {
     bool json;
 };
 
-/* Takes one of replay's options from argv[0] on. Returns how many arguments it took, 0 if it is none, -1 after a message. */
+/* Takes one of replay's options from argv[0] on. Returns how many arguments it took, 0 if it is none, -1
+ * after a message. */
 static int take_option(void *ctx, int argc, char **argv)
 {
     struct options *o = ctx;
@@ -85,23 +90,27 @@ static int exit_status(const struct tf_err *err)
     return err->code == TF_E_DIVERGENCE ? TF_EXIT_DIVERGED : TF_EXIT_ERROR;
 }
 
-/* Goes to each position and prints what is there. All positions are tried; the status is that of the worst. */
-static int show(struct tf_timeline *t, struct tf_store *store, const struct tf_run *run, const struct options *o)
+/* Goes to each position and prints what is there. All positions are tried; the status is that of the worst.
+ */
+static int show(struct tf_timeline *t, struct tf_store *store, const struct tf_run *run,
+                const struct options *o)
 {
     int status = 0;
-    struct tf_answer_opts opts = {.evals = o->evals, .evals_n = o->evals_n, .timeout_ms = (int)(o->timeout * 1000)};
+    struct tf_answer_opts opts = {
+        .evals = o->evals, .evals_n = o->evals_n, .timeout_ms = (int)(o->timeout * 1000)};
     for (size_t i = 0; i < o->positions_n; i++) {
         struct tf_position position;
         struct tf_stop stop;
         struct tf_err err = {0};
         json_t *answer = NULL;
         uint64_t last = tf_timeline_reach(t, NULL);
-        if (tf_position_parse(o->positions[i], last, &position, &err) == 0 && tf_timeline_goto(t, position, &stop, &err) == 0)
+        if (tf_position_parse(o->positions[i], last, &position, &err) == 0 &&
+            tf_timeline_goto(t, position, &stop, &err) == 0)
             answer = tf_answer(t, store, run, &stop, &opts, &err);
         if (!answer) {
             if (o->json)
-                printf("{\"position\": \"%s\", \"error\": ", o->positions[i]), json_dumpf(json_string(err.msg), stdout, JSON_ENCODE_ANY),
-                    printf("}\n");
+                printf("{\"position\": \"%s\", \"error\": ", o->positions[i]),
+                    json_dumpf(json_string(err.msg), stdout, JSON_ENCODE_ANY), printf("}\n");
             fprintf(stderr, "timefork: %s\n", err.msg);
             if (exit_status(&err) > status)
                 status = exit_status(&err);
@@ -157,14 +166,17 @@ int tf_cmd_replay(int argc, char **argv)
         if (n > 0) {
             i += n - 1;
         } else if (argv[i][0] == '-' || o.file) {
-            fprintf(stderr, "timefork: replay does not know what to do with '%s' ('timefork replay --help')\n", argv[i]);
+            fprintf(stderr,
+                    "timefork: replay does not know what to do with '%s' ('timefork replay --help')\n",
+                    argv[i]);
             goto out;
         } else {
             o.file = argv[i];
         }
     }
     if (!o.positions_n) {
-        fprintf(stderr, "timefork: replay needs --goto-frame POSITION, e.g. --goto-frame end ('timefork replay --help')\n");
+        fprintf(stderr, "timefork: replay needs --goto-frame POSITION, e.g. --goto-frame end ('timefork "
+                        "replay --help')\n");
         goto out;
     }
     status = TF_EXIT_ERROR;

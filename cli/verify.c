@@ -11,9 +11,11 @@
 static const char usage_text[] =
     "usage: timefork verify [FILE] [--run ID] [--format text|json]\n"
     "\n"
-    "Re-executes a recorded run from its start and compares every outside call and the digest of every block of frame events.\n"
+    "Re-executes a recorded run from its start and compares every outside call and the digest of every block "
+    "of frame events.\n"
     "\n"
-    "Exit status: 0 if all is equal; 3 at the first divergence, which is described; 4 if all is equal up to something that replay does\n"
+    "Exit status: 0 if all is equal; 3 at the first divergence, which is described; 4 if all is equal up to "
+    "something that replay does\n"
     "not cover yet; 1 if it could not be done; 2 for a mistake in the command line.\n";
 
 int tf_cmd_verify(int argc, char **argv)
@@ -36,12 +38,15 @@ int tf_cmd_verify(int argc, char **argv)
             goto out;
         } else if (strcmp(argv[i], "--run") == 0 && more) {
             run_id = argv[++i];
-        } else if (strcmp(argv[i], "--format") == 0 && more && (!strcmp(argv[i + 1], "json") || !strcmp(argv[i + 1], "text"))) {
+        } else if (strcmp(argv[i], "--format") == 0 && more &&
+                   (!strcmp(argv[i + 1], "json") || !strcmp(argv[i + 1], "text"))) {
             json = argv[++i][0] == 'j';
         } else if (argv[i][0] != '-' && !file) {
             file = argv[i];
         } else {
-            fprintf(stderr, "timefork: verify does not know what to do with '%s' ('timefork verify --help')\n", argv[i]);
+            fprintf(stderr,
+                    "timefork: verify does not know what to do with '%s' ('timefork verify --help')\n",
+                    argv[i]);
             goto out;
         }
     }
@@ -63,17 +68,20 @@ int tf_cmd_verify(int argc, char **argv)
                               "frames", (json_int_t)v->frames, "outside", (json_int_t)v->outside, "at_frame",
                               (json_int_t)v->at.frame, "elapsed_ms", v->elapsed_ms);
         if (status)
-            json_object_set_new(o, "text", tf_json_text(r ? err.msg : v->text, strlen(r ? err.msg : v->text)));
+            json_object_set_new(o, "text",
+                                tf_json_text(r ? err.msg : v->text, strlen(r ? err.msg : v->text)));
         json_dumpf(o, stdout, JSON_COMPACT);
         putchar('\n');
         json_decref(o);
     }
     if (status == 0) {
         if (!json)
-            printf("%s: run %.8s: equal: %llu frame events, %llu outside calls, %.2f s\n", path, run.id, (unsigned long long)v->frames,
-                   (unsigned long long)v->outside, v->elapsed_ms / 1e3);
+            printf("%s: run %.8s: equal: %llu frame events, %llu outside calls, %.2f s\n", path, run.id,
+                   (unsigned long long)v->frames, (unsigned long long)v->outside, v->elapsed_ms / 1e3);
     } else if (status == TF_EXIT_BARRIER) {
-        fprintf(stderr, "timefork: equal for %llu frame events and %llu outside calls, then comes what replay does not cover:\n%s\n",
+        fprintf(stderr,
+                "timefork: equal for %llu frame events and %llu outside calls, then comes what replay does "
+                "not cover:\n%s\n",
                 (unsigned long long)v->frames, (unsigned long long)v->outside, v->text);
     } else if (status == TF_EXIT_DIVERGED) {
         fprintf(stderr, "timefork: divergence: %s\n", err.msg);

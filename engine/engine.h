@@ -3,10 +3,10 @@
  * version. Both are in the recorded or replaying process. The core calls the engine through struct tf_engine;
  * the engine calls the core through struct tf_core. Everything runs on the thread that holds the GIL.
  *
- * The rule above all: in the program's own timeline (mode record, and mode replay until a stop) the engine allocates nothing
- * from Python's allocators or malloc and creates no object, except the once-only co_extra of a code object, so that addresses,
- * and with them id() and set order, are those of the recording. After a stop, the process serves questions in forks that are
- * thrown away: there everything is allowed.
+ * The rule above all: in the program's own timeline (mode record, and mode replay until a stop) the engine
+ * allocates nothing from Python's allocators or malloc and creates no object, except the once-only co_extra
+ * of a code object, so that addresses, and with them id() and set order, are those of the recording. After a
+ * stop, the process serves questions in forks that are thrown away: there everything is allowed.
  */
 #ifndef TF_ENGINE_H
 #define TF_ENGINE_H
@@ -18,33 +18,38 @@
 
 /* Where a runner shall stop. */
 enum tf_stop_kind {
-    TF_STOP_LINE = 0,  /* `lines` lines after event `frame`; 0 for calls and resumes: at the start of the function, locals bound */
-    TF_STOP_EVENT = 2, /* right after event `frame`, in the hook: for verification; handled by the core, not armed */
-    TF_STOP_EXIT = 1,  /* the current function is about to leave (return, yield or unwind): `frame` + 1 is that event */
+    TF_STOP_LINE = 0, /* `lines` lines after event `frame`; 0 for calls and resumes: at the start of the
+                         function, locals bound */
+    TF_STOP_EVENT =
+        2, /* right after event `frame`, in the hook: for verification; handled by the core, not armed */
+    TF_STOP_EXIT =
+        1, /* the current function is about to leave (return, yield or unwind): `frame` + 1 is that event */
 };
 struct tf_stop_req {
     uint64_t frame; /* let this event happen (0: none, the very start), then watch the innermost frame */
     uint64_t lines;
-    uint32_t kind;  /* enum tf_stop_kind */
+    uint32_t kind;       /* enum tf_stop_kind */
     uint32_t exit_event; /* for TF_STOP_EXIT: TF_RETURN, TF_YIELD or TF_UNWIND, as the recording has it */
 };
 /* Why it stopped. */
 enum tf_stopped {
-    TF_STOPPED_AT = 0,      /* where it was asked to */
-    TF_STOPPED_SHORT = 1,   /* the next frame event came before so many lines; `lines` says how many there were */
-    TF_STOPPED_END = 2,     /* the program ended first */
+    TF_STOPPED_AT = 0, /* where it was asked to */
+    TF_STOPPED_SHORT =
+        1,              /* the next frame event came before so many lines; `lines` says how many there were */
+    TF_STOPPED_END = 2, /* the program ended first */
 };
 
 /* Items that the engine sends when it inspects. */
 enum tf_item {
     TF_ITEM_FRAME = 1, /* one per stack entry, innermost first: u32 line, file\0, qualname\0 */
-    TF_ITEM_LOCAL,     /* name\0, type\0, repr\0 (each UTF-8; repr may hold NUL bytes only if it is last: it is) */
-    TF_ITEM_VALUE,     /* expression's value: type\0, repr */
-    TF_ITEM_ERROR,     /* text: what went wrong, as "ValueError: no such order" */
-    TF_ITEM_RETURNED,  /* type\0, repr: the value a function is about to return or yield */
-    TF_ITEM_RAISED,    /* type\0, text: the exception that leaves the function */
-    TF_ITEM_OUTPUT,    /* u32 fd, bytes: written to standard output or error while evaluating */
-    TF_ITEM_DONE,      /* no more */
+    TF_ITEM_LOCAL, /* name\0, type\0, repr\0 (each UTF-8; repr may hold NUL bytes only if it is last: it is)
+                    */
+    TF_ITEM_VALUE, /* expression's value: type\0, repr */
+    TF_ITEM_ERROR, /* text: what went wrong, as "ValueError: no such order" */
+    TF_ITEM_RETURNED, /* type\0, repr: the value a function is about to return or yield */
+    TF_ITEM_RAISED,   /* type\0, text: the exception that leaves the function */
+    TF_ITEM_OUTPUT,   /* u32 fd, bytes: written to standard output or error while evaluating */
+    TF_ITEM_DONE,     /* no more */
 };
 enum tf_inspect {
     TF_INSPECT_STACK = 1, /* FRAME items, then RETURNED or RAISED if the stop is at an exit, DONE */
@@ -54,13 +59,15 @@ enum tf_inspect {
 
 struct tf_core {
     uint32_t abi;
-    /* Emit: the engine's fast path is `*(*p)++ = word; if (*p >= *limit) slow(word)`. Process-wide, under the GIL. */
+    /* Emit: the engine's fast path is `*(*p)++ = word; if (*p >= *limit) slow(word)`. Process-wide, under the
+     * GIL. */
     uint32_t **p, **limit;
-    /* Limit reached after the event `word` was put. Called in record mode (time stamps, space, checkpoints), replay mode
-     * (block ends, digests, checkpoints, targets) and off mode. tstate and frame are as the hook got them; for exits frame is
-     * NULL (it is gone). May call engine->arm(). */
+    /* Limit reached after the event `word` was put. Called in record mode (time stamps, space, checkpoints),
+     * replay mode (block ends, digests, checkpoints, targets) and off mode. tstate and frame are as the hook
+     * got them; for exits frame is NULL (it is gone). May call engine->arm(). */
     void (*slow)(uint32_t word, void *tstate, void *frame);
-    /* Gives the next code id; logs the definition (record) or compares it with the log (replay). Strings are UTF-8. */
+    /* Gives the next code id; logs the definition (record) or compares it with the log (replay). Strings are
+     * UTF-8. */
     uint32_t (*code)(uint64_t hash, uint32_t first_line, uint32_t flags, const char *file, size_t file_len,
                      const char *name, size_t name_len);
     /* The frame events that follow belong to another thread. */
@@ -68,7 +75,8 @@ struct tf_core {
     /* A stop was reached: parks the process and serves questions. Never returns. */
     void (*stopped)(int why /* enum tf_stopped */, uint64_t lines) __attribute__((noreturn));
     /* Sends one item to who asked. parts are concatenated. */
-    void (*item)(int type, const void *part1, size_t len1, const void *part2, size_t len2, const void *part3, size_t len3);
+    void (*item)(int type, const void *part1, size_t len1, const void *part2, size_t len2, const void *part3,
+                 size_t len3);
     /* Replay cannot go on; the message names what and where. Never returns. */
     void (*divergence)(const char *fmt, ...) __attribute__((noreturn, format(printf, 1, 2)));
 };
@@ -78,15 +86,17 @@ struct tf_engine {
     int python_hex; /* PY_VERSION_HEX it was built for */
     /* Runs the program as Python's own main does; returns the exit status. */
     int (*main)(int argc, char **argv);
-    /* Makes the innermost frame stop as req says. Called from slow(), with the hook's tstate; frame is the frame that is about
-     * to be evaluated (call, resume), or NULL when the innermost frame on the stack is meant. event is the word's tag. */
+    /* Makes the innermost frame stop as req says. Called from slow(), with the hook's tstate; frame is the
+     * frame that is about to be evaluated (call, resume), or NULL when the innermost frame on the stack is
+     * meant. event is the word's tag. */
     void (*arm)(const struct tf_stop_req *req, void *tstate, void *frame, int event);
     /* Lines seen since arm(), for a process that meets another event before its stop. */
     uint64_t (*lines_seen)(void);
     /* Questions; in a fork of a stopped process. Sends items and TF_ITEM_DONE. */
     void (*inspect)(int what /* enum tf_inspect */, const char *text, size_t text_len, uint32_t from);
-    /* Writes "file:line in function" of the innermost Python frames, one a line, for messages. Allocates nothing, is safe at any
-     * point at which the GIL is held. Returns the length written (at most size - 1; NUL-terminated). */
+    /* Writes "file:line in function" of the innermost Python frames, one a line, for messages. Allocates
+     * nothing, is safe at any point at which the GIL is held. Returns the length written (at most size - 1;
+     * NUL-terminated). */
     size_t (*where)(char *buf, size_t size);
 };
 

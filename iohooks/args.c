@@ -1,6 +1,7 @@
 /*
- * args.c: the letters of calls.h at work: what a call reads through its arguments (encoded, compared in replay) and what the
- * kernel wrote through them (logged, given back in replay). Both directions go through the same walk of the signature.
+ * args.c: the letters of calls.h at work: what a call reads through its arguments (encoded, compared in
+ * replay) and what the kernel wrote through them (logged, given back in replay). Both directions go through
+ * the same walk of the signature.
  */
 #include <errno.h>
 #include <poll.h>
@@ -24,7 +25,8 @@ static uint64_t hash_iov(const struct iovec *iov, long count)
     return h;
 }
 
-/* The part of a socket address that means something: behind a path's NUL, and in sin_zero, may be anything. */
+/* The part of a socket address that means something: behind a path's NUL, and in sin_zero, may be anything.
+ */
 static size_t address_bytes(const struct sockaddr *address, socklen_t len)
 {
     if (len < sizeof address->sa_family)
@@ -196,9 +198,9 @@ static void iov_pieces(struct walk *w, struct iovec *iov, long count, size_t byt
 }
 
 /*
- * A socket address or option comes with its length: the data are 4 bytes of length, then as many bytes as were written. The
- * kernel says how long the whole would be, but writes no more than there was room for; how much room there was is gone by then,
- * so it was put into scratch by before_call().
+ * A socket address or option comes with its length: the data are 4 bytes of length, then as many bytes as
+ * were written. The kernel says how long the whole would be, but writes no more than there was room for; how
+ * much room there was is gone by then, so it was put into scratch by before_call().
  */
 static void lengths(struct walk *w, void *base, socklen_t *len, uint64_t room)
 {
@@ -208,8 +210,8 @@ static void lengths(struct walk *w, void *base, socklen_t *len, uint64_t room)
     piece(w, base, *len < room ? *len : room);
 }
 
-int tf_outs(const struct tf_call_row *row, const struct tf_call *call, long result, struct iovec *pieces, int max,
-            size_t *total, uint64_t *scratch)
+int tf_outs(const struct tf_call_row *row, const struct tf_call *call, long result, struct iovec *pieces,
+            int max, size_t *total, uint64_t *scratch)
 {
     struct walk w = {pieces, 0, max};
     bool failed = TF_IS_ERR(result);
@@ -264,8 +266,8 @@ int tf_outs(const struct tf_call_row *row, const struct tf_call *call, long resu
     return w.n;
 }
 
-bool tf_outs_restore(const struct tf_call_row *row, const struct tf_call *call, long result, const uint8_t *data,
-                     uint64_t len)
+bool tf_outs_restore(const struct tf_call_row *row, const struct tf_call *call, long result,
+                     const uint8_t *data, uint64_t len)
 {
     struct iovec pieces[1030];
     uint64_t scratch[4] = {0};

@@ -1,6 +1,6 @@
 /*
- * call_file.c: calls on descriptors that need more than a row: what goes to the program's standard output is kept, and
- * fcntl and ioctl have arguments whose meaning depends on another one.
+ * call_file.c: calls on descriptors that need more than a row: what goes to the program's standard output is
+ * kept, and fcntl and ioctl have arguments whose meaning depends on another one.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -231,7 +231,8 @@ TF_SPECIAL(ioctl)
     case TCXONC:
     case TCFLSH:
         return tf_logged(row, call);
-    case 0x8912: { /* SIOCGIFCONF: a length and a buffer. libuuid asks for the interfaces' hardware addresses */
+    case 0x8912: { /* SIOCGIFCONF: a length and a buffer. libuuid asks for the interfaces' hardware addresses
+                    */
         struct {
             int len;
             void *buf;
@@ -250,7 +251,8 @@ TF_SPECIAL(ioctl)
             return e->result;
         }
         long r = tf_sys(call->nr, call->a[0], call->a[1], call->a[2]);
-        struct iovec data[2] = {{&conf->len, 4}, {conf->buf, conf->buf && conf->len > 0 ? (size_t)conf->len : 0}};
+        struct iovec data[2] = {{&conf->len, 4},
+                                {conf->buf, conf->buf && conf->len > 0 ? (size_t)conf->len : 0}};
         tf_log_put(call->nr, 0, r, args_buf, len, data, TF_IS_ERR(r) ? 0 : 2);
         return r;
     }

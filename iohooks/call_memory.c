@@ -1,10 +1,11 @@
 /*
- * call_memory.c: mmap. Anonymous memory is mapped again in replay, at the recorded address. A mapping of a file is one of
+ * call_memory.c: mmap. Anonymous memory is mapped again in replay, at the recorded address. A mapping of a
+ * file is one of
  *
- *   a library (the dynamic loader's mappings carry MAP_DENYWRITE; executable ones count too): mapped again from the same
- *     path; the supervisor has made sure that the file is the same. Logged: its path;
- *   private or read-only data: the bytes as they were at the call are in the log, and the replay has them in anonymous memory;
- *   shared and writable: others may change it at any time. Not covered.
+ *   a library (the dynamic loader's mappings carry MAP_DENYWRITE; executable ones count too): mapped again
+ * from the same path; the supervisor has made sure that the file is the same. Logged: its path; private or
+ * read-only data: the bytes as they were at the call are in the log, and the replay has them in anonymous
+ * memory; shared and writable: others may change it at any time. Not covered.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -35,8 +36,8 @@ static long map_at(long addr, size_t len, int prot, int flags, int fd, long offs
 static void check_address(const struct tf_outside *e, long got)
 {
     if (got != e->result)
-        tf_diverge("memory at %#lx, where the recording had it, is not free (error %ld)", (unsigned long)e->result,
-                   TF_IS_ERR(got) ? -got : 0L);
+        tf_diverge("memory at %#lx, where the recording had it, is not free (error %ld)",
+                   (unsigned long)e->result, TF_IS_ERR(got) ? -got : 0L);
 }
 
 static long replay_map(struct tf_call *call, size_t args_len)
@@ -60,7 +61,8 @@ static long replay_map(struct tf_call *call, size_t args_len)
         check_address(e, map_at(e->result, len, prot, flags & ~MAP_DENYWRITE, (int)fd, call->a[5]));
         tf_sys(SYS_close, fd);
     } else {
-        check_address(e, map_at(e->result, len, PROT_READ | PROT_WRITE, (flags & MAP_FIXED) | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+        check_address(e, map_at(e->result, len, PROT_READ | PROT_WRITE,
+                                (flags & MAP_FIXED) | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
         memcpy((void *)e->result, data, e->data_len - 8);
         if (prot != (PROT_READ | PROT_WRITE))
             tf_sys(SYS_mprotect, e->result, len, prot);

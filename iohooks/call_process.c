@@ -33,13 +33,13 @@ TF_SPECIAL(exit)
 /* Does the signal end a process that does not care for it? (signal(7)) */
 static bool is_fatal(int sig)
 {
-    return sig != SIGCHLD && sig != SIGCONT && sig != SIGURG && sig != SIGWINCH && sig != SIGSTOP && sig != SIGTSTP &&
-           sig != SIGTTIN && sig != SIGTTOU;
+    return sig != SIGCHLD && sig != SIGCONT && sig != SIGURG && sig != SIGWINCH && sig != SIGSTOP &&
+           sig != SIGTSTP && sig != SIGTTIN && sig != SIGTTOU;
 }
 
 /*
- * A signal to another process is logged. One that the program sends itself comes at a known place: its handler runs again in
- * replay, at the same place; one that ends the process is its end.
+ * A signal to another process is logged. One that the program sends itself comes at a known place: its
+ * handler runs again in replay, at the same place; one that ends the process is its end.
  */
 TF_SPECIAL(kill)
 {
@@ -84,11 +84,13 @@ TF_SPECIAL(kill)
     return r;
 }
 
-/* Calls that make another process or thread, or become another program: the end of what can be replayed today. */
+/* Calls that make another process or thread, or become another program: the end of what can be replayed
+ * today. */
 TF_SPECIAL(native)
 {
-    const char *what = call->nr == SYS_execve || call->nr == SYS_execveat ? "the program becomes another one"
-                                                                         : "the program starts a thread or a process";
+    const char *what = call->nr == SYS_execve || call->nr == SYS_execveat
+                           ? "the program becomes another one"
+                           : "the program starts a thread or a process";
     if (tf.mode == TF_REPLAYS) {
         const struct tf_outside *e = tf_log_peek();
         if (e && e->call == TF_CALL_MARK)
@@ -140,11 +142,13 @@ TF_SPECIAL(prctl)
     }
 }
 
-/* Limits are the program's own, as they were without timefork, which enlarges the stack. Setting them is only logged
- * in replay, but done while recording. */
+/* Limits are the program's own, as they were without timefork, which enlarges the stack. Setting them is only
+ * logged in replay, but done while recording. */
 TF_SPECIAL(limit)
 {
-    struct rlimit *old = call->nr == SYS_prlimit64 ? (void *)call->a[3] : call->nr == SYS_getrlimit ? (void *)call->a[1] : NULL;
+    struct rlimit *old = call->nr == SYS_prlimit64   ? (void *)call->a[3]
+                         : call->nr == SYS_getrlimit ? (void *)call->a[1]
+                                                     : NULL;
     unsigned which = (unsigned)(call->nr == SYS_prlimit64 ? call->a[1] : call->a[0]);
     if (tf.mode == TF_REPLAYS)
         return tf_logged(row, call);

@@ -1,7 +1,8 @@
 /*
- * calls.c: the table of system calls, and printing a logged call. Pure data and formatting: used by the preload library and by
- * the supervisor. To cover a call that has no effect on the process's own memory map, give it a row with LOG; to cover one that
- * needs thought, SPECIAL, and its function in one of the call_*.c files (docs/adding-a-hook.md).
+ * calls.c: the table of system calls, and printing a logged call. Pure data and formatting: used by the
+ * preload library and by the supervisor. To cover a call that has no effect on the process's own memory map,
+ * give it a row with LOG; to cover one that needs thought, SPECIAL, and its function in one of the call_*.c
+ * files (docs/adding-a-hook.md).
  *
  * The list of names is that of Linux on x86-64 (asm/unistd_64.h).
  */

@@ -1,8 +1,9 @@
 /*
- * clock.c: calls that never enter the kernel. The vDSO answers clock_gettime, gettimeofday, time and getcpu (and getrandom, since
- * Linux 6.11) in user space, where trapping does not see them. libc keeps pointers to the vDSO's functions, in the dynamic
- * loader's and its own data; those are replaced by the doors below. Programs get the doors for time() and gettimeofday(),
- * which libc resolves to the vDSO at link time, by symbol.
+ * clock.c: calls that never enter the kernel. The vDSO answers clock_gettime, gettimeofday, time and getcpu
+ * (and getrandom, since Linux 6.11) in user space, where trapping does not see them. libc keeps pointers to
+ * the vDSO's functions, in the dynamic loader's and its own data; those are replaced by the doors below.
+ * Programs get the doors for time() and gettimeofday(), which libc resolves to the vDSO at link time, by
+ * symbol.
  */
 #include <dlfcn.h>
 #include <elf.h>
@@ -24,8 +25,8 @@ static const char *const names[DOORS] = {"__vdso_clock_gettime", "__vdso_gettime
 static uintptr_t vdso[DOORS];
 
 /*
- * A door is the logged call, but that the true answer comes from the vDSO. tf_logged() makes the call by number, so its result
- * has to be had first: one small function for each.
+ * A door is the logged call, but that the true answer comes from the vDSO. tf_logged() makes the call by
+ * number, so its result has to be had first: one small function for each.
  */
 static long through(unsigned nr, long a, long b)
 {
@@ -85,17 +86,20 @@ static long door_getcpu(unsigned *cpu, unsigned *node, void *unused)
     return tf_dispatch(&call);
 }
 
-/* The vDSO's getrandom keeps its state in memory of the caller; the question about that state's size is a different one. */
+/* The vDSO's getrandom keeps its state in memory of the caller; the question about that state's size is a
+ * different one. */
 static ssize_t door_getrandom(void *buf, size_t len, unsigned flags, void *state, size_t state_len)
 {
     if (state_len == ~0ul)
-        return ((ssize_t(*)(void *, size_t, unsigned, void *, size_t))vdso[GETRANDOM])(buf, len, flags, state, state_len);
+        return ((ssize_t(*)(void *, size_t, unsigned, void *, size_t))vdso[GETRANDOM])(buf, len, flags, state,
+                                                                                       state_len);
     struct tf_call call = {.nr = SYS_getrandom, .a = {(long)buf, (long)len, flags}};
     return tf_dispatch(&call);
 }
 
-static const uintptr_t doors[DOORS] = {(uintptr_t)door_clock_gettime, (uintptr_t)door_gettimeofday, (uintptr_t)door_time,
-                                       (uintptr_t)door_getcpu,        (uintptr_t)door_clock_getres, (uintptr_t)door_getrandom};
+static const uintptr_t doors[DOORS] = {(uintptr_t)door_clock_gettime, (uintptr_t)door_gettimeofday,
+                                       (uintptr_t)door_time,          (uintptr_t)door_getcpu,
+                                       (uintptr_t)door_clock_getres,  (uintptr_t)door_getrandom};
 
 __attribute__((visibility("default"))) int gettimeofday(struct timeval *restrict tv, void *restrict tz)
 {
@@ -142,7 +146,8 @@ static void find_vdso(uintptr_t base)
     if (hash)
         count = hash[1];
     else if (symbols && strings && (uintptr_t)strings > (uintptr_t)symbols)
-        count = (uint32_t)(((uintptr_t)strings - (uintptr_t)symbols) / sizeof *symbols); /* newer vDSOs have DT_GNU_HASH only */
+        count = (uint32_t)(((uintptr_t)strings - (uintptr_t)symbols) /
+                           sizeof *symbols); /* newer vDSOs have DT_GNU_HASH only */
     for (uint32_t i = 0; symbols && strings && i < count; i++)
         for (int d = 0; d < DOORS; d++)
             if (symbols[i].st_shndx != SHN_UNDEF && strcmp(strings + symbols[i].st_name, names[d]) == 0)
@@ -174,7 +179,8 @@ static int sweep_object(struct dl_phdr_info *info, size_t size, void *ctx)
     const char *base = strrchr(info->dlpi_name, '/');
     (void)size;
     (void)ctx;
-    if (!base || (strncmp(base, "/libc.so", 8) != 0 && strncmp(base, "/ld-linux", 9) != 0 && strncmp(base, "/libc-2", 7) != 0))
+    if (!base || (strncmp(base, "/libc.so", 8) != 0 && strncmp(base, "/ld-linux", 9) != 0 &&
+                  strncmp(base, "/libc-2", 7) != 0))
         return 0;
     uintptr_t relro_from = 0, relro_to = 0;
     for (int i = 0; i < info->dlpi_phnum; i++)

@@ -1,6 +1,6 @@
 /*
- * dispatch.c: what becomes of a system call of the program. Every call comes here: trapped (trap.c) or through a door
- * (clock.c). Which of them are covered, and how, is said once, in calls.c.
+ * dispatch.c: what becomes of a system call of the program. Every call comes here: trapped (trap.c) or
+ * through a door (clock.c). Which of them are covered, and how, is said once, in calls.c.
  */
 #include <limits.h>
 #include <stdarg.h>
@@ -62,7 +62,8 @@ long tf_run_again(const struct tf_call_row *row, struct tf_call *call)
     if (!e)
         tf_log_put(call->nr, 0, r, args_buf, len, NULL, 0);
     else if (r != e->result)
-        tf_diverge("%s gave %#lx, in the recording it gave %#lx", row->name, (unsigned long)r, (unsigned long)e->result);
+        tf_diverge("%s gave %#lx, in the recording it gave %#lx", row->name, (unsigned long)r,
+                   (unsigned long)e->result);
     return r;
 }
 
@@ -134,9 +135,12 @@ long tf_dispatch(struct tf_call *call)
     long r = TF_NATIVE;
     if (tf.mode == TF_OFF || tf.mode == TF_LOOSE)
         return call->uc ? TF_NATIVE
-                        : tf_raw((long)call->nr, call->a[0], call->a[1], call->a[2], call->a[3], call->a[4], call->a[5]);
+                        : tf_raw((long)call->nr, call->a[0], call->a[1], call->a[2], call->a[3], call->a[4],
+                                 call->a[5]);
     if (tf.mode == TF_LOOKS)
         return tf_look(call);
+    if (tf.mode == TF_ARMS)
+        return tf_raw((long)call->nr, call->a[0], call->a[1], call->a[2], call->a[3], call->a[4], call->a[5]);
     tf.inside++;
     const struct tf_call_row *row = call->nr < TF_CALL_ROWS ? &tf_call_rows[call->nr] : NULL;
     switch (row ? row->cls : TF_CLASS_NONE) {

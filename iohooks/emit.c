@@ -1,10 +1,11 @@
 /*
- * emit.c: where event words go. While recording, into the ring (ring.h); while replaying, into one block of words whose
- * digest is compared with the recorded one when it is full; otherwise, into memory that nobody reads.
+ * emit.c: where event words go. While recording, into the ring (ring.h); while replaying, into one block of
+ * words whose digest is compared with the recorded one when it is full; otherwise, into memory that nobody
+ * reads.
  *
- * The engine stores a word at `p`, advances it, and calls tf_slow() when p reaches `limit`. So what has to happen at a certain
- * event (a time stamp, a look at the free space, a checkpoint, the target of a replay) costs nothing at all others:
- * whoever wants something to happen lowers the limit.
+ * The engine stores a word at `p`, advances it, and calls tf_slow() when p reaches `limit`. So what has to
+ * happen at a certain event (a time stamp, a look at the free space, a checkpoint, the target of a replay)
+ * costs nothing at all others: whoever wants something to happen lowers the limit.
  */
 #include <errno.h>
 #include <linux/futex.h>
@@ -18,11 +19,11 @@
 #include <xxhash.h>
 #include "iohooks/process.h"
 
-#define BLOCK_FRAMES 65536u  /* as TF_BLOCK_FRAMES of store.h: the unit of digests */
-#define TIME_EVERY 32        /* events between two time stamps: a stamp costs about four events */
-#define SLACK_WORDS 64       /* what the slow path itself writes, at most */
+#define BLOCK_FRAMES 65536u /* as TF_BLOCK_FRAMES of store.h: the unit of digests */
+#define TIME_EVERY 32       /* events between two time stamps: a stamp costs about four events */
+#define SLACK_WORDS 64      /* what the slow path itself writes, at most */
 #define WAKE_WORDS (1u << 16)
-#define REPLAY_LOOK 8192     /* replay: events between two looks at the clock, for checkpoints */
+#define REPLAY_LOOK 8192 /* replay: events between two looks at the clock, for checkpoints */
 
 struct tf_process tf;
 
@@ -85,7 +86,8 @@ static void normalise(void)
 uint32_t *tf_ring_reserve(size_t words)
 {
     normalise();
-    if (position() + words + TIME_EVERY + SLACK_WORDS > tf.space_end && !have_space(words + TIME_EVERY + SLACK_WORDS)) {
+    if (position() + words + TIME_EVERY + SLACK_WORDS > tf.space_end &&
+        !have_space(words + TIME_EVERY + SLACK_WORDS)) {
         tf_emit_off();
         return NULL;
     }
@@ -157,7 +159,8 @@ void tf_emit_start_replay(void)
     tf.limit = tf.words; /* set by the first tf_slow or by what starts the run */
 }
 
-/* A block of words must have the recorded digest. If not, the supervisor gets the words and finds where they differ. */
+/* A block of words must have the recorded digest. If not, the supervisor gets the words and finds where they
+ * differ. */
 static void check_block(uint32_t n)
 {
     uint64_t block = tf.block_base / BLOCK_FRAMES;
@@ -186,7 +189,8 @@ static void slow_replay(uint32_t word, void *tstate, void *frame)
     if (tf.armed) /* the next event came first */
         tf_core.stopped(TF_STOPPED_SHORT, tf.engine->lines_seen());
     if (tf_frames() > tf.ctl->frames) {
-        /* The recording ends here, without an exit: the process was killed. What would come now never happened. */
+        /* The recording ends here, without an exit: the process was killed. What would come now never
+         * happened. */
         tf.p--;
         tf_core.stopped(TF_STOPPED_END, 0);
     }
@@ -203,7 +207,9 @@ static void slow_replay(uint32_t word, void *tstate, void *frame)
         if (tf.run.stop.kind == TF_STOP_EVENT)
             tf_core.stopped(TF_STOPPED_AT, 0);
         tf.armed = true;
+        tf.mode = TF_ARMS;
         tf.engine->arm(&tf.run.stop, tstate, frame, (int)TF_TAG(word));
+        tf.mode = TF_REPLAYS;
         tf.limit = tf.p + 1;
         return;
     }
@@ -224,6 +230,7 @@ void tf_slow(uint32_t word, void *tstate, void *frame)
         slow_replay(word, tstate, frame);
         break;
     case TF_OFF:
+    case TF_ARMS:
     case TF_LOOKS:
         tf_emit_off_again();
         break;
@@ -296,7 +303,8 @@ static void on_thread(uint32_t thread)
 
 static void __attribute__((noreturn)) on_stopped(int why, uint64_t lines)
 {
-    struct tf_stop_rep rep = {.why = (uint32_t)why, .frame = tf_frames(), .lines = lines, .offset = tf.offset};
+    struct tf_stop_rep rep = {
+        .why = (uint32_t)why, .frame = tf_frames(), .lines = lines, .offset = tf.offset};
     rep.words = (uint32_t)(tf.p - tf.words);
     rep.digest = XXH3_64bits(tf.words, rep.words * sizeof *tf.words);
     tf.running = false;
@@ -305,8 +313,8 @@ static void __attribute__((noreturn)) on_stopped(int why, uint64_t lines)
         tf_serve(); /* a stopped process answers; copies of it are asked to inspect, never to run */
 }
 
-static void on_item(int type, const void *part1, size_t len1, const void *part2, size_t len2, const void *part3,
-                    size_t len3)
+static void on_item(int type, const void *part1, size_t len1, const void *part2, size_t len2,
+                    const void *part3, size_t len3)
 {
     struct tf_msg msg = {.op = TF_REP_ITEM, .len = 4 + len1 + len2 + len3};
     uint32_t t = (uint32_t)type;

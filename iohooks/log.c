@@ -1,7 +1,8 @@
 /*
- * log.c: outside events. While recording they go to the ring, in front of everything that the program does next; while
- * replaying they are read from the outside stream, and each must be what the program does now: the same call, at the same frame
- * event, with the same arguments, byte for byte. There is no way around a mismatch and no fall-through to the real call.
+ * log.c: outside events. While recording they go to the ring, in front of everything that the program does
+ * next; while replaying they are read from the outside stream, and each must be what the program does now:
+ * the same call, at the same frame event, with the same arguments, byte for byte. There is no way around a
+ * mismatch and no fall-through to the real call.
  */
 #include <stdio.h>
 #include <string.h>
@@ -13,7 +14,8 @@
 /* ---- record ---- */
 
 /* Copies from pieces[*piece] at *skip on, up to max bytes. */
-static size_t copy_pieces(uint8_t *to, size_t max, const struct iovec *pieces, int n, int *piece, size_t *skip)
+static size_t copy_pieces(uint8_t *to, size_t max, const struct iovec *pieces, int n, int *piece,
+                          size_t *skip)
 {
     size_t done = 0;
     while (*piece < n && done < max) {
@@ -31,8 +33,8 @@ static size_t copy_pieces(uint8_t *to, size_t max, const struct iovec *pieces, i
     return done;
 }
 
-void tf_log_put(unsigned nr, unsigned flags, long result, const void *args, size_t args_len, const struct iovec *data,
-                int pieces)
+void tf_log_put(unsigned nr, unsigned flags, long result, const void *args, size_t args_len,
+                const struct iovec *data, int pieces)
 {
     uint64_t data_len = 0;
     for (int i = 0; i < pieces; i++)
@@ -104,7 +106,8 @@ const struct tf_outside *tf_log_peek(void)
 static const char *expected(const struct tf_outside *e, char *buf, size_t size)
 {
     if (e->call == TF_CALL_MARK) {
-        snprintf(buf, size, "%.*s", (int)(e->args_len > 8 ? e->args_len - 8 : 0), (const char *)tf_outside_args(e) + 8);
+        snprintf(buf, size, "%.*s", (int)(e->args_len > 8 ? e->args_len - 8 : 0),
+                 (const char *)tf_outside_args(e) + 8);
     } else if (e->call == TF_CALL_CODE) {
         const char *file = (const char *)tf_outside_args(e) + 8;
         size_t n = e->args_len > 8 ? strnlen(file, e->args_len - 8) : 0;
@@ -142,8 +145,8 @@ const struct tf_outside *tf_log_take(unsigned nr, const void *args, size_t args_
     }
     expected(e, log_has, sizeof log_has);
     if (e->call == nr && e->args_len == args_len && memcmp(tf_outside_args(e), args, args_len) == 0)
-        tf_diverge("the program did %s after frame event %llu, the recording has it after frame event %llu", did,
-                   (unsigned long long)tf_frames(), (unsigned long long)e->frame);
+        tf_diverge("the program did %s after frame event %llu, the recording has it after frame event %llu",
+                   did, (unsigned long long)tf_frames(), (unsigned long long)e->frame);
     if (e->call == nr && strcmp(did, log_has) == 0)
         tf_diverge("the program did %s with other data than the recording has", did);
     tf_diverge("the program did %s, the recording has %s (after frame event %llu)", did, log_has,

@@ -1,8 +1,9 @@
 /*
- * look.c: system calls of a process that answers a question: a fork of a stopped one, to be thrown away, in which an expression or
- * a repr runs. Looking must change nothing. Memory and the process's own state are free; files may be read (an
- * expression may import something) through descriptors that are kept apart from the program's, which are not open here; clocks
- * stand still; what is written to standard output goes to who asked; all else is refused with EPERM.
+ * look.c: system calls of a process that answers a question: a fork of a stopped one, to be thrown away, in
+ * which an expression or a repr runs. Looking must change nothing. Memory and the process's own state are
+ * free; files may be read (an expression may import something) through descriptors that are kept apart from
+ * the program's, which are not open here; clocks stand still; what is written to standard output goes to who
+ * asked; all else is refused with EPERM.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,7 +23,8 @@ static size_t output_sent;
 
 static bool is_open(long fd)
 {
-    return fd >= FIRST_FD && fd < FIRST_FD + 512 && (open_fds[(fd - FIRST_FD) / 64] >> ((fd - FIRST_FD) % 64) & 1);
+    return fd >= FIRST_FD && fd < FIRST_FD + 512 &&
+           (open_fds[(fd - FIRST_FD) / 64] >> ((fd - FIRST_FD) % 64) & 1);
 }
 
 static long keep_apart(long fd)
@@ -38,7 +40,8 @@ static long keep_apart(long fd)
 
 static long frozen_clock(struct tf_call *call)
 {
-    /* The program's time stood still at the stop; the last value that it was given is the best answer there is. */
+    /* The program's time stood still at the stop; the last value that it was given is the best answer there
+     * is. */
     struct timespec ts = tf.last_clock[(unsigned)call->a[0] % TF_CLOCKS];
     if (call->nr == SYS_clock_gettime) {
         if (!call->a[1])
@@ -112,7 +115,8 @@ long tf_look(struct tf_call *call)
     case SYS_mmap:
         if (!(call->a[3] & MAP_ANONYMOUS) && !is_open((int)call->a[4]))
             return -EPERM;
-        if ((call->a[3] & MAP_TYPE) != MAP_PRIVATE && (call->a[2] & PROT_WRITE) && !(call->a[3] & MAP_ANONYMOUS))
+        if ((call->a[3] & MAP_TYPE) != MAP_PRIVATE && (call->a[2] & PROT_WRITE) &&
+            !(call->a[3] & MAP_ANONYMOUS))
             return -EPERM;
         return raw(call);
     case SYS_futex: /* one thread: nothing to wait for */
@@ -150,7 +154,8 @@ long tf_look(struct tf_call *call)
     case SYS_ioctl:
         return is_open((int)call->a[0]) ? raw(call) : -EPERM;
     case SYS_fcntl:
-        return is_open((int)call->a[0]) && call->a[1] != F_DUPFD && call->a[1] != F_DUPFD_CLOEXEC ? raw(call) : -EPERM;
+        return is_open((int)call->a[0]) && call->a[1] != F_DUPFD && call->a[1] != F_DUPFD_CLOEXEC ? raw(call)
+                                                                                                  : -EPERM;
     case SYS_write: {
         long fd = (int)call->a[0];
         if (fd < 0 || fd >= 1024)
@@ -166,7 +171,8 @@ long tf_look(struct tf_call *call)
     case SYS_exit_group:
     case SYS_exit: {
         char text[96];
-        int n = snprintf(text, sizeof text, "the expression ended the process (exit status %d)", (int)call->a[0]);
+        int n =
+            snprintf(text, sizeof text, "the expression ended the process (exit status %d)", (int)call->a[0]);
         tf_core.item(TF_ITEM_ERROR, text, (size_t)n, NULL, 0, NULL, 0);
         tf_core.item(TF_ITEM_DONE, NULL, 0, NULL, 0, NULL, 0);
         tf_leave(0);

@@ -1,9 +1,10 @@
 /*
- * process.h: the state of timefork inside the recorded or replaying process, and what the files of iohooks/ and
- * checkpoint/snapshot.c offer each other. One struct, no allocation; everything here runs in that process.
+ * process.h: the state of timefork inside the recorded or replaying process, and what the files of iohooks/
+ * and checkpoint/snapshot.c offer each other. One struct, no allocation; everything here runs in that
+ * process.
  *
- * Nothing in these files may call a libc function that makes a system call: the program's calls are trapped, and timefork's own
- * must not be. tf_sys() is the only door to the kernel.
+ * Nothing in these files may call a libc function that makes a system call: the program's calls are trapped,
+ * and timefork's own must not be. tf_sys() is the only door to the kernel.
  */
 #ifndef TF_PROCESS_H
 #define TF_PROCESS_H
@@ -26,13 +27,14 @@ enum tf_mode {
     TF_RECORDS, /* calls go to the kernel and to the ring */
     TF_REPLAYS, /* calls are answered from the log */
     TF_LOOSE,   /* recording, past a barrier: frame events are logged, outside calls are not */
+    TF_ARMS,    /* replay: the engine prepares a stop; its own calls are none of the program's */
     TF_LOOKS,   /* in a thrown-away fork that answers a question */
 };
 
 #define TF_CLOCKS 12
 struct tf_process {
     enum tf_mode mode;
-    char selector;     /* read by the kernel: 1 traps system calls, 0 lets them pass */
+    char selector;       /* read by the kernel: 1 traps system calls, 0 lets them pass */
     uint32_t *p, *limit; /* the engine's emit pointers */
 
     const struct tf_engine *engine;
@@ -44,29 +46,29 @@ struct tf_process {
 
     /* record */
     struct tf_shm *shm;
-    uint32_t *ring;       /* words, mapped twice */
+    uint32_t *ring; /* words, mapped twice */
     uint32_t ring_words;
-    uint64_t lap;         /* words written before ring[0] */
-    uint64_t space_end;   /* absolute word number up to which may be written, as known */
-    uint64_t last_tsc;    /* of the last TIME */
-    uint64_t last_wake;   /* absolute word number at which the supervisor was last woken */
+    uint64_t lap;          /* words written before ring[0] */
+    uint64_t space_end;    /* absolute word number up to which may be written, as known */
+    uint64_t last_tsc;     /* of the last TIME */
+    uint64_t last_wake;    /* absolute word number at which the supervisor was last woken */
     uint64_t snapshot_due; /* TSC at which the next checkpoint may be taken */
     uint32_t snapshot_serial;
 
     /* replay */
     const struct tf_replay_ctl *ctl;
-    uint32_t *words;      /* the current block's event words, TF_BLOCK_FRAMES of them */
-    uint64_t block_base;  /* frame events before the current block */
-    uint64_t offset;      /* of the next outside event */
-    uint64_t valid_end;   /* the outside stream is loaded up to here */
+    uint32_t *words;     /* the current block's event words, TF_BLOCK_FRAMES of them */
+    uint64_t block_base; /* frame events before the current block */
+    uint64_t offset;     /* of the next outside event */
+    uint64_t valid_end;  /* the outside stream is loaded up to here */
     struct tf_run_req run;
     bool running, armed;
     struct timespec last_clock[TF_CLOCKS]; /* what the program last read of each clock */
-    uint64_t run_due;     /* TSC at which the next checkpoint may be taken */
+    uint64_t run_due;                      /* TSC at which the next checkpoint may be taken */
 
     /* asynchronous signals */
     volatile uint32_t pending; /* a signal came that has not been given to the program yet */
-    bool self_signal; /* the program sends itself a signal right now */
+    bool self_signal;          /* the program sends itself a signal right now */
     volatile uint32_t inside;  /* depth in our own code: no place to run a handler */
 };
 extern struct tf_process tf;
@@ -74,7 +76,7 @@ extern struct tf_process tf;
 /* ---- raw.S, trap.c ---- */
 long tf_raw(long nr, long a, long b, long c, long d, long e, long f);
 /* tf_sys(number, up to six arguments): any integer or pointer. -errno on failure. */
-#define TF_SYS_(nr, a, b, c, d, e, f, ...)                                                                            \
+#define TF_SYS_(nr, a, b, c, d, e, f, ...)                                                                   \
     tf_raw((long)(nr), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 #define tf_sys(...) TF_SYS_(__VA_ARGS__, 0, 0, 0, 0, 0, 0, 0)
 #define TF_IS_ERR(r) ((unsigned long)(r) >= (unsigned long)-4095L)
@@ -95,24 +97,26 @@ void tf_barrier(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* ---- args.c: encoding of arguments and results, from the call's row ---- */
 #define TF_ARGS_MAX 12288
-size_t tf_args_encode(const struct tf_call_row *row, const struct tf_call *call, uint8_t *out /* TF_ARGS_MAX */);
+size_t tf_args_encode(const struct tf_call_row *row, const struct tf_call *call,
+                      uint8_t *out /* TF_ARGS_MAX */);
 /* The pieces of memory that the call wrote. Returns their number (at most max); *total their bytes. */
-int tf_outs(const struct tf_call_row *row, const struct tf_call *call, long result, struct iovec *pieces, int max,
-            size_t *total, uint64_t *scratch /* 4 words that live as long as pieces */);
+int tf_outs(const struct tf_call_row *row, const struct tf_call *call, long result, struct iovec *pieces,
+            int max, size_t *total, uint64_t *scratch /* 4 words that live as long as pieces */);
 /* Gives the logged bytes to the program. False when they do not fit the call. */
-bool tf_outs_restore(const struct tf_call_row *row, const struct tf_call *call, long result, const uint8_t *data,
-                     uint64_t len);
+bool tf_outs_restore(const struct tf_call_row *row, const struct tf_call *call, long result,
+                     const uint8_t *data, uint64_t len);
 
 /* ---- special calls: each serves all modes ---- */
 typedef long (*tf_special_fn)(const struct tf_call_row *row, struct tf_call *call);
-/* The ordinary course of a logged call, for specials that end in it: record or replay of `call` with its row. */
+/* The ordinary course of a logged call, for specials that end in it: record or replay of `call` with its row.
+ */
 long tf_logged(const struct tf_call_row *row, struct tf_call *call);
 long tf_run_again(const struct tf_call_row *row, struct tf_call *call);
 
 /* ---- log.c ---- */
 /* Record: appends an outside event. */
-void tf_log_put(unsigned nr, unsigned flags, long result, const void *args, size_t args_len, const struct iovec *data,
-                int pieces);
+void tf_log_put(unsigned nr, unsigned flags, long result, const void *args, size_t args_len,
+                const struct iovec *data, int pieces);
 /* Replay: the next event, which must be this call with these arguments, or the replay stops. */
 const struct tf_outside *tf_log_take(unsigned nr, const void *args, size_t args_len);
 const struct tf_outside *tf_log_peek(void);

@@ -1,10 +1,12 @@
 /*
- * signal.c: the program's signal handlers. Each is installed behind a handler of our own, which the program does not see.
+ * signal.c: the program's signal handlers. Each is installed behind a handler of our own, which the program
+ * does not see.
  *
- * A fault (SIGSEGV and its kin, raised by the program's own instruction) comes at the same place in replay and goes straight to
- * the program's handler. A signal from outside is where a replay has to stop for now: a mark says so in the log, and recording
- * goes on loosely. The mark must not be written into the middle of what the engine or this library is writing: there, the
- * signal is kept and sent again at the next safe point.
+ * A fault (SIGSEGV and its kin, raised by the program's own instruction) comes at the same place in replay
+ * and goes straight to the program's handler. A signal from outside is where a replay has to stop for now: a
+ * mark says so in the log, and recording goes on loosely. The mark must not be written into the middle of
+ * what the engine or this library is writing: there, the signal is kept and sent again at the next safe
+ * point.
  */
 #include <errno.h>
 #include <limits.h>
@@ -31,7 +33,8 @@ static void call_handler(int sig, siginfo_t *info, void *context)
 
 bool tf_signal_has_handler(int sig)
 {
-    return sig >= 1 && sig <= 64 && actions[sig].handler != (void *)SIG_DFL && actions[sig].handler != (void *)SIG_IGN;
+    return sig >= 1 && sig <= 64 && actions[sig].handler != (void *)SIG_DFL &&
+           actions[sig].handler != (void *)SIG_IGN;
 }
 
 bool tf_signal_is_ignored(int sig)
@@ -41,7 +44,8 @@ bool tf_signal_is_ignored(int sig)
 
 static bool is_fault(int sig, const siginfo_t *info)
 {
-    return (sig == SIGSEGV || sig == SIGBUS || sig == SIGFPE || sig == SIGILL || sig == SIGTRAP) && info->si_code > 0;
+    return (sig == SIGSEGV || sig == SIGBUS || sig == SIGFPE || sig == SIGILL || sig == SIGTRAP) &&
+           info->si_code > 0;
 }
 
 static void on_signal(int sig, siginfo_t *info, void *context)
@@ -73,7 +77,8 @@ void tf_signal_safe_point(void)
             tf_sys(SYS_tgkill, pid, tid, sig);
 }
 
-/* Both modes keep the same table and tell the kernel the same; nothing but the order of calls needs the log. */
+/* Both modes keep the same table and tell the kernel the same; nothing but the order of calls needs the log.
+ */
 TF_SPECIAL(sigaction)
 {
     int sig = (int)call->a[0];
@@ -118,7 +123,8 @@ TF_SPECIAL(sigaction)
     return r;
 }
 
-/* Dispositions that were inherited (nohup ignores SIGHUP) are the first event of the log: the program asks for them. */
+/* Dispositions that were inherited (nohup ignores SIGHUP) are the first event of the log: the program asks
+ * for them. */
 void tf_signal_start(void)
 {
     uint64_t state[2] = {0, 0};
@@ -128,7 +134,8 @@ void tf_signal_start(void)
             memcpy(state, tf_outside_data(e), sizeof state);
         state[1] &= ~(1ul << (SIGSYS - 1));
         for (int sig = 1; sig <= 64; sig++) {
-            struct tf_ksigaction real = {.handler = state[0] >> (sig - 1) & 1 ? (void *)SIG_IGN : (void *)SIG_DFL};
+            struct tf_ksigaction real = {.handler =
+                                             state[0] >> (sig - 1) & 1 ? (void *)SIG_IGN : (void *)SIG_DFL};
             actions[sig] = real;
             if (sig != SIGSYS)
                 tf_sys(SYS_rt_sigaction, sig, &real, 0, 8);
@@ -148,8 +155,8 @@ void tf_signal_start(void)
     tf_log_put(TF_CALL_START, 0, 0, NULL, 0, &data, 1);
 }
 
-/* The mask to change is that of the interrupted context: the kernel restores it when the trap returns. SIGSYS stays open, for a
- * blocked one would end the process at its next call. */
+/* The mask to change is that of the interrupted context: the kernel restores it when the trap returns. SIGSYS
+ * stays open, for a blocked one would end the process at its next call. */
 TF_SPECIAL(sigprocmask)
 {
     int how = (int)call->a[0];

@@ -1,12 +1,13 @@
 /*
  * start.c: how timefork gets into the user's own interpreter. The library is preloaded and stands in front of
- * __libc_start_main, so it runs when all libraries are loaded and before the program's first instruction of its own. If the
- * program is a Python (it exports Py_GetVersion) the engine for its version is loaded, the session is joined, and Python's main
- * is replaced by the engine's, which does the same. Any other program is left alone, with the environment untouched, so that
- * a shell script that ends in `exec python` is recorded too.
+ * __libc_start_main, so it runs when all libraries are loaded and before the program's first instruction of
+ * its own. If the program is a Python (it exports Py_GetVersion) the engine for its version is loaded, the
+ * session is joined, and Python's main is replaced by the engine's, which does the same. Any other program is
+ * left alone, with the environment untouched, so that a shell script that ends in `exec python` is recorded
+ * too.
  *
- * Up to the moment where trapping begins, the process talks to the kernel itself, in record and replay alike: it loads the same
- * libraries at the same addresses. That they are the same is checked by a digest.
+ * Up to the moment where trapping begins, the process talks to the kernel itself, in record and replay alike:
+ * it loads the same libraries at the same addresses. That they are the same is checked by a digest.
  */
 #include <dlfcn.h>
 #include <elf.h>
@@ -85,7 +86,8 @@ static void join(void)
     size_t bytes = tf.ring_words * 4ul;
     if (tf.shm->mode == TF_MODE_RECORD) {
         tf.ring = map_fd(fd + TF_FD_SHM, TF_RING_ADDR, bytes, PROT_READ | PROT_WRITE, TF_SHM_HEADER);
-        if (!tf.ring || !map_fd(fd + TF_FD_SHM, TF_RING_ADDR + bytes, bytes, PROT_READ | PROT_WRITE, TF_SHM_HEADER))
+        if (!tf.ring ||
+            !map_fd(fd + TF_FD_SHM, TF_RING_ADDR + bytes, bytes, PROT_READ | PROT_WRITE, TF_SHM_HEADER))
             fail("cannot map the ring");
     }
     if (tf.shm->mode == TF_MODE_REPLAY || tf.shm->snapshots) {
@@ -148,8 +150,8 @@ static void load_engine(const char *minor)
     tf_engine_init_fn init = (tf_engine_init_fn)dlsym(handle, TF_ENGINE_INIT);
     const struct tf_engine *engine = init ? init(&tf_core) : NULL;
     if (!engine || engine->abi != TF_ENGINE_ABI) {
-        snprintf(tf.shm->error, sizeof tf.shm->error, "%.400s was not built for this Python (%.31s)", engine_path,
-                 tf.shm->python_version);
+        snprintf(tf.shm->error, sizeof tf.shm->error, "%.400s was not built for this Python (%.31s)",
+                 engine_path, tf.shm->python_version);
         tf.shm->attach = TF_ATTACH_ERROR;
         tf_leave(125);
     }
@@ -195,7 +197,8 @@ static size_t add_text(uint8_t *blob, size_t at, size_t size, const char *text)
 
 static void record_start(int argc, char **argv, char **envp)
 {
-    /* Larger than ARG_MAX's usual 128 KiB strings would need more than one record; they are cut with a mark. */
+    /* Larger than ARG_MAX's usual 128 KiB strings would need more than one record; they are cut with a mark.
+     */
     static uint8_t blob[(TF_ITEM_MAX_WORDS - 64) * 4];
     struct tf_rec_start start = {.pid = (uint32_t)tf_sys(SYS_getpid), .argc = (uint32_t)argc};
     struct rlimit stack = {0, 0};
@@ -291,7 +294,8 @@ static void attach(int argc, char **argv, char **envp, const char *session)
         tf_emit_start_replay();
         tf_serve(); /* checkpoint 0: parks here; a copy comes back to run */
         if (tf.ctl->layout_digest != layout_digest())
-            tf_diverge("the interpreter and its libraries are loaded at other addresses than in the recording: one of them, "
+            tf_diverge("the interpreter and its libraries are loaded at other addresses than in the "
+                       "recording: one of them, "
                        "or the kernel, has changed");
     }
     clean_environment(envp);
@@ -310,13 +314,15 @@ static void attach(int argc, char **argv, char **envp, const char *session)
     if (r == 0)
         r = tf_trap_on();
     if (r)
-        fail("the kernel does not let this process trap its system calls (PR_SET_SYSCALL_USER_DISPATCH, Linux 5.11)");
+        fail("the kernel does not let this process trap its system calls (PR_SET_SYSCALL_USER_DISPATCH, "
+             "Linux 5.11)");
     real_main = engine_main;
     tf.selector = 1;
 }
 
-__attribute__((visibility("default"))) int __libc_start_main(main_fn *main, int argc, char **argv, void (*init)(void),
-                                                             void (*fini)(void), void (*rtld_fini)(void), void *stack_end)
+__attribute__((visibility("default"))) int __libc_start_main(main_fn *main, int argc, char **argv,
+                                                             void (*init)(void), void (*fini)(void),
+                                                             void (*rtld_fini)(void), void *stack_end)
 {
     start_fn *real = (start_fn *)dlsym(RTLD_NEXT, "__libc_start_main");
     char **envp = argv + argc + 1;

@@ -1,11 +1,13 @@
 /*
- * trap.c: every system call of the program becomes a SIGSYS (Linux 5.11, "syscall user dispatch"), whose handler asks
- * dispatch.c for the result. So calls made inside libc (stdio, opendir, the resolver, locale and time zone files, malloc's
- * mmap) and in C extensions are caught like Python's own, at the one border that all of them share.
+ * trap.c: every system call of the program becomes a SIGSYS (Linux 5.11, "syscall user dispatch"), whose
+ * handler asks dispatch.c for the result. So calls made inside libc (stdio, opendir, the resolver, locale and
+ * time zone files, malloc's mmap) and in C extensions are caught like Python's own, at the one border that
+ * all of them share.
  *
- * The handler runs with SA_NODEFER and no signal blocked, so a program that waits in read() is still interrupted by its signals.
- * A call that has to be executed by the program itself (clone, execve: it would return in the wrong place here) is
- * let through: trapping is switched off and the program counter goes back to the syscall instruction.
+ * The handler runs with SA_NODEFER and no signal blocked, so a program that waits in read() is still
+ * interrupted by its signals. A call that has to be executed by the program itself (clone, execve: it would
+ * return in the wrong place here) is let through: trapping is switched off and the program counter goes back
+ * to the syscall instruction.
  */
 #include <errno.h>
 #include <limits.h>

@@ -7,7 +7,7 @@
 #include "checkpoint/proto.h"
 #include "replay/outside_log.h"
 
-#define AHEAD (4u << 20)        /* bytes loaded at a time, at least */
+#define AHEAD (4u << 20)         /* bytes loaded at a time, at least */
 #define MEMORY_MAX (512ul << 20) /* held in memory, at most (but for one larger block) */
 
 struct tf_log {
@@ -21,7 +21,8 @@ struct tf_log {
     uint64_t held;
 };
 
-int tf_log_open(struct tf_store *store, const struct tf_run *run, int fd, struct tf_log **out, struct tf_err *err)
+int tf_log_open(struct tf_store *store, const struct tf_run *run, int fd, struct tf_log **out,
+                struct tf_err *err)
 {
     struct tf_log *log = calloc(1, sizeof *log);
     int r;
@@ -87,7 +88,8 @@ static void drop(struct tf_log *log, size_t keep_from, size_t keep_to)
         if (!log->loaded[i] || (i >= keep_from && i < keep_to))
             continue;
         /* Whole pages only; an edge that a neighbour shares is kept, and simply loaded again. */
-        uint64_t from = (log->blocks[i].offset + 4095) & ~4095ul, to = (log->blocks[i].offset + log->blocks[i].len) & ~4095ul;
+        uint64_t from = (log->blocks[i].offset + 4095) & ~4095ul,
+                 to = (log->blocks[i].offset + log->blocks[i].len) & ~4095ul;
         if (to > from)
             fallocate(log->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(to - from));
         log->loaded[i] = false;
@@ -102,7 +104,8 @@ int tf_log_load(struct tf_log *log, uint64_t offset, uint64_t *end, struct tf_er
     *end = offset;
     for (; i < log->n && done < AHEAD; i++) {
         if (!log->loaded[i]) {
-            int r = tf_store_outside_read(log->store, log->run, &log->blocks[i], log->map + log->blocks[i].offset, err);
+            int r = tf_store_outside_read(log->store, log->run, &log->blocks[i],
+                                          log->map + log->blocks[i].offset, err);
             if (r)
                 return r;
             log->loaded[i] = true;

@@ -1,6 +1,6 @@
 /*
- * outside_log.h: the outside stream of a run in shared memory, for the replaying processes; loaded block by block as they come to it,
- * and dropped again when it takes too much.
+ * outside_log.h: the outside stream of a run in shared memory, for the replaying processes; loaded block by
+ * block as they come to it, and dropped again when it takes too much.
  */
 #ifndef TF_OUTSIDE_LOG_H
 #define TF_OUTSIDE_LOG_H
@@ -9,9 +9,11 @@
 
 struct tf_log;
 /* fd: a memory file of TF_LOG_SIZE bytes; borrowed. */
-int tf_log_open(struct tf_store *store, const struct tf_run *run, int fd, struct tf_log **out, struct tf_err *err);
+int tf_log_open(struct tf_store *store, const struct tf_run *run, int fd, struct tf_log **out,
+                struct tf_err *err);
 void tf_log_close(struct tf_log *log);
-/* Loads the block with this offset and some that follow. *end: the stream is in memory from offset up to there. */
+/* Loads the block with this offset and some that follow. *end: the stream is in memory from offset up to
+ * there. */
 int tf_log_load(struct tf_log *log, uint64_t offset, uint64_t *end, struct tf_err *err);
 /* How many events begin before an offset (of an event, or the end). */
 uint64_t tf_log_events_before(struct tf_log *log, uint64_t offset);

@@ -54,14 +54,19 @@ int tf_prepare_check(struct tf_store *store, const struct tf_run *run, struct tf
         if (own_library(mapped[i].path))
             continue;
         if (stat(mapped[i].path, &st) < 0) {
-            r = tf_err_set(err, TF_E_REPLAY, "%s, which the program used, cannot be found (%s). A replay needs the interpreter and libraries of the recording.",
+            r = tf_err_set(err, TF_E_REPLAY,
+                           "%s, which the program used, cannot be found (%s). A replay needs the interpreter "
+                           "and libraries of the recording.",
                            mapped[i].path, strerror(errno));
             break;
         }
-        if ((uint64_t)st.st_size == mapped[i].size && st.st_mtim.tv_sec * 1000000000l + st.st_mtim.tv_nsec == mapped[i].mtime_ns)
+        if ((uint64_t)st.st_size == mapped[i].size &&
+            st.st_mtim.tv_sec * 1000000000l + st.st_mtim.tv_nsec == mapped[i].mtime_ns)
             continue;
         if (digest_file(mapped[i].path, &digest) < 0 || digest != mapped[i].digest)
-            r = tf_err_set(err, TF_E_REPLAY, "%s is not the file that the program used when it was recorded. A replay needs the interpreter and libraries of the recording.",
+            r = tf_err_set(err, TF_E_REPLAY,
+                           "%s is not the file that the program used when it was recorded. A replay needs "
+                           "the interpreter and libraries of the recording.",
                            mapped[i].path);
     }
     tf_mapped_free(mapped, n);
@@ -85,14 +90,16 @@ double tf_prepare_ticks_per_ns(void)
 }
 
 /*
- * The stack of a process begins with the path that was executed, so its length is part of every address on it. The recorded
- * path is used if it leads to the same file; else (a script with #!) the interpreter's, with slashes in front to make it as long.
+ * The stack of a process begins with the path that was executed, so its length is part of every address on
+ * it. The recorded path is used if it leads to the same file; else (a script with #!) the interpreter's, with
+ * slashes in front to make it as long.
  */
 static void choose_file(const struct tf_run *run, char *file, size_t size)
 {
     char joined[PATH_MAX * 2], real[PATH_MAX];
     const char *execfn = run->execfn ? run->execfn : "";
-    snprintf(joined, sizeof joined, "%s%s%s", *execfn == '/' ? "" : run->cwd, *execfn == '/' ? "" : "/", execfn);
+    snprintf(joined, sizeof joined, "%s%s%s", *execfn == '/' ? "" : run->cwd, *execfn == '/' ? "" : "/",
+             execfn);
     if (realpath(joined, real) && strcmp(real, run->exe) == 0) {
         snprintf(file, size, "%s", execfn);
         return;
@@ -104,7 +111,8 @@ static void choose_file(const struct tf_run *run, char *file, size_t size)
     snprintf(file + pad, size - pad, "%s", run->exe);
 }
 
-int tf_prepare_start(const struct tf_run *run, const struct tf_shared *shared, struct tf_runner *runner, struct tf_err *err)
+int tf_prepare_start(const struct tf_run *run, const struct tf_shared *shared, struct tf_runner *runner,
+                     struct tf_err *err)
 {
     struct tf_shm_map map = {.fd = -1};
     int sockets[2] = {-1, -1};
@@ -177,7 +185,8 @@ int tf_prepare_start(const struct tf_run *run, const struct tf_shared *shared, s
         if (map.shm->attach == TF_ATTACH_ERROR)
             r = tf_err_set(err, TF_E_REPLAY, "%s", map.shm->error);
         else if (map.shm->attach == TF_ATTACH_NO_ENGINE)
-            r = tf_err_set(err, TF_E_REPLAY, "there is no engine for Python %s: build timefork with its headers installed",
+            r = tf_err_set(err, TF_E_REPLAY,
+                           "there is no engine for Python %s: build timefork with its headers installed",
                            map.shm->python_version);
         else
             tf_err_prefix(err, "the interpreter did not start for the replay: ");

@@ -1,16 +1,18 @@
 /*
- * prepare.h: what comes before the first step of a replay: are the files still those of the recording, and the start of the
- * process that becomes checkpoint 0.
+ * prepare.h: what comes before the first step of a replay: are the files still those of the recording, and
+ * the start of the process that becomes checkpoint 0.
  */
 #ifndef TF_PREPARE_H
 #define TF_PREPARE_H
 
 #include "replay/timeline.h"
 
-/* Compares the interpreter and every library with what was recorded. TF_E_REPLAY names the first that differs. */
+/* Compares the interpreter and every library with what was recorded. TF_E_REPLAY names the first that
+ * differs. */
 int tf_prepare_check(struct tf_store *store, const struct tf_run *run, struct tf_err *err);
 /* Starts the interpreter in replay mode; it parks before the first instruction of Python. */
-int tf_prepare_start(const struct tf_run *run, const struct tf_shared *shared, struct tf_runner *runner, struct tf_err *err);
+int tf_prepare_start(const struct tf_run *run, const struct tf_shared *shared, struct tf_runner *runner,
+                     struct tf_err *err);
 double tf_prepare_ticks_per_ns(void);
 
 #endif

@@ -29,10 +29,11 @@ static int gone(const struct tf_runner *runner, struct tf_err *err)
             usleep(1000);
     }
     if (r == runner->pid && WIFSIGNALED(status))
-        return tf_err_set(err, TF_E_REPLAY, "the replaying process was ended by signal %d (%s)", WTERMSIG(status),
-                          strsignal(WTERMSIG(status)));
+        return tf_err_set(err, TF_E_REPLAY, "the replaying process was ended by signal %d (%s)",
+                          WTERMSIG(status), strsignal(WTERMSIG(status)));
     if (r == runner->pid && WIFEXITED(status))
-        return tf_err_set(err, TF_E_REPLAY, "the replaying process ended with status %d", WEXITSTATUS(status));
+        return tf_err_set(err, TF_E_REPLAY, "the replaying process ended with status %d",
+                          WEXITSTATUS(status));
     return tf_err_set(err, TF_E_REPLAY, "the replaying process is gone");
 }
 
@@ -74,15 +75,16 @@ static int send_all(const struct tf_runner *runner, struct iovec *parts, int n, 
     return 0;
 }
 
-int tf_runner_send(const struct tf_runner *runner, enum tf_op op, const void *head, size_t head_len, const void *body,
-                   size_t body_len, struct tf_err *err)
+int tf_runner_send(const struct tf_runner *runner, enum tf_op op, const void *head, size_t head_len,
+                   const void *body, size_t body_len, struct tf_err *err)
 {
     struct tf_msg msg = {.op = op, .len = head_len + body_len};
     struct iovec parts[3] = {{&msg, sizeof msg}, {(void *)head, head_len}, {(void *)body, body_len}};
     return send_all(runner, parts, 3, -1, err);
 }
 
-static int recv_all(const struct tf_runner *runner, void *to, size_t len, int *fd, int64_t deadline_ms, struct tf_err *err)
+static int recv_all(const struct tf_runner *runner, void *to, size_t len, int *fd, int64_t deadline_ms,
+                    struct tf_err *err)
 {
     uint8_t *at = to;
     while (len) {
@@ -100,7 +102,8 @@ static int recv_all(const struct tf_runner *runner, void *to, size_t len, int *f
             char space[CMSG_SPACE(sizeof(int))];
         } control;
         struct iovec part = {at, len};
-        struct msghdr msg = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+        struct msghdr msg = {
+            .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
         ssize_t r = recvmsg(runner->socket, &msg, MSG_CMSG_CLOEXEC);
         if (r < 0 && errno == EINTR)
             continue;
@@ -123,7 +126,8 @@ static int recv_all(const struct tf_runner *runner, void *to, size_t len, int *f
     return 0;
 }
 
-int tf_runner_recv(const struct tf_runner *runner, struct tf_message *message, int64_t deadline_ms, struct tf_err *err)
+int tf_runner_recv(const struct tf_runner *runner, struct tf_message *message, int64_t deadline_ms,
+                   struct tf_err *err)
 {
     struct tf_msg head;
     message->fd = -1;
@@ -133,7 +137,8 @@ int tf_runner_recv(const struct tf_runner *runner, struct tf_message *message, i
     if (head.len > message->room) {
         uint8_t *data = realloc(message->data, head.len);
         if (!data)
-            return tf_err_set(err, TF_E_IO, "out of memory for an answer of %llu bytes", (unsigned long long)head.len);
+            return tf_err_set(err, TF_E_IO, "out of memory for an answer of %llu bytes",
+                              (unsigned long long)head.len);
         message->data = data;
         message->room = head.len;
     }
@@ -142,7 +147,8 @@ int tf_runner_recv(const struct tf_runner *runner, struct tf_message *message, i
     return recv_all(runner, message->data, head.len, &message->fd, deadline_ms, err);
 }
 
-int tf_runner_fork(const struct tf_runner *runner, struct tf_runner *copy, struct tf_place *place, struct tf_err *err)
+int tf_runner_fork(const struct tf_runner *runner, struct tf_runner *copy, struct tf_place *place,
+                   struct tf_err *err)
 {
     int fds[2];
     struct tf_message message = {0};

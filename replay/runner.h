@@ -1,6 +1,7 @@
 /*
- * runner.h: one replaying process as the supervisor sees it: a parked checkpoint or a runner. Messages are those of
- * checkpoint/proto.h. Blocking, with a deadline; a process that dies or breaks the protocol is reported, never waited for.
+ * runner.h: one replaying process as the supervisor sees it: a parked checkpoint or a runner. Messages are
+ * those of checkpoint/proto.h. Blocking, with a deadline; a process that dies or breaks the protocol is
+ * reported, never waited for.
  */
 #ifndef TF_RUNNER_H
 #define TF_RUNNER_H
@@ -17,7 +18,8 @@ struct tf_runner {
 };
 #define TF_RUNNER_NONE ((struct tf_runner){.socket = -1})
 
-/* A message that was received. data is malloc'ed by tf_runner_recv and reused by it; fd is -1 or a descriptor that is the caller's. */
+/* A message that was received. data is malloc'ed by tf_runner_recv and reused by it; fd is -1 or a descriptor
+ * that is the caller's. */
 struct tf_message {
     uint32_t op;
     int fd;
@@ -25,13 +27,15 @@ struct tf_message {
     uint8_t *data;
 };
 
-int tf_runner_send(const struct tf_runner *runner, enum tf_op op, const void *head, size_t head_len, const void *body,
-                   size_t body_len, struct tf_err *err);
-/* Next message. deadline_ms: CLOCK_MONOTONIC, -1 for none. TF_E_TIMEOUT; TF_E_REPLAY when the process is gone (the message says how
- * it ended, as far as is known). */
-int tf_runner_recv(const struct tf_runner *runner, struct tf_message *message, int64_t deadline_ms, struct tf_err *err);
+int tf_runner_send(const struct tf_runner *runner, enum tf_op op, const void *head, size_t head_len,
+                   const void *body, size_t body_len, struct tf_err *err);
+/* Next message. deadline_ms: CLOCK_MONOTONIC, -1 for none. TF_E_TIMEOUT; TF_E_REPLAY when the process is gone
+ * (the message says how it ended, as far as is known). */
+int tf_runner_recv(const struct tf_runner *runner, struct tf_message *message, int64_t deadline_ms,
+                   struct tf_err *err);
 /* Makes a copy of a parked process. */
-int tf_runner_fork(const struct tf_runner *runner, struct tf_runner *copy, struct tf_place *place, struct tf_err *err);
+int tf_runner_fork(const struct tf_runner *runner, struct tf_runner *copy, struct tf_place *place,
+                   struct tf_err *err);
 /* Ends the process and forgets it. */
 void tf_runner_end(struct tf_runner *runner);
 

@@ -1,6 +1,6 @@
 /*
- * timeline.c: moving to a position (see timeline.h), and serving the needs of the process that goes there: it asks for the
- * outside events as it comes to them, and offers checkpoints.
+ * timeline.c: moving to a position (see timeline.h), and serving the needs of the process that goes there: it
+ * asks for the outside events as it comes to them, and offers checkpoints.
  */
 #include <errno.h>
 #include <limits.h>
@@ -57,7 +57,8 @@ int tf_shared_create(struct tf_shared *shared, struct tf_err *err)
     if (shared->ctl_fd < 0 || shared->log_fd < 0 || ftruncate(shared->ctl_fd, (off_t)TF_CTL_SIZE) < 0 ||
         ftruncate(shared->log_fd, (off_t)TF_LOG_SIZE) < 0)
         goto fail;
-    shared->ctl = mmap(NULL, TF_CTL_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, shared->ctl_fd, 0);
+    shared->ctl =
+        mmap(NULL, TF_CTL_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, shared->ctl_fd, 0);
     if (shared->ctl != MAP_FAILED)
         return 0;
     shared->ctl = NULL;
@@ -89,7 +90,8 @@ static int fill_ctl(struct tf_timeline *t, struct tf_err *err)
         return r;
     if (sizeof *ctl + n * sizeof *digests > TF_CTL_SIZE) {
         free(digests);
-        return tf_err_set(err, TF_E_FORMAT, "the recording has more blocks (%zu) than this version can replay", n);
+        return tf_err_set(err, TF_E_FORMAT,
+                          "the recording has more blocks (%zu) than this version can replay", n);
     }
     if (n) /* none in a run without frame events */
         memcpy(ctl->digests, digests, n * sizeof *digests);
@@ -139,7 +141,8 @@ static int open_common(struct tf_store *store, const struct tf_run *run, const s
         r = tf_err_set(err, TF_E_IO, "out of memory");
         goto fail;
     }
-    if ((r = fill_ctl(t, err)) || (r = find_reach(t, err)) || (r = tf_cursor_open(store, run, &t->cursor, err)) ||
+    if ((r = fill_ctl(t, err)) || (r = find_reach(t, err)) ||
+        (r = tf_cursor_open(store, run, &t->cursor, err)) ||
         (r = tf_log_open(store, run, shared->log_fd, &t->log, err)))
         goto fail;
     *out = t;
@@ -150,7 +153,8 @@ fail:
     return r;
 }
 
-int tf_timeline_open(struct tf_store *store, const struct tf_run *run, struct tf_timeline **out, struct tf_err *err)
+int tf_timeline_open(struct tf_store *store, const struct tf_run *run, struct tf_timeline **out,
+                     struct tf_err *err)
 {
     struct tf_shared shared;
     *out = NULL;
@@ -179,7 +183,8 @@ int tf_timeline_open(struct tf_store *store, const struct tf_run *run, struct tf
 }
 
 int tf_timeline_adopt(struct tf_store *store, const struct tf_run *run, struct tf_shared *shared,
-                      struct tf_checkpoint *checkpoints, size_t n, struct tf_timeline **out, struct tf_err *err)
+                      struct tf_checkpoint *checkpoints, size_t n, struct tf_timeline **out,
+                      struct tf_err *err)
 {
     struct tf_runner start;
     int r = open_common(store, run, shared, out, err);
@@ -245,7 +250,8 @@ static void add_checkpoint(struct tf_timeline *t, const struct tf_place *place, 
     struct tf_runner runner = {.socket = socket, .pid = (pid_t)place->pid};
     while (at > 0 && t->checkpoints[at - 1].frame > place->frame)
         at--;
-    if (at > 0 && t->checkpoints[at - 1].frame == place->frame && t->checkpoints[at - 1].kind == TF_CHECKPOINT_FORK) {
+    if (at > 0 && t->checkpoints[at - 1].frame == place->frame &&
+        t->checkpoints[at - 1].kind == TF_CHECKPOINT_FORK) {
         tf_runner_end(&runner); /* there is one already */
         return;
     }
@@ -259,7 +265,8 @@ static void add_checkpoint(struct tf_timeline *t, const struct tf_place *place, 
             frames[i] = t->checkpoints[i].frame;
         size_t victim = tf_policy_victim(frames, t->n, present, t->run->frames);
         tf_runner_end(&t->checkpoints[victim].runner);
-        memmove(&t->checkpoints[victim], &t->checkpoints[victim + 1], (t->n - victim - 1) * sizeof *t->checkpoints);
+        memmove(&t->checkpoints[victim], &t->checkpoints[victim + 1],
+                (t->n - victim - 1) * sizeof *t->checkpoints);
         t->n--;
         t->fulls++;
     }
@@ -295,16 +302,16 @@ static const char *word_name(struct tf_timeline *t, uint32_t word, char *buf, si
     snprintf(buf, size, "%s", tag <= TF_UNWIND ? names[tag] : "?");
     if ((tag == TF_CALL || tag == TF_RESUME) && tf_store_codes(t->store, t->run, &codes, NULL) == 0) {
         if (id < codes.n && codes.codes[id].qualname)
-            snprintf(buf, size, "%s of %s (%s:%u)", names[tag], codes.codes[id].qualname, codes.codes[id].file,
-                     codes.codes[id].first_line);
+            snprintf(buf, size, "%s of %s (%s:%u)", names[tag], codes.codes[id].qualname,
+                     codes.codes[id].file, codes.codes[id].first_line);
         tf_codes_free(&codes);
     }
     return buf;
 }
 
 /* The words of a block, as executed now, are not those that were recorded: says where they part. */
-static int block_differs(struct tf_timeline *t, uint64_t block, const uint32_t *did, uint32_t n, uint64_t *frame,
-                         struct tf_err *err)
+static int block_differs(struct tf_timeline *t, uint64_t block, const uint32_t *did, uint32_t n,
+                         uint64_t *frame, struct tf_err *err)
 {
     uint32_t has_n, i = 0;
     char a[600], b[600];
@@ -320,11 +327,11 @@ static int block_differs(struct tf_timeline *t, uint64_t block, const uint32_t *
 }
 
 /*
- * Lets a copy of a checkpoint run until it stops, and serves it on the way. On TF_E_DIVERGENCE, *at says where (if at is given).
- * A barrier is TF_E_NOTFOUND with *at.
+ * Lets a copy of a checkpoint run until it stops, and serves it on the way. On TF_E_DIVERGENCE, *at says
+ * where (if at is given). A barrier is TF_E_NOTFOUND with *at.
  */
-static int run_until_stop(struct tf_timeline *t, struct tf_runner *runner, uint64_t present, struct tf_stop_rep *rep,
-                          struct tf_place *at, struct tf_err *err)
+static int run_until_stop(struct tf_timeline *t, struct tf_runner *runner, uint64_t present,
+                          struct tf_stop_rep *rep, struct tf_place *at, struct tf_err *err)
 {
     struct tf_message *m = &t->message;
     struct tf_place place;
@@ -355,7 +362,8 @@ static int run_until_stop(struct tf_timeline *t, struct tf_runner *runner, uint6
         case TF_REP_BLOCK: {
             uint64_t block, frame;
             memcpy(&block, m->data, sizeof block);
-            r = block_differs(t, block, (const uint32_t *)(m->data + 8), (uint32_t)((m->len - 8) / 4), &frame, err);
+            r = block_differs(t, block, (const uint32_t *)(m->data + 8), (uint32_t)((m->len - 8) / 4), &frame,
+                              err);
             if (at)
                 *at = (struct tf_place){.frame = frame};
             return r;
@@ -365,11 +373,12 @@ static int run_until_stop(struct tf_timeline *t, struct tf_runner *runner, uint6
             memcpy(&place, m->data, sizeof place);
             if (at)
                 *at = place;
-            return tf_err_set(err, m->op == TF_REP_BARRIER ? TF_E_NOTFOUND : TF_E_DIVERGENCE, "after frame event %llu: %.*s",
-                              (unsigned long long)place.frame, (int)(m->len - sizeof place),
-                              (const char *)m->data + sizeof place);
+            return tf_err_set(err, m->op == TF_REP_BARRIER ? TF_E_NOTFOUND : TF_E_DIVERGENCE,
+                              "after frame event %llu: %.*s", (unsigned long long)place.frame,
+                              (int)(m->len - sizeof place), (const char *)m->data + sizeof place);
         default:
-            return tf_err_set(err, TF_E_REPLAY, "the replaying process sent message %u, which nobody knows", m->op);
+            return tf_err_set(err, TF_E_REPLAY, "the replaying process sent message %u, which nobody knows",
+                              m->op);
         }
     }
 }
@@ -384,8 +393,8 @@ static uint64_t snapshot_ticks(const struct tf_timeline *t, uint64_t from, uint6
 }
 
 /* Copies the best checkpoint for an event and starts it. */
-static int start_run(struct tf_timeline *t, const struct tf_stop_req *stop, uint64_t present, struct tf_runner *runner,
-                     struct tf_checkpoint *from, struct tf_err *err)
+static int start_run(struct tf_timeline *t, const struct tf_stop_req *stop, uint64_t present,
+                     struct tf_runner *runner, struct tf_checkpoint *from, struct tf_err *err)
 {
     for (;;) {
         struct tf_place place;
@@ -413,7 +422,8 @@ static int start_run(struct tf_timeline *t, const struct tf_stop_req *stop, uint
                 return err->code;
             }
         }
-        r = tf_runner_send(runner, TF_REQ_RUN, &req, sizeof req, prefix, req.prefix_words * sizeof *prefix, err);
+        r = tf_runner_send(runner, TF_REQ_RUN, &req, sizeof req, prefix, req.prefix_words * sizeof *prefix,
+                           err);
         if (r)
             tf_runner_end(runner);
         return r;
@@ -431,7 +441,8 @@ static int check_prefix(struct tf_timeline *t, const struct tf_stop_rep *rep, st
         return err->code;
     if (rep->words > n || XXH3_64bits(words, rep->words * sizeof *words) != rep->digest)
         return tf_err_set(err, TF_E_DIVERGENCE,
-                          "among the last %u frame events before %llu, one is not the recorded one ('timefork verify' finds it)",
+                          "among the last %u frame events before %llu, one is not the recorded one "
+                          "('timefork verify' finds it)",
                           rep->words, (unsigned long long)rep->frame);
     return 0;
 }
@@ -443,12 +454,15 @@ static int out_of_reach(const struct tf_timeline *t, uint64_t frame, struct tf_e
                           (unsigned long long)frame, (unsigned long long)t->run->frames,
                           (unsigned long long)t->run->frames);
     return tf_err_set(err, TF_E_USAGE,
-                      "frame event %llu cannot be replayed: after frame event %llu there is something that replay does not cover:\n  %s\n"
+                      "frame event %llu cannot be replayed: after frame event %llu there is something that "
+                      "replay does not cover:\n  %s\n"
                       "Frame events 1 to %llu can be visited.",
-                      (unsigned long long)frame, (unsigned long long)t->reach, t->why, (unsigned long long)t->reach);
+                      (unsigned long long)frame, (unsigned long long)t->reach, t->why,
+                      (unsigned long long)t->reach);
 }
 
-int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct tf_stop *stop, struct tf_err *err)
+int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct tf_stop *stop,
+                     struct tf_err *err)
 {
     double began = now_ms();
     struct tf_frame event;
@@ -468,21 +482,25 @@ int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct 
     if (r < 0)
         return r;
     if (r == 0 || event.frame != position.frame)
-        return tf_err_set(err, TF_E_FORMAT, "frame event %llu is missing in the recording", (unsigned long long)position.frame);
+        return tf_err_set(err, TF_E_FORMAT, "frame event %llu is missing in the recording",
+                          (unsigned long long)position.frame);
 
     struct tf_stop_req req = {.frame = position.frame, .lines = position.lines, .kind = TF_STOP_LINE};
     if (position.lines == 0 && event.event != TF_CALL && event.event != TF_RESUME)
-        req = (struct tf_stop_req){.frame = position.frame - 1, .kind = TF_STOP_EXIT, .exit_event = (uint32_t)event.event};
+        req = (struct tf_stop_req){
+            .frame = position.frame - 1, .kind = TF_STOP_EXIT, .exit_event = (uint32_t)event.event};
     if ((r = start_run(t, &req, position.frame, &runner, &from, err)))
         return r;
     r = run_until_stop(t, &runner, position.frame, &rep, &at, err);
     if (r == 0)
         r = check_prefix(t, &rep, err);
     if (r == 0 && rep.why == TF_STOPPED_SHORT && position.lines)
-        r = tf_err_set(err, TF_E_USAGE, "%llu+%llu: only %llu line%s run%s in this function between frame events %llu and %llu",
-                       (unsigned long long)position.frame, (unsigned long long)position.lines,
-                       (unsigned long long)rep.lines, rep.lines == 1 ? "" : "s", rep.lines == 1 ? "s" : "",
-                       (unsigned long long)position.frame, (unsigned long long)position.frame + 1);
+        r = tf_err_set(
+            err, TF_E_USAGE,
+            "%llu+%llu: only %llu line%s run%s in this function between frame events %llu and %llu",
+            (unsigned long long)position.frame, (unsigned long long)position.lines,
+            (unsigned long long)rep.lines, rep.lines == 1 ? "" : "s", rep.lines == 1 ? "s" : "",
+            (unsigned long long)position.frame, (unsigned long long)position.frame + 1);
     else if (r == 0 && rep.why != TF_STOPPED_AT)
         r = tf_err_set(err, TF_E_REPLAY, "the replay went past frame event %llu without stopping there",
                        (unsigned long long)position.frame);
@@ -507,8 +525,8 @@ int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct 
     return 0;
 }
 
-int tf_timeline_inspect(struct tf_timeline *t, enum tf_inspect what, const char *text, uint32_t from, int timeout_ms,
-                        tf_item_fn *fn, void *ctx, struct tf_err *err)
+int tf_timeline_inspect(struct tf_timeline *t, enum tf_inspect what, const char *text, uint32_t from,
+                        int timeout_ms, tf_item_fn *fn, void *ctx, struct tf_err *err)
 {
     struct tf_runner copy;
     struct tf_place place;
@@ -543,7 +561,8 @@ int tf_timeline_verify(struct tf_timeline *t, struct tf_verified *out, struct tf
     double began = now_ms();
     struct tf_runner runner;
     struct tf_stop_rep rep = {0};
-    /* A run that a signal ended is compared up to its last event: what comes then would end the replay, too. */
+    /* A run that a signal ended is compared up to its last event: what comes then would end the replay, too.
+     */
     bool killed = t->run->exit_signal != 0 || t->run->state != TF_RUN_COMPLETE;
     struct tf_stop_req req = {.frame = UINT64_MAX, .kind = TF_STOP_EVENT};
 
@@ -566,8 +585,9 @@ int tf_timeline_verify(struct tf_timeline *t, struct tf_verified *out, struct tf
         out->outside = tf_log_events_before(t->log, out->at.offset);
         snprintf(out->text, sizeof out->text, "%s", err->msg);
         if (out->at.frame != t->reach)
-            return tf_err_set(err, TF_E_DIVERGENCE, "the replay came to '%s' after frame event %llu, the recording after %llu", t->why,
-                              (unsigned long long)out->at.frame, (unsigned long long)t->reach);
+            return tf_err_set(err, TF_E_DIVERGENCE,
+                              "the replay came to '%s' after frame event %llu, the recording after %llu",
+                              t->why, (unsigned long long)out->at.frame, (unsigned long long)t->reach);
         return 0;
     }
     if (r) {
@@ -580,10 +600,12 @@ int tf_timeline_verify(struct tf_timeline *t, struct tf_verified *out, struct tf
     if ((r = check_prefix(t, &rep, err)))
         return r;
     if (rep.frame != t->run->frames)
-        return tf_err_set(err, TF_E_DIVERGENCE, "the replay ended after %llu frame events, the recording has %llu",
+        return tf_err_set(err, TF_E_DIVERGENCE,
+                          "the replay ended after %llu frame events, the recording has %llu",
                           (unsigned long long)rep.frame, (unsigned long long)t->run->frames);
     if (!killed && rep.offset != t->run->outside_bytes)
-        return tf_err_set(err, TF_E_DIVERGENCE, "the replay ended after %llu outside calls, the recording has %llu",
+        return tf_err_set(err, TF_E_DIVERGENCE,
+                          "the replay ended after %llu outside calls, the recording has %llu",
                           (unsigned long long)out->outside, (unsigned long long)t->run->outside);
     return 0;
 }

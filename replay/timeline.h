@@ -1,13 +1,14 @@
 /*
  * timeline.h: standing at any point of a recorded run. In the supervisor.
  *
- * A timeline holds the parked checkpoints of one run and the runner that stands at the present position. Moving means: copy the
- * nearest checkpoint before the target, let the copy re-execute to it, throw the former runner away. The copy makes more
- * checkpoints on its way. Nothing is ever moved backward, and no checkpoint is ever moved at all.
+ * A timeline holds the parked checkpoints of one run and the runner that stands at the present position.
+ * Moving means: copy the nearest checkpoint before the target, let the copy re-execute to it, throw the
+ * former runner away. The copy makes more checkpoints on its way. Nothing is ever moved backward, and no
+ * checkpoint is ever moved at all.
  *
- * Positions: the state after frame event `frame` and `lines` more lines in the innermost function. At a call: the function has
- * started, its arguments are bound, no line has run. At a return, yield or unwind: the function is about to leave, its
- * locals are alive.
+ * Positions: the state after frame event `frame` and `lines` more lines in the innermost function. At a call:
+ * the function has started, its arguments are bound, no line has run. At a return, yield or unwind: the
+ * function is about to leave, its locals are alive.
  */
 #ifndef TF_TIMELINE_H
 #define TF_TIMELINE_H
@@ -33,10 +34,10 @@ struct tf_checkpoint {
 /* Where the present is, and what it took to get there. */
 struct tf_stop {
     struct tf_position position;
-    struct tf_frame frame;   /* the event */
+    struct tf_frame frame; /* the event */
     enum tf_checkpoint_kind served_kind;
-    uint64_t served_frame;   /* the checkpoint it started from */
-    uint64_t replayed;       /* frame events executed again */
+    uint64_t served_frame; /* the checkpoint it started from */
+    uint64_t replayed;     /* frame events executed again */
     double elapsed_ms;
 };
 
@@ -45,16 +46,18 @@ struct tf_verified {
     uint64_t frames, outside; /* compared and equal */
     bool barrier;             /* ended at a place that replay does not cover; text says what */
     struct tf_place at;
-    char text[16384];         /* of a divergence or barrier: what happened and the Python stack */
+    char text[16384]; /* of a divergence or barrier: what happened and the Python stack */
     double elapsed_ms;
 };
 
 struct tf_timeline;
-/* run and store are borrowed and outlive the timeline. Checks that the interpreter and the libraries are still those of the recording. */
-int tf_timeline_open(struct tf_store *store, const struct tf_run *run, struct tf_timeline **out, struct tf_err *err);
+/* run and store are borrowed and outlive the timeline. Checks that the interpreter and the libraries are
+ * still those of the recording. */
+int tf_timeline_open(struct tf_store *store, const struct tf_run *run, struct tf_timeline **out,
+                     struct tf_err *err);
 void tf_timeline_close(struct tf_timeline *timeline);
-/* Hands over checkpoints that were taken while recording (sorted); they are the timeline's from then on. shared are
- * the descriptors of the control page and the outside stream that those processes have mapped. */
+/* Hands over checkpoints that were taken while recording (sorted); they are the timeline's from then on.
+ * shared are the descriptors of the control page and the outside stream that those processes have mapped. */
 struct tf_shared {
     int ctl_fd, log_fd;
     struct tf_replay_ctl *ctl;
@@ -62,17 +65,20 @@ struct tf_shared {
 int tf_shared_create(struct tf_shared *shared, struct tf_err *err);
 void tf_shared_destroy(struct tf_shared *shared);
 int tf_timeline_adopt(struct tf_store *store, const struct tf_run *run, struct tf_shared *shared,
-                      struct tf_checkpoint *checkpoints, size_t n, struct tf_timeline **out, struct tf_err *err);
+                      struct tf_checkpoint *checkpoints, size_t n, struct tf_timeline **out,
+                      struct tf_err *err);
 
-/* Moves the present. TF_E_USAGE: no such position (the message says how many lines there are, or where the run ends). TF_E_DIVERGENCE:
- * the re-execution differs. */
-int tf_timeline_goto(struct tf_timeline *timeline, struct tf_position position, struct tf_stop *stop, struct tf_err *err);
-/* Asks about the present, in a copy that is thrown away. fn gets each item; from is for TF_INSPECT_LOCALS. TF_E_TIMEOUT when nothing
- * came for timeout_ms; fn has then seen what came before. */
+/* Moves the present. TF_E_USAGE: no such position (the message says how many lines there are, or where the
+ * run ends). TF_E_DIVERGENCE: the re-execution differs. */
+int tf_timeline_goto(struct tf_timeline *timeline, struct tf_position position, struct tf_stop *stop,
+                     struct tf_err *err);
+/* Asks about the present, in a copy that is thrown away. fn gets each item; from is for TF_INSPECT_LOCALS.
+ * TF_E_TIMEOUT when nothing came for timeout_ms; fn has then seen what came before. */
 typedef int tf_item_fn(void *ctx, enum tf_item type, const uint8_t *data, size_t len);
-int tf_timeline_inspect(struct tf_timeline *timeline, enum tf_inspect what, const char *text, uint32_t from, int timeout_ms,
-                        tf_item_fn *fn, void *ctx, struct tf_err *err);
-/* Re-executes everything from the start and compares it all. Divergence: TF_E_DIVERGENCE, and *out says where. */
+int tf_timeline_inspect(struct tf_timeline *timeline, enum tf_inspect what, const char *text, uint32_t from,
+                        int timeout_ms, tf_item_fn *fn, void *ctx, struct tf_err *err);
+/* Re-executes everything from the start and compares it all. Divergence: TF_E_DIVERGENCE, and *out says
+ * where. */
 int tf_timeline_verify(struct tf_timeline *timeline, struct tf_verified *out, struct tf_err *err);
 /* The last frame event that a replay can reach, and why not further (NULL: it is the last of the run). */
 uint64_t tf_timeline_reach(const struct tf_timeline *timeline, const char **why);

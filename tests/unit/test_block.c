@@ -268,6 +268,46 @@ static void check_sane(const struct tf_block *b)
                         b->stacks.v[i].v[k].entry > (k ? b->stacks.v[i].v[k - 1].entry : 0));
 }
 
+/* Each limit of the format, one step inside and one step outside. */
+static void test_limits(void **state)
+{
+    (void)state;
+    /* version, first, n, base, dictionary, stacks, runs, marks, symbols */
+    static const struct {
+        bool good;
+        uint8_t len, raw[24];
+    } cases[] = {
+        {true, 12, {1, 1, 1, 0, 1, 5, 0, 1, 0, 0, 0, 3}},           /* call of local index 0 */
+        {false, 12, {1, 1, 1, 0, 1, 5, 0, 1, 0, 0, 0, 5}},          /* of 1, which is not there */
+        {false, 12, {2, 1, 1, 0, 1, 5, 0, 1, 0, 0, 0, 3}},          /* another version */
+        {false, 12, {1, 0, 1, 0, 1, 5, 0, 1, 0, 0, 0, 3}},          /* frame 0 */
+        {false, 13, {1, 1, 1, 0, 1, 5, 0, 1, 0, 0, 0, 3, 0}},       /* something behind it */
+        {true, 14, {1, 1, 2, 0, 0, 0, 2, 0, 0, 1, 1, 0, 0, 0}},     /* two threads */
+        {false, 14, {1, 1, 2, 0, 0, 0, 2, 0, 0, 2, 1, 0, 0, 0}},    /* the second begins behind the end */
+        {false, 14, {1, 1, 2, 0, 0, 0, 2, 0, 0, 1, 0, 0, 0, 0}},    /* the same one again */
+        {false, 14, {1, 1, 2, 0, 0, 0, 2, 1, 0, 1, 1, 0, 0, 0}},    /* the first event is nobody's */
+        {true, 13, {1, 1, 1, 0, 0, 0, 1, 0, 0, 1, 1, 9, 0}},        /* a mark behind the only event */
+        {false, 13, {1, 1, 1, 0, 0, 0, 1, 0, 0, 1, 2, 9, 0}},       /* behind the end */
+        {false, 13, {1, 1, 1, 0, 0, 0, 1, 0, 0, 1, 0, 9, 0}},       /* in front of it */
+        {true, 15, {1, 2, 1, 0, 0, 1, 0, 1, 5, 1, 1, 0, 0, 0, 0}},  /* a stack with frame 1 */
+        {false, 15, {1, 2, 1, 0, 0, 1, 0, 1, 5, 2, 1, 0, 0, 0, 0}}, /* with frame 2, which is in the block */
+        {false, 15, {1, 2, 1, 0, 0, 1, 0, 1, 5, 0, 1, 0, 0, 0, 0}}, /* with frame 0 */
+    };
+    struct tf_block out = {0};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tf_err err = {0};
+        int rc = tf_decode_raw(cases[i].raw, cases[i].len, &out, &err);
+        if (rc != (cases[i].good ? 0 : TF_E_FORMAT)) {
+            print_error("case %zu: %d %s\n", i, rc, err.msg);
+            fail();
+        }
+        /* What is cut off is never good. */
+        for (size_t len = 0; cases[i].good && len < cases[i].len; len++)
+            assert_int_equal(tf_decode_raw(cases[i].raw, len, &out, &err), TF_E_FORMAT);
+    }
+    tf_block_free(&out);
+}
+
 static void test_fuzz(void **state)
 {
     (void)state;
@@ -347,7 +387,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_empty), cmocka_unit_test(test_random),  cmocka_unit_test(test_deep),
-        cmocka_unit_test(test_index), cmocka_unit_test(test_refused), cmocka_unit_test(test_fuzz),
+        cmocka_unit_test(test_index), cmocka_unit_test(test_refused), cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_fuzz),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

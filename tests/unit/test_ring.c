@@ -28,7 +28,7 @@ static void put_word(struct fx_ring *r, uint32_t word)
 /* Emits n frame events (n = 0: for ever) with records of all kinds between them, and counts in *done. */
 static void produce(struct fx_ring *r, uint64_t n, volatile uint64_t *done)
 {
-    static uint8_t data[300000];
+    static uint8_t data[300123];
     fx_start(r);
     for (uint32_t id = 1; id <= N_CODES; id++)
         fx_code(r, id, "/nowhere/shop.py", "settle", id);
@@ -112,7 +112,7 @@ static uint64_t check_prefix(const char *path, uint64_t *outside)
             assert_int_equal(arg, calls * 1000 - 1);
             assert_int_equal(e->frame, calls * 1000);
             assert_int_equal(e->call, arg / 1000 % 300);
-            assert_int_equal(e->data_len, arg % 100000 == 99999 ? 300000 : arg % 777);
+            assert_int_equal(e->data_len, arg % 100000 == 99999 ? 300123 : arg % 777);
             for (uint64_t k = 0; k < e->data_len; k += 97)
                 assert_int_equal(tf_outside_data(e)[k], (uint8_t)(k * 7 + k / 251));
         }

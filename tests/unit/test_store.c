@@ -61,7 +61,11 @@ static void random_events(struct rec *rec, uint64_t n, uint32_t codes)
         /* Code 7 is met only early on: most blocks do not hold it. */
         if (code == 7 && i > 1000)
             code = 8;
-        if (depth < 3 || (depth < 60 && (x >> 32 & 1)))
+        /* The last event of a block and the first of the next one are never of the same function. */
+        uint64_t place = rec->model.n % TF_BLOCK_FRAMES;
+        if (place == 0 || place == TF_BLOCK_FRAMES - 1)
+            rec_event(rec, thread, TF_WORD(TF_CALL, place ? 1 : 2));
+        else if (depth < 3 || (depth < 60 && (x >> 32 & 1)))
             rec_event(rec, thread, TF_WORD((x >> 33) % 4 ? TF_CALL : TF_RESUME, code));
         else
             rec_event(rec, thread, TF_WORD(exits[(x >> 33) & 3], 0));
@@ -138,6 +142,20 @@ static void test_frames(void **state)
         }
         ok(rc = tf_cursor_next(c, &f, err));
         assert_int_equal(rc, 0);
+    }
+    /* The first event of a block, by a filter that nothing before it passes. */
+    for (uint64_t b = 1; b < 4; b++) {
+        uint64_t first = b * TF_BLOCK_FRAMES + 1, from = first;
+        uint32_t code = rec.model.v[first - 1].code;
+        uint8_t bits[6] = {0};
+        bits[code / 8] |= (uint8_t)(1 << code % 8);
+        while (from > 1 && rec.model.v[from - 2].code != code)
+            from--;
+        tf_cursor_filter(c, bits, 41);
+        ok(tf_cursor_seek(c, from, err));
+        ok(rc = tf_cursor_next(c, &f, err));
+        assert_int_equal(rc, 1);
+        assert_int_equal(f.frame, first);
     }
     tf_cursor_filter(c, NULL, 0);
 

@@ -428,6 +428,8 @@ void tf_stop_arm(const struct tf_stop_req *req, void *tstate, void *frame_arg, i
     }
     armed.frame = frame;
     bool entering = event == TF_CALL || event == TF_RESUME;
+    if (!frame && req->kind == TF_STOP_LINE && req->lines)
+        return;               /* nothing is running: what comes next is another event, or the end */
     if (!frame && req->lines) /* no Python function runs here: no lines come */
         tf_state.core->stopped(TF_STOPPED_SHORT, 0);
     if (!frame || (req->kind == TF_STOP_LINE && req->lines == 0 && !entering))

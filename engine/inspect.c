@@ -348,7 +348,7 @@ static void settle(PyThreadState *ts)
 void tf_inspect(int what, const char *text, size_t text_len, uint32_t from)
 {
     PyThreadState *ts = tf_this_thread();
-    if (ts && Py_IsInitialized()) {
+    if (ts) { /* also while the interpreter is taken down */
         settle(ts);
         tf_frame *f = tf_frame_complete(tf_current_frame(ts));
         if (what == TF_INSPECT_STACK)

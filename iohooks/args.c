@@ -117,6 +117,9 @@ size_t tf_args_encode(const struct tf_call_row *row, const struct tf_call *call,
         case 'p':
             at = put64(at, (uint64_t)v);
             break;
+        case '*':
+            at = put64(at, ptr != NULL);
+            break;
         case 's': {
             if (!ptr) {
                 at = put64(at, 0xffffffffu);

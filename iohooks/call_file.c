@@ -134,7 +134,9 @@ TF_SPECIAL(dup)
 static long with_struct(const struct tf_call_row *row, struct tf_call *call, size_t size, bool in, bool out)
 {
     void *ptr = (void *)call->a[2];
-    size_t len = tf_args_encode(row, call, args_buf);
+    struct tf_call logged = *call;
+    logged.a[2] = ptr != NULL; /* where the structure is does not matter */
+    size_t len = tf_args_encode(row, &logged, args_buf);
     if (in && ptr) {
         memcpy(args_buf + len, ptr, size);
         len += size;
@@ -238,7 +240,9 @@ TF_SPECIAL(ioctl)
             void *buf;
         } *conf = (void *)call->a[2];
         int room = conf->len;
-        size_t len = tf_args_encode(row, call, args_buf);
+        struct tf_call logged = *call;
+        logged.a[2] = 1;
+        size_t len = tf_args_encode(row, &logged, args_buf);
         memcpy(args_buf + len, &room, 4);
         len += 4;
         if (tf.mode == TF_REPLAYS) {

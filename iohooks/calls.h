@@ -6,24 +6,24 @@
  * compared in replay) and what it writes through it (which is logged, and given back in replay):
  *
  *   d  32-bit integer: descriptors, flags                i  64-bit integer: lengths, offsets
- *   p  address: compared as a number                     _  ignored
- *   s  path or other C string
- *   b  bytes read by the kernel, the next argument says how many (compared by XXH3-64)
- *   r  bytes written by the kernel: as many as the result says
- *   v  struct iovec array read by the kernel, next argument the count; total bytes as the result says
- * (compared up to there in record: all bytes are hashed) w  struct iovec array written by the kernel: as many
- * bytes as the result says T  timespec or timeval in (16 bytes), may be NULL    M  two of them in (32 bytes),
- * may be NULL t  16 bytes out on success, may be NULL              q  8 bytes in and out, may be NULL W  4
- * bytes out on success, may be NULL               P  two ints out on success S  struct stat out (144)   X
- * struct statx out (256) F  struct statfs out (120)   U  struct rusage out (144) N  struct utsname out (390)
- * Y struct sysinfo out (112)  Z struct tms out (32)   L rlimit out (16)  l rlimit in (16) a  socket address
- * out, next argument the pointer to its length (in and out) A  socket address in, next argument its length o
- * bytes out, next argument the pointer to their length (in and out): getsockopt e  epoll events out: 12 bytes
- * for each that the result says      E  one epoll event in (12 bytes) y  struct pollfd array in and out, next
- * argument the count f  fd_set in and out, may be NULL; the first argument says how many bits m  struct
- * msghdr read (sendmsg)                      n  struct msghdr written (recvmsg) g  gid_t array out: 4 bytes
- * for each that the result says c  bytes out: as many as the previous argument says (sched_getaffinity writes
- * what the result says: r) k  sigset in (8 bytes), may be NULL
+ *   p  address in the program's memory map: compared     *  other pointer: compared for being NULL (where the
+ *   _  ignored                                              stack stands may depend on whether a stop is
+ * watched for) s  path or other C string b  bytes read by the kernel, the next argument says how many
+ * (compared by XXH3-64) r  bytes written by the kernel: as many as the result says v  struct iovec array read
+ * by the kernel, next argument the count; total bytes as the result says (compared up to there in record: all
+ * bytes are hashed) w  struct iovec array written by the kernel: as many bytes as the result says T  timespec
+ * or timeval in (16 bytes), may be NULL    M  two of them in (32 bytes), may be NULL t  16 bytes out on
+ * success, may be NULL              q  8 bytes in and out, may be NULL W  4 bytes out on success, may be NULL
+ * P  two ints out on success S  struct stat out (144)   X struct statx out (256) F  struct statfs out (120)
+ * U  struct rusage out (144) N  struct utsname out (390) Y struct sysinfo out (112)  Z struct tms out (32) L
+ * rlimit out (16)  l rlimit in (16) a  socket address out, next argument the pointer to its length (in and
+ * out) A  socket address in, next argument its length o bytes out, next argument the pointer to their length
+ * (in and out): getsockopt e  epoll events out: 12 bytes for each that the result says      E  one epoll
+ * event in (12 bytes) y  struct pollfd array in and out, next argument the count f  fd_set in and out, may be
+ * NULL; the first argument says how many bits m  struct msghdr read (sendmsg)                      n  struct
+ * msghdr written (recvmsg) g  gid_t array out: 4 bytes for each that the result says c  bytes out: as many as
+ * the previous argument says (sched_getaffinity writes what the result says: r) k  sigset in (8 bytes), may
+ * be NULL
  *
  * Encoding of the arguments in the log: each letter's compared part in order: numbers 8 bytes; strings u32
  * length (without NUL; 0xffffffff for NULL), u32 0, bytes padded to 8; hashed bytes 8 bytes; small structures

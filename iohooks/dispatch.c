@@ -10,6 +10,8 @@
 #include "iohooks/process.h"
 #include "iohooks/special.h"
 
+#define WAITED_TICKS (1u << 17) /* some 50 microseconds: a call that waited for something */
+
 /* One call at a time is encoded: no handler of the program runs inside a call (signal.c). */
 static uint8_t args_buf[TF_ARGS_MAX];
 static struct iovec pieces[1030];
@@ -45,7 +47,13 @@ long tf_logged(const struct tf_call_row *row, struct tf_call *call)
     for (int i = 0; row->sig[i]; i++) /* how much room there is for a socket address or option */
         if ((row->sig[i] == 'a' || row->sig[i] == 'o') && call->a[i + 1])
             scratch[0] = *(uint32_t *)call->a[i + 1];
+    uint64_t before = tf_tsc();
     long r = tf_raw((long)call->nr, call->a[0], call->a[1], call->a[2], call->a[3], call->a[4], call->a[5]);
+    uint64_t after = tf_tsc();
+    if (after - before > WAITED_TICKS) { /* or what passed here would be spread over the events around */
+        tf_ring_stamp(before);
+        tf_ring_stamp(after);
+    }
     int n = tf_outs(row, call, r, pieces, 1030, &total, scratch);
     tf_log_put(call->nr, 0, r, args_buf, len, pieces, n);
     return r;

@@ -121,6 +121,12 @@ static void stamp(uint64_t now)
     }
 }
 
+void tf_ring_stamp(uint64_t now)
+{
+    if (tf_ring_reserve(0) && now > tf.last_tsc)
+        stamp(now);
+}
+
 void tf_emit_start_record(void)
 {
     tf.p = tf.ring;

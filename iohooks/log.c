@@ -33,42 +33,54 @@ static size_t copy_pieces(uint8_t *to, size_t max, const struct iovec *pieces, i
     return done;
 }
 
+/* A record with a head of whole words, then the bytes of the pieces, as many as fit; the rest in records that
+ * follow. */
+static void put_long(enum tf_record type, const struct iovec *head, int heads, const struct iovec *data,
+                     int pieces)
+{
+    size_t head_len = 0, data_len = 0, skip = 0;
+    int piece = 0;
+    for (int i = 0; i < heads; i++)
+        head_len += head[i].iov_len;
+    for (int i = 0; i < pieces; i++)
+        data_len += data[i].iov_len;
+    do {
+        size_t n = data_len < CHUNK_WORDS * 4 ? data_len : CHUNK_WORDS * 4, words = WORDS(head_len + n);
+        uint32_t *at = tf_ring_reserve(1 + words);
+        if (!at)
+            return;
+        uint8_t *to = (uint8_t *)(at + 1);
+        at[words] = 0; /* the padding, if any */
+        for (int i = 0; i < heads; i++) {
+            memcpy(to, head[i].iov_base, head[i].iov_len);
+            to += head[i].iov_len;
+        }
+        copy_pieces(to, n, data, pieces, &piece, &skip);
+        tf_ring_commit(TF_RECORD_WORD(type, words), words);
+        data_len -= n;
+        head_len = 0;
+        heads = 0;
+        type = TF_REC_DATA;
+    } while (data_len);
+}
+
 void tf_log_put(unsigned nr, unsigned flags, long result, const void *args, size_t args_len,
                 const struct iovec *data, int pieces)
 {
-    uint64_t data_len = 0;
-    for (int i = 0; i < pieces; i++)
-        data_len += data[i].iov_len;
+    static const uint8_t zero[8];
     struct tf_rec_outside rec = {
-        .call = (uint16_t)nr,
-        .flags = (uint16_t)flags,
-        .args_len = (uint32_t)args_len,
-        .data_len = data_len,
-        .result = result,
-    };
-    size_t padded = (args_len + 7) & ~7ul, head = sizeof rec + padded;
-    size_t first = data_len < CHUNK_WORDS * 4 ? data_len : CHUNK_WORDS * 4;
-    int piece = 0;
-    size_t skip = 0;
+        .call = (uint16_t)nr, .flags = (uint16_t)flags, .args_len = (uint32_t)args_len, .result = result};
+    struct iovec head[3] = {{&rec, sizeof rec}, {(void *)args, args_len}, {(void *)zero, -args_len & 7}};
+    for (int i = 0; i < pieces; i++)
+        rec.data_len += data[i].iov_len;
+    if (tf.mode == TF_RECORDS)
+        put_long(TF_REC_OUTSIDE, head, 3, data, pieces);
+}
 
-    uint32_t *at = tf_ring_reserve(1 + WORDS(head + first));
-    if (!at)
-        return;
-    uint8_t *to = (uint8_t *)(at + 1);
-    memcpy(to, &rec, sizeof rec);
-    memcpy(to + sizeof rec, args, args_len);
-    memset(to + sizeof rec + args_len, 0, padded - args_len);
-    copy_pieces(to + head, first, data, pieces, &piece, &skip);
-    tf_ring_commit(TF_RECORD_WORD(TF_REC_OUTSIDE, WORDS(head + first)), WORDS(head + first));
-    for (data_len -= first; data_len;) {
-        size_t n = data_len < CHUNK_WORDS * 4 ? data_len : CHUNK_WORDS * 4;
-        at = tf_ring_reserve(1 + WORDS(n));
-        if (!at)
-            return;
-        copy_pieces((uint8_t *)(at + 1), n, data, pieces, &piece, &skip);
-        tf_ring_commit(TF_RECORD_WORD(TF_REC_DATA, WORDS(n)), WORDS(n));
-        data_len -= n;
-    }
+void tf_log_start(const struct tf_rec_start *start, const struct iovec *texts, int n)
+{
+    struct iovec head = {(void *)start, sizeof *start};
+    put_long(TF_REC_START, &head, 1, texts, n);
 }
 
 void tf_log_record(enum tf_record type, const void *head, size_t head_len, const void *tail, size_t tail_len)

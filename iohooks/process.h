@@ -117,6 +117,7 @@ long tf_run_again(const struct tf_call_row *row, struct tf_call *call);
 /* Record: appends an outside event. */
 void tf_log_put(unsigned nr, unsigned flags, long result, const void *args, size_t args_len,
                 const struct iovec *data, int pieces);
+void tf_log_start(const struct tf_rec_start *start, const struct iovec *texts, int n);
 /* Replay: the next event, which must be this call with these arguments, or the replay stops. */
 const struct tf_outside *tf_log_take(unsigned nr, const void *args, size_t args_len);
 const struct tf_outside *tf_log_peek(void);
@@ -129,6 +130,7 @@ extern const struct tf_core tf_core;
 /* Record: makes room for `words` more words and returns where they go; tf_ring_commit() publishes them. */
 uint32_t *tf_ring_reserve(size_t words);
 void tf_ring_commit(uint32_t first_word, size_t payload_words);
+void tf_ring_stamp(uint64_t now); /* a time stamp, out of turn */
 void tf_emit_start_record(void);
 void tf_emit_start_replay(void);
 void tf_emit_off(void);

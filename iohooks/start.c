@@ -186,40 +186,42 @@ static uint64_t layout_digest(void)
     return digest;
 }
 
-static size_t add_text(uint8_t *blob, size_t at, size_t size, const char *text)
+/* The blob of TF_REC_START as pieces; what does not fit the first record follows in TF_REC_DATA. */
+static struct iovec start_pieces[65536];
+static int start_n;
+static size_t start_len;
+
+static bool add_text(const char *text)
 {
-    size_t n = strlen(text) + 1;
-    if (at + n > size)
-        return at;
-    memcpy(blob + at, text, n);
-    return at + n;
+    if (start_n == (int)(sizeof start_pieces / sizeof *start_pieces))
+        return false;
+    start_pieces[start_n].iov_base = (void *)text;
+    start_pieces[start_n].iov_len = strlen(text) + 1;
+    start_len += start_pieces[start_n++].iov_len;
+    return true;
 }
 
 static void record_start(int argc, char **argv, char **envp)
 {
-    /* Larger than ARG_MAX's usual 128 KiB strings would need more than one record; they are cut with a mark.
-     */
-    static uint8_t blob[(TF_ITEM_MAX_WORDS - 64) * 4];
     struct tf_rec_start start = {.pid = (uint32_t)tf_sys(SYS_getpid), .argc = (uint32_t)argc};
     struct rlimit stack = {0, 0};
     char cwd[PATH_MAX] = "";
-    size_t at = 0;
+    bool fits;
 
     tf_sys(SYS_getcwd, cwd, sizeof cwd);
     tf_sys(SYS_prlimit64, 0, RLIMIT_STACK, 0, &stack);
     start.stack_limit = stack.rlim_cur;
     start.layout_digest = layout_digest();
-    at = add_text(blob, at, sizeof blob, tf.shm->python_version);
-    at = add_text(blob, at, sizeof blob, tf.shm->exe);
-    at = add_text(blob, at, sizeof blob, (const char *)getauxval(AT_EXECFN));
-    at = add_text(blob, at, sizeof blob, cwd);
-    at = add_text(blob, at, sizeof blob, "");
-    for (int i = 0; i < argc; i++)
-        at = add_text(blob, at, sizeof blob, argv[i]);
-    for (char **env = envp; *env; env++, start.envc++)
-        at = add_text(blob, at, sizeof blob, *env);
-    start.blob_len = (uint32_t)at;
-    tf_log_record(TF_REC_START, &start, sizeof start, blob, at);
+    fits = add_text(tf.shm->python_version) && add_text(tf.shm->exe) &&
+           add_text((const char *)getauxval(AT_EXECFN)) && add_text(cwd) && add_text("");
+    for (int i = 0; fits && i < argc; i++)
+        fits = add_text(argv[i]);
+    for (char **env = envp; fits && *env; env++, start.envc++)
+        fits = add_text(*env);
+    if (!fits)
+        fail("the command line and environment have more than 65,000 entries");
+    start.blob_len = (uint32_t)start_len;
+    tf_log_start(&start, start_pieces, start_n);
     tf_log_record(TF_REC_MAPPED, tf.shm->exe, strlen(tf.shm->exe) + 1, NULL, 0);
     dl_iterate_phdr(note_mapped, NULL);
 }
@@ -299,6 +301,9 @@ static void attach(int argc, char **argv, char **envp, const char *session)
                        "or the kernel, has changed");
     }
     clean_environment(envp);
+    pthread_atfork(
+        NULL, NULL,
+        tf_emit_off); /* a forked child of the program is not recorded, and must not write to its ring */
     if (tf.shm->stack_limit && tf.shm->stack_limit != RLIM_INFINITY) {
         /* Threads get the stack that they would have without timefork's larger limit for the main thread. */
         pthread_attr_t attr;

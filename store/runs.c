@@ -292,13 +292,16 @@ void tf_codes_free(struct tf_codes *codes)
     *codes = (struct tf_codes){0};
 }
 
-/* Not the user's own code: the standard library, installed packages, what is frozen into the interpreter. */
-static bool is_library(const char *file, const char *stdlib)
+/* Not the user's own code: the standard library (a folder python3.N, as sysconfig's scheme has it), installed
+ * packages, what is frozen into the interpreter. */
+static bool is_library(const char *file, const char *python_version)
 {
-    size_t n = strlen(stdlib);
-    while (n > 1 && stdlib[n - 1] == '/')
-        n--;
-    return strncmp(file, "<frozen", 7) == 0 || (n > 1 && strncmp(file, stdlib, n) == 0 && file[n] == '/') ||
+    char folder[48];
+    const char *dot = strchr(python_version, '.');
+    int minor = dot ? (int)strcspn(dot + 1, ".abrc+") + 1 : 0;
+    snprintf(folder, sizeof folder, "/python%.*s/", (int)(dot ? dot - python_version + minor : 0),
+             python_version);
+    return strncmp(file, "<frozen", 7) == 0 || (dot && strstr(file, folder)) ||
            strstr(file, "/site-packages/") || strstr(file, "/dist-packages/");
 }
 
@@ -350,7 +353,7 @@ int tf_store_codes(struct tf_store *store, const struct tf_run *run, struct tf_c
             goto memory;
         const char *dot = strrchr(code->qualname, '.');
         code->name = dot && dot[1] ? dot + 1 : code->qualname;
-        code->library = is_library(code->file, run->stdlib);
+        code->library = is_library(code->file, run->python_version ? run->python_version : "");
     }
     goto out;
 memory:

@@ -302,7 +302,7 @@ def check_run_ids(c):
     if c.true("two ids begin alike", ambiguous, ids):
         several = [i for i in ids if i.startswith(ambiguous)]
         result = timefork("query", recording, "--run", ambiguous, "--frames")
-        c.says("an ambiguous id lists the candidates", result, "ambiguous|several|more than one", *(i[:8] for i in several))
+        c.says("an ambiguous id lists the candidates", result, r"the ids of \d+ runs", *(i[:8] for i in several))
     c.says("an unknown id", timefork("verify", recording, "--run", "xyz"), "xyz")
     c.fine("a whole id", timefork("query", recording, "--run", ids[0], "--frames"))
 
@@ -324,7 +324,7 @@ def check_expressions(c):
         answers, result = evaluate(expression, "x + 1")
         c.true(f"{expression!r} is an error", re.search(words, answers[0].get("error", "")), answers)
         c.true(f"{expression!r}: the next one is answered", answers[1].get("value") == "1", answers)
-    for expression in ("[None for _ in iter(int, 0) if 0]", "__import__('os')._exit(4)",
+    for expression in ("[None for _ in iter(int, 1) if 0]", "__import__('os')._exit(4)",
                        "__import__('ctypes').string_at(8)", "__import__('os').kill(__import__('os').getpid(), 9)"):
         started = time.monotonic()
         answers, result = evaluate(expression, "x + 1")
@@ -333,8 +333,8 @@ def check_expressions(c):
         c.true(f"{expression!r} ends in time", time.monotonic() - started < 40)
     # The clocks stand still: a sleep is over at once.
     started = time.monotonic()
-    answers, _ = evaluate("__import__('time').sleep(1000)", "__import__('time').time() > 1e9")
-    c.true("one that sleeps does not take the time", [a.get("value") for a in answers] == ["None", "True"] and time.monotonic() - started < 4, answers)
+    answers, _ = evaluate("__import__('time').sleep(1000)", "x + 1")
+    c.true("one that sleeps does not take the time", [a.get("value") for a in answers] == ["None", "1"] and time.monotonic() - started < 4, answers)
     answers, result = evaluate("print('said by eval') or 5", "__import__('os').system('echo outside')")
     c.true("one that prints has its value", answers[0].get("value") == "5", answers)
     c.true("and does not spoil the JSON", len(result.text.splitlines()) == 1, result)

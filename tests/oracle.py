@@ -105,8 +105,9 @@ class Tracer:
                 stack.append([f.f_code.co_qualname, f.f_code.co_filename, f.f_lineno])
             f = f.f_back
         values = frame.f_locals
-        module = frame.f_code.co_name == "<module>"
-        names = sorted(name for name in values if not (module and name.startswith("__")))
+        # In modules and class bodies timefork leaves out the names that the machinery uses.
+        function = frame.f_code.co_flags & 1  # CO_OPTIMIZED
+        names = sorted(name for name in values if function or not (name.startswith("__") and name.endswith("__")))
         return {"kind": kind, "function": frame.f_code.co_qualname, "file": frame.f_code.co_filename,
                 "line": frame.f_lineno, "first_line": frame.f_code.co_firstlineno, "next_line": None,
                 "stack": stack, "names": names,

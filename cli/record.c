@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "checkpoint/launch.h"
+#include "checkpoint/memory.h"
 #include "checkpoint/policy.h"
 #include "cli/commands.h"
 #include "cli/common.h"
@@ -233,6 +234,14 @@ static int compare_frames(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+static bool too_much_memory(const struct tf_record_result *r)
+{
+    pid_t pids[TF_POLICY_MAX + 1];
+    for (size_t i = 0; i < r->n; i++)
+        pids[i] = r->checkpoints[i].runner.pid;
+    return tf_memory_exceeds(pids, r->n, tf_memory_cap());
+}
+
 /* A checkpoint's place is known: keep it, and thin them if there are too many. */
 static void on_snapshot(void *ctx, uint32_t serial, uint64_t frame, uint64_t offset)
 {
@@ -254,7 +263,7 @@ static void on_snapshot(void *ctx, uint32_t serial, uint64_t frame, uint64_t off
     r->checkpoints = grown;
     r->checkpoints[r->n++] = c;
     qsort(r->checkpoints, r->n, sizeof *r->checkpoints, compare_frames);
-    if (r->n >= TF_POLICY_MAX) {
+    while (r->n >= TF_POLICY_MAX || (r->n > 1 && too_much_memory(r))) {
         uint64_t frames[TF_POLICY_MAX + 1] = {0};
         for (size_t i = 0; i < r->n; i++)
             frames[i + 1] = r->checkpoints[i].frame;

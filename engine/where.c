@@ -37,7 +37,13 @@ size_t tf_where(char *buf, size_t size)
         return 0;
     buf[0] = 0;
     PyThreadState *ts = tf_this_thread();
-    if (!ts || !Py_IsInitialized())
+    PyInterpreterState *interp = PyInterpreterState_Main();
+    /* In a call that waits, the thread has given the GIL away: then it is the one that had the last event. */
+    for (ts = ts || !interp ? ts : PyInterpreterState_ThreadHead(interp); ts && !tf_this_thread();
+         ts = PyThreadState_Next(ts))
+        if (ts->id == tf_state.last_id)
+            break;
+    if (!ts)
         return 0;
 #if !TF_PY313
     if (!ts->cframe)

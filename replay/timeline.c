@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
+#include "checkpoint/memory.h"
 #include "checkpoint/policy.h"
 #include "replay/outside_log.h"
 #include "replay/prepare.h"
@@ -29,7 +30,6 @@ struct tf_timeline {
 
     struct tf_checkpoint checkpoints[TF_POLICY_MAX + 1];
     size_t n;
-    unsigned fulls; /* how often there were too many */
 
     struct tf_runner present;
     bool standing;
@@ -244,6 +244,22 @@ size_t tf_timeline_checkpoints(const struct tf_timeline *t)
 
 /* ---- checkpoints ---- */
 
+/* A checkpoint whose process died (killed, out of memory) is dropped; its neighbour serves. */
+static void drop_checkpoint(struct tf_timeline *t, size_t i)
+{
+    tf_runner_end(&t->checkpoints[i].runner);
+    memmove(&t->checkpoints[i], &t->checkpoints[i + 1], (t->n - i - 1) * sizeof *t->checkpoints);
+    t->n--;
+}
+
+static bool too_much_memory(const struct tf_timeline *t)
+{
+    pid_t pids[TF_POLICY_MAX + 1];
+    for (size_t i = 0; i < t->n; i++)
+        pids[i] = t->checkpoints[i].runner.pid;
+    return tf_memory_exceeds(pids, t->n, tf_memory_cap());
+}
+
 static void add_checkpoint(struct tf_timeline *t, const struct tf_place *place, int socket, uint64_t present)
 {
     size_t at = t->n;
@@ -259,25 +275,12 @@ static void add_checkpoint(struct tf_timeline *t, const struct tf_place *place, 
     t->checkpoints[at] = (struct tf_checkpoint){
         .frame = place->frame, .offset = place->offset, .kind = TF_CHECKPOINT_FORK, .runner = runner};
     t->n++;
-    if (t->n > TF_POLICY_MAX) {
+    while (t->n > TF_POLICY_MAX || (t->n > 2 && too_much_memory(t))) {
         uint64_t frames[TF_POLICY_MAX + 1];
         for (size_t i = 0; i < t->n; i++)
             frames[i] = t->checkpoints[i].frame;
-        size_t victim = tf_policy_victim(frames, t->n, present, t->run->frames);
-        tf_runner_end(&t->checkpoints[victim].runner);
-        memmove(&t->checkpoints[victim], &t->checkpoints[victim + 1],
-                (t->n - victim - 1) * sizeof *t->checkpoints);
-        t->n--;
-        t->fulls++;
+        drop_checkpoint(t, tf_policy_victim(frames, t->n, present, t->run->frames));
     }
-}
-
-/* A checkpoint whose process died (killed, out of memory) is dropped; its neighbour serves. */
-static void drop_checkpoint(struct tf_timeline *t, size_t i)
-{
-    tf_runner_end(&t->checkpoints[i].runner);
-    memmove(&t->checkpoints[i], &t->checkpoints[i + 1], (t->n - i - 1) * sizeof *t->checkpoints);
-    t->n--;
 }
 
 static const uint32_t *block_words(struct tf_timeline *t, uint64_t block, uint32_t *n, struct tf_err *err)
@@ -569,6 +572,75 @@ int tf_timeline_inspect(struct tf_timeline *t, enum tf_inspect what, const char 
     return r;
 }
 
+static int add_place(void *ctx, enum tf_item type, const uint8_t *data, size_t len)
+{
+    struct tf_err *err = ctx;
+    uint32_t line;
+    size_t used = strlen(err->msg);
+    if (type == TF_ITEM_FRAME && len > 4) {
+        memcpy(&line, data, 4);
+        const char *file = (const char *)data + 4, *name = file + strnlen(file, len - 4) + 1;
+        if ((const uint8_t *)name < data + len)
+            snprintf(err->msg + used, sizeof err->msg - used, "\n%s:%u in %s", file, line, name);
+    }
+    return 0;
+}
+
+/* The functions that the recording has on the stack after an event, for want of their lines. */
+static void recorded_stack(struct tf_timeline *t, uint64_t frame, struct tf_err *err)
+{
+    struct tf_frame *stack = NULL;
+    struct tf_codes codes = {0};
+    struct tf_err ignored;
+    size_t n = 0;
+    tf_cursor_filter(t->cursor, NULL, 0);
+    if (tf_cursor_stack(t->cursor, frame, &stack, &n, &ignored) ||
+        tf_store_codes(t->store, t->run, &codes, &ignored))
+        n = 0;
+    for (size_t i = 0; i < n; i++) {
+        size_t used = strlen(err->msg);
+        if (stack[i].code > 0 && stack[i].code < codes.n)
+            snprintf(err->msg + used, sizeof err->msg - used, "\n%s in %s", codes.codes[stack[i].code].file,
+                     codes.codes[stack[i].code].qualname);
+    }
+    free(stack);
+    tf_codes_free(&codes);
+}
+
+/*
+ * A block of frame events differed. Goes to the event before the first one that does, and adds the Python
+ * stack there. What made the program differ may do so earlier this time; after a few tries, only the
+ * functions are named.
+ */
+static void locate(struct tf_timeline *t, uint64_t frame, struct tf_err *err)
+{
+    struct tf_stop_req req = {.frame = frame - 1, .kind = TF_STOP_EVENT};
+    struct tf_runner runner, present = t->present;
+    struct tf_checkpoint from;
+    struct tf_stop_rep rep;
+    struct tf_err ignored;
+    size_t before = strlen(err->msg);
+    bool standing = t->standing;
+
+    if (frame < 2)
+        return;
+    for (int tries = 0; tries < 3 && strlen(err->msg) == before; tries++) {
+        if (start_run(t, &req, frame, &runner, &from, &ignored))
+            break;
+        if (run_until_stop(t, &runner, frame, &rep, NULL, &ignored) == 0 &&
+            check_prefix(t, &rep, &ignored) == 0) {
+            t->present = runner;
+            t->standing = true;
+            tf_timeline_inspect(t, TF_INSPECT_STACK, NULL, 0, 5000, add_place, err, &ignored);
+            t->present = present;
+            t->standing = standing;
+        }
+        tf_runner_end(&runner);
+    }
+    if (strlen(err->msg) == before)
+        recorded_stack(t, frame - 1, err);
+}
+
 int tf_timeline_verify(struct tf_timeline *t, struct tf_verified *out, struct tf_err *err)
 {
     double began = now_ms();
@@ -603,6 +675,8 @@ int tf_timeline_verify(struct tf_timeline *t, struct tf_verified *out, struct tf
                               t->why, (unsigned long long)out->at.frame, (unsigned long long)t->reach);
         return 0;
     }
+    if (r == TF_E_DIVERGENCE && out->at.pid == 0)
+        locate(t, out->at.frame, err);
     if (r) {
         snprintf(out->text, sizeof out->text, "%s", err->msg);
         return r;

@@ -126,6 +126,8 @@ static int on_item(void *ctx, enum tf_item type, const uint8_t *data, size_t len
         uint32_t line = 0;
         if (len >= 4)
             memcpy(&line, data, 4);
+        if (line == 0) /* where a module begins, before its first statement */
+            line = 1;
         const uint8_t *at = data + 4;
         size_t left = len >= 4 ? len - 4 : 0;
         json_t *file = next_text(&at, &left);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "cli/answer.h"
 #include "cli/commands.h"
 #include "cli/common.h"
@@ -34,10 +35,8 @@ static void note_changed_sources(struct tf_store *store, const struct tf_run *ru
             tf_store_source(store, run, file, &text, &len, NULL))
             continue;
         if (tf_source_changed(file, run->cwd ? run->cwd : "", text, len))
-            fprintf(
-                stderr,
-                "timefork: %s has changed since the recording; the recorded source is what was executed\n",
-                file);
+            fprintf(stderr, "timefork: %s %s since the recording; the recorded source is what was executed\n",
+                    file, access(file, F_OK) ? "is gone" : "has changed");
         free(text);
     }
     tf_codes_free(&codes);

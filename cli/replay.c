@@ -26,13 +26,18 @@ static const char usage_text[] =
     "re-execution diverged from the\n"
     "recording.\n";
 
-static const char debug_usage_text[] = "usage: timefork debug [record's options] [replay's options] (SCRIPT "
-                                       "| -m MODULE | -c CODE | -- COMMAND) [ARGS...]\n"
-                                       "\n"
-                                       "Records a run and goes to positions of it at once, from checkpoints "
-                                       "that were taken while it ran. The options are those of\n"
-                                       "'timefork record' and of 'timefork replay'. Exit status: as "
-                                       "'timefork replay', or 125 if it could not be recorded.\n";
+static const char debug_usage_text[] =
+    "usage: timefork debug [record's options] (SCRIPT | -m MODULE | -c CODE) [ARGS...] [replay's options]\n"
+    "       timefork debug [record's options] [replay's options] -- COMMAND [ARGS...]\n"
+    "\n"
+    "Records a run and goes to positions of it at once, from checkpoints that were taken while it ran. The "
+    "options "
+    "are\n"
+    "those of 'timefork record' and of 'timefork replay'; without --goto-frame it goes to the end. What "
+    "follows ARGS\n"
+    "begins with --goto-frame or --eval, or is the program's; behind -- all of it is the program's.\n"
+    "\n"
+    "Exit status: as 'timefork replay', or 125 if it could not be recorded.\n";
 
 struct options {
     const char *file, *run;

@@ -8,7 +8,7 @@
 
 size_t tf_policy_victim(const uint64_t *frames, size_t n, uint64_t present, uint64_t total)
 {
-    uint64_t fair = total / n + 1, bound = 4 * fair;
+    uint64_t fair = total / n + 1, bound = 4 * fair, near = fair / 64 + 1;
     size_t victim = 1;
     double least = -1;
     int within = 0;
@@ -16,7 +16,7 @@ size_t tf_policy_victim(const uint64_t *frames, size_t n, uint64_t present, uint
         uint64_t end = i + 1 < n ? frames[i + 1] : (total > frames[i] ? total : frames[i]);
         uint64_t gap = end - frames[i - 1];
         uint64_t distance = frames[i] > present ? frames[i] - present : present - frames[i];
-        double score = (double)gap / ((double)distance + (double)fair);
+        double score = (double)gap / ((double)distance + (double)near);
         int fits = gap <= bound;
         if (least < 0 || fits > within || (fits == within && score < least)) {
             victim = i;

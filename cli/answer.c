@@ -13,48 +13,6 @@ const char *tf_event_name(enum tf_tag event)
     return event <= TF_UNWIND ? names[event] : "?";
 }
 
-/* FRAME or FRAME+LINES, in digits only? Numbers that are too large become the largest. */
-static bool parse_numbers(const char *text, struct tf_position *position)
-{
-    char *end;
-    if (text[0] < '0' || text[0] > '9')
-        return false;
-    position->frame = strtoull(text, &end, 10);
-    if (*end == '+' && end[1] >= '0' && end[1] <= '9')
-        position->lines = strtoull(end + 1, &end, 10);
-    return *end == 0;
-}
-
-int tf_position_check(const char *text, struct tf_err *err)
-{
-    struct tf_position position;
-    if (strcmp(text, "start") == 0 || strcmp(text, "end") == 0 || parse_numbers(text, &position))
-        return 0;
-    return tf_err_set(err, TF_E_USAGE,
-                      "'%s' is not a position: FRAME (750), FRAME+LINES (750+3), start or end are", text);
-}
-
-int tf_position_parse(const char *text, uint64_t last, struct tf_position *position, struct tf_err *err)
-{
-    int r = tf_position_check(text, err);
-    if (r)
-        return r;
-    *position = (struct tf_position){1, 0};
-    if (!last)
-        return tf_err_set(err, TF_E_NOTFOUND, "the run has no frame events: nothing of Python ran in it");
-    if (strcmp(text, "end") == 0)
-        position->frame = last;
-    else if (strcmp(text, "start") != 0)
-        parse_numbers(text, position);
-    if (position->frame == 0)
-        return tf_err_set(err, TF_E_NOTFOUND, "there is no frame event 0: they are numbered from 1 (to %llu)",
-                          (unsigned long long)last);
-    if (position->frame == UINT64_MAX)
-        return tf_err_set(err, TF_E_NOTFOUND, "there is no frame event %.40s: the last is %llu", text,
-                          (unsigned long long)last);
-    return 0;
-}
-
 json_t *tf_json_text(const void *data, size_t len)
 {
     json_t *text = json_stringn(data, len);

@@ -22,10 +22,6 @@ json_t *tf_answer(struct tf_timeline *timeline, struct tf_store *store, const st
 void tf_answer_print(FILE *out, json_t *answer, struct tf_store *store, const struct tf_run *run);
 const char *tf_event_name(enum tf_tag event);
 
-/* Parses "750", "750+3", "start", "end"; last is the last frame event. */
-int tf_position_parse(const char *text, uint64_t last, struct tf_position *position, struct tf_err *err);
-/* Can this text be a position? 0, or TF_E_USAGE. Needs no recording. */
-int tf_position_check(const char *text, struct tf_err *err);
 /* Has a source file changed (or gone) since it was recorded with this text? */
 bool tf_source_changed(const char *file, const char *cwd, const char *text, size_t len);
 

@@ -137,7 +137,12 @@ static long with_struct(const struct tf_call_row *row, struct tf_call *call, siz
     struct tf_call logged = *call;
     logged.a[2] = ptr != NULL; /* where the structure is does not matter */
     size_t len = tf_args_encode(row, &logged, args_buf);
-    if (in && ptr) {
+    if (in && ptr && call->nr == SYS_fcntl) { /* struct flock has holes, in which there may be anything */
+        const struct flock *lock = ptr;
+        int64_t fields[4] = {lock->l_type, lock->l_whence, lock->l_start, lock->l_len};
+        memcpy(args_buf + len, fields, sizeof fields);
+        len += sizeof fields;
+    } else if (in && ptr) {
         memcpy(args_buf + len, ptr, size);
         len += size;
     }
@@ -217,7 +222,11 @@ TF_SPECIAL(ioctl)
         return with_struct(row, call, 36, true, false);
     case TIOCGWINSZ:
         return with_struct(row, call, sizeof(struct winsize), false, true);
+    case TIOCSWINSZ:
+        return with_struct(row, call, sizeof(struct winsize), true, false);
     case FIONREAD:
+    case TIOCOUTQ:
+    case TIOCGETD:
     case TIOCGPGRP:
     case TIOCGSID:
         return with_struct(row, call, 4, false, true);
@@ -227,6 +236,9 @@ TF_SPECIAL(ioctl)
         return with_struct(row, call, 4, true, false);
     case FIOCLEX:
     case FIONCLEX:
+    case TIOCEXCL:
+    case TIOCNXCL:
+    case TIOCNOTTY:
         call->a[2] = 0;
         return tf_logged(row, call);
     case TCSBRK:

@@ -15,12 +15,9 @@
 
 #include <stdbool.h>
 #include "checkpoint/proto.h"
+#include "replay/position.h"
 #include "replay/runner.h"
 #include "store/store.h"
-
-struct tf_position {
-    uint64_t frame, lines;
-};
 
 enum tf_checkpoint_kind { TF_CHECKPOINT_START, TF_CHECKPOINT_FORK };
 

@@ -280,12 +280,17 @@ def check_without_runs(c):
 def check_positions(c):
     recording = c.recorded()
     last = json_lines(timefork("replay", recording, "--goto-frame", "end", "--format", "json"))[0]["frame"]
-    for position in ("0", "-1", "abc", "", "1+", "+3", "1+-2", "1.5", "99999999999999999999999", "7x", "0x10"):
-        c.says(f"--goto-frame {position!r}", timefork("replay", recording, "--goto-frame", position), re.escape(position) or "position")
-    for position in (str(last + 1), str(last * 10)):
-        c.says(f"--goto-frame {position}, past the end", timefork("replay", recording, "--goto-frame", position), str(last))
+    for position in ("-1", "abc", "", "1+", "+3", "1+-2", "1.5", "99999999999999999999999", "7x", "0x10", "end+1", 'a"b'):
+        c.says(f"--goto-frame {position!r}", timefork("replay", recording, "--goto-frame", position), f"'{re.escape(position)}' is not a position", status=2)
+    for position in ("0", str(last + 1), str(last * 10), "18446744073709551615"):
+        c.says(f"--goto-frame {position}, which no run has", timefork("replay", recording, "--goto-frame", position),
+               f"no frame event {position}.*{last}", status=1)
+    result = timefork("replay", recording, "--goto-frame", "0", "--goto-frame", str(last), "--goto-frame", str(last + 1), "--format", "json")
+    answers = json_lines(result)
+    c.true("in JSON, an error in its place", result.status == 1 and [a.get("position") for a in answers] == ["0", None, str(last + 1)]
+           and [("error" in a) for a in answers] == [True, False, True] and answers[1]["frame"] == last, result)
     c.says("--goto-frame alone", timefork("replay", recording, "--goto-frame"), "--goto-frame", status=2)
-    c.says("more lines than there are", timefork("replay", recording, "--goto-frame", f"{last}+1000000"), "line")
+    c.says("more lines than there are", timefork("replay", recording, "--goto-frame", f"{last}+1000000"), "line", status=1)
     c.fine("the first", timefork("replay", recording, "--goto-frame", "1"))
     c.fine("the last", timefork("replay", recording, "--goto-frame", str(last)))
 
@@ -343,6 +348,41 @@ def check_expressions(c):
     c.true("one that writes a file writes none", not marker.exists())
     answers, _ = evaluate("'x' * 50_000_000", "list(range(10**6))")
     c.true("huge values", all("value" in a for a in answers), str(answers)[:500])
+
+
+def check_reprs(c):
+    """A repr that does not end, or ends the process: its variable is named, the others are shown."""
+    script = c.script("reprs.py", """import os
+class Hangs:
+    def __repr__(self):
+        while True: pass
+class Exits:
+    def __repr__(self):
+        os._exit(3)
+class Crashes:
+    def __repr__(self):
+        import ctypes
+        return ctypes.string_at(8)
+class Raises:
+    def __repr__(self):
+        raise ValueError("no repr")
+def f(a, b, c):
+    d, e, g, z = Exits(), Crashes(), Raises(), 26
+    return b
+f(1, Hangs(), 3)
+""")
+    recording = c.recorded(script)
+    frame = next(e["frame"] for e in json_lines(timefork("query", recording, "--frames", "--function", "f", "--event", "return", "--format", "json")))
+    result = timefork("replay", recording, "--goto-frame", str(frame), "--timeout", "1", "--eval", "z", "--format", "json")
+    if not c.fine("replay", result):
+        return
+    answer = json_lines(result)[0]
+    expected = [["a", "int", "1"], ["b", "__main__.Hangs", "<its repr did not end in time>"], ["c", "int", "3"],
+                ["d", "__main__.Exits", "<its repr ended the process>"], ["e", "__main__.Crashes", "<its repr ended the process>"],
+                ["g", "__main__.Raises", "<repr raised ValueError: no repr>"], ["z", "int", "26"]]
+    c.tally.equal(c.label("locals"), [[v["name"], v["type"], v["repr"]] for v in answer["locals"]], expected)
+    c.true("what the function returns", answer["returned"]["repr"] == "<its repr did not end in time>", answer)
+    c.true("expressions", answer["eval"] == [{"expr": "z", "type": "int", "value": "26"}], answer)
 
 
 # ---- the machine ----

@@ -28,7 +28,7 @@ int tf_launch_first_fd(void)
     long top = 1024;
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < 1024)
         top = (long)limit.rlim_cur;
-    return (int)top - 8;
+    return (int)top - 24; /* room for these, and for where they are parked before (tf_launch) */
 }
 
 uint64_t tf_launch_stack(void)

@@ -244,8 +244,8 @@ static void own_signals(void)
     static const struct {
         int sig;
         void (*handler)(int);
-    } handlers[] = {
-        {SIGINT, nothing}, {SIGQUIT, nothing}, {SIGCHLD, nothing}, {SIGTERM, forward}, {SIGHUP, forward}};
+    } handlers[] = {{SIGINT, nothing}, {SIGQUIT, nothing}, {SIGCHLD, nothing}, {SIGTERM, forward},
+                    {SIGHUP, forward}, {SIGXFSZ, nothing}, {SIGPIPE, nothing}};
     for (size_t i = 0; i < sizeof handlers / sizeof *handlers; i++) {
         struct sigaction before, action = {.sa_handler = handlers[i].handler};
         sigaction(handlers[i].sig, NULL, &before);

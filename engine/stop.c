@@ -109,6 +109,32 @@ static void div_free(void *ctx, void *p)
         a->free(a->ctx, p);
 }
 
+/*
+ * The engine is built with the headers of one patch version and used with others of the same minor version.
+ * The internal structures that are used here have not changed within one so far; if they ever do, this says
+ * so in time.
+ */
+static __attribute__((noreturn, cold)) void other_layout(void)
+{
+    tf_state.core->divergence("this engine was built with the headers of Python " PY_VERSION
+                              ", and the structures of Python %.16s are "
+                              "others: build timefork again with the headers of this Python",
+                              Py_GetVersion());
+    abort();
+}
+
+static void check_gc_layout(PyThreadState *ts)
+{
+    int was = PyGC_Disable();
+    bool off = ts->interp->gc.enabled == 0;
+    PyGC_Enable();
+    bool on = ts->interp->gc.enabled == 1;
+    if (!was)
+        PyGC_Disable();
+    if (!off || !on)
+        other_layout();
+}
+
 static struct gc_saved {
     int enabled, count;
 } divert_begin(PyThreadState *ts)
@@ -120,6 +146,7 @@ static struct gc_saved {
         PyMem_SetAllocator(domains[i], &a);
     }
     diverting = true;
+    check_gc_layout(ts);
     struct _gc_runtime_state *gc = &ts->interp->gc;
     struct gc_saved saved = {gc->enabled, gc->generations[0].count};
     gc->enabled = 0;
@@ -151,6 +178,42 @@ static __attribute__((noreturn)) void reached_exit(PyObject *value)
 static bool in_frame(tf_frame *f)
 {
     return tf_this_thread() == armed.ts && f == armed.frame;
+}
+
+/* ---- The program's own trace functions and callbacks. */
+
+static bool is_function(PyObject *callable, PyObject *function)
+{
+    if (callable && PyMethod_Check(callable))
+        callable = PyMethod_GET_FUNCTION(callable);
+    return callable && callable == function;
+}
+
+static bool is_callback(PyThreadState *ts, tf_frame *f)
+{
+    PyObject *function = tf_frame_func(f);
+    tf_frame *caller = tf_frame_complete(f->previous);
+    if (!function)
+        return false;
+    if (is_function(ts->c_traceobj, function) || is_function(ts->c_profileobj, function) ||
+        (caller && caller->frame_obj && is_function(caller->frame_obj->f_trace, function)))
+        return true;
+#if !TF_PY311
+    for (int t = 0; t < PY_MONITORING_TOOL_IDS; t++)
+        for (int e = 0; e < _PY_MONITORING_EVENTS; e++)
+            if (is_function(ts->interp->monitoring_callables[t][e], function))
+                return true;
+#endif
+    return false;
+}
+
+/* Does the frame run inside one of them? Then the interpreter makes no events for it. If only the event that
+ * has just happened belonged to one, there will be events again. */
+static bool inside_callback(PyThreadState *ts, tf_frame *f)
+{
+    while (ts->tracing && f && !is_callback(ts, f))
+        f = tf_frame_complete(f->previous);
+    return ts->tracing && f;
 }
 
 #if TF_PY311
@@ -270,7 +333,7 @@ static void watch(PyThreadState *ts, tf_frame *frame, int event)
     make_line_array(tf_frame_code(frame));
     make_frame_object(ts, frame);
     armed.program_tracer = ts->c_tracefunc;
-    if (ts->tracing) {
+    if (inside_callback(ts, frame)) {
         ts->tracing = 0;
         armed.program_tracer = NULL;
         ts->c_profilefunc = NULL;
@@ -346,6 +409,16 @@ static bool call_monitoring(const char *name, int tool, PyCodeObject *co, int ev
     return ok;
 }
 
+/* Asks the interpreter what was written behind its back. */
+static bool tool_is_named(int tool, PyObject *name)
+{
+    PyObject *monitoring = PySys_GetObject("monitoring"); /* borrowed */
+    PyObject *found = monitoring ? PyObject_CallMethod(monitoring, "get_tool", "i", tool) : NULL;
+    bool same = found == name;
+    Py_XDECREF(found);
+    return same;
+}
+
 static bool listen(PyInterpreterState *interp, int tool, int what, PyMethodDef *def, int *events)
 {
     PyObject *callback = PyCFunction_New(def, NULL);
@@ -368,7 +441,7 @@ static void watch(PyThreadState *ts, tf_frame *frame, int event)
         for (int e = 0; e < _PY_MONITORING_EVENTS; e++)
             interp->monitoring_callables[tool][e] = NULL;
     }
-    if (ts->tracing) {
+    if (inside_callback(ts, frame)) {
         ts->tracing = 0;
         ts->c_tracefunc = NULL;
         ts->c_profilefunc = NULL;
@@ -376,7 +449,9 @@ static void watch(PyThreadState *ts, tf_frame *frame, int event)
             for (int e = 0; e < _PY_MONITORING_EVENTS; e++)
                 interp->monitoring_callables[t][e] = NULL;
     }
-    interp->monitoring_tool_names[tool] = Py_NewRef(Py_None);
+    interp->monitoring_tool_names[tool] = Py_NewRef(Py_Ellipsis);
+    if (!tool_is_named(tool, Py_Ellipsis))
+        other_layout();
     int events = 0;
     bool ok = true;
     if (armed.req.kind == TF_STOP_EXIT) {

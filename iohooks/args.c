@@ -167,7 +167,9 @@ size_t tf_args_encode(const struct tf_call_row *row, const struct tf_call *call,
                 at = put64(at, ptr != NULL);
                 if (ptr) {
                     memset(at, 0, (n + 7) & ~7ul);
-                    memcpy(at, ptr, n);
+                    /* Of an epoll event, the descriptor: who sets that leaves the other half of the union as
+                     * it was. */
+                    memcpy(at, ptr, row->sig[i] == 'E' ? 8 : n);
                     at += (n + 7) & ~7ul;
                 }
             }

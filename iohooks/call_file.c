@@ -76,19 +76,24 @@ TF_SPECIAL(write)
 
 /* ---- closing and copying descriptors; the program must not lose or see the supervisor's socket ---- */
 
+/* While recording with checkpoints, one descriptor is timefork's. In replay the log says what the program was
+ * told. */
+static bool is_own(int fd)
+{
+    return tf.mode == TF_RECORDS && tf.socket >= 0 && fd == tf.socket;
+}
+
 /* The answer to a call on a descriptor that, for the program, is not open. */
 static long refuse(const struct tf_call_row *row, struct tf_call *call, long error)
 {
     size_t len = tf_args_encode(row, call, args_buf);
-    if (tf.mode == TF_REPLAYS)
-        return tf_log_take(call->nr, args_buf, len)->result;
     tf_log_put(call->nr, 0, error, args_buf, len, NULL, 0);
     return error;
 }
 
 TF_SPECIAL(close)
 {
-    if ((int)call->a[0] == tf.first_fd + TF_FD_SOCKET)
+    if (is_own((int)call->a[0]))
         return refuse(row, call, -EBADF);
     long r = tf_logged(row, call);
     closed((int)call->a[0]);
@@ -97,16 +102,16 @@ TF_SPECIAL(close)
 
 TF_SPECIAL(close_range)
 {
-    long first = (unsigned)call->a[0], last = (unsigned)call->a[1], own = tf.first_fd + TF_FD_SOCKET;
+    long first = (unsigned)call->a[0], last = (unsigned)call->a[1], own = tf.socket;
     size_t len = tf_args_encode(row, call, args_buf);
-    if (call->a[2] & CLOSE_RANGE_UNSHARE)
-        return refuse(row, call, -EINVAL);
     for (long fd = first; fd <= last && fd < 1024 && !call->a[2]; fd++)
         closed(fd);
     if (tf.mode == TF_REPLAYS)
         return tf_log_take(call->nr, args_buf, len)->result;
+    if (call->a[2] & CLOSE_RANGE_UNSHARE)
+        return refuse(row, call, -EINVAL);
     long r = 0;
-    if (own < first || own > last || tf.socket < 0) {
+    if (own < first || own > last) {
         r = tf_sys(SYS_close_range, first, last, call->a[2]);
     } else {
         if (own > first)
@@ -120,10 +125,9 @@ TF_SPECIAL(close_range)
 
 TF_SPECIAL(dup)
 {
-    long own = tf.first_fd + TF_FD_SOCKET;
-    if ((int)call->a[0] == own)
+    if (is_own((int)call->a[0]))
         return refuse(row, call, -EBADF);
-    if (call->nr != SYS_dup && (int)call->a[1] == own)
+    if (call->nr != SYS_dup && is_own((int)call->a[1]))
         return refuse(row, call, -EMFILE);
     long r = tf_logged(row, call);
     copied((int)call->a[0], r);

@@ -57,7 +57,9 @@ static bool have_space(size_t words)
         struct timespec wait = {0, 50 * 1000 * 1000};
         wake_supervisor(position());
         tf_sys(SYS_futex, &tf.shm->space_futex, FUTEX_WAIT, seen, &wait);
-        if (tf_sys(SYS_kill, tf.shm->supervisor_pid, 0) == -ESRCH)
+        /* A supervisor that nobody has waited for yet still has its pid, but no children any more. */
+        if (tf_sys(SYS_kill, tf.shm->supervisor_pid, 0) == -ESRCH ||
+            (tf.is_child && tf_sys(SYS_getppid) != tf.shm->supervisor_pid))
             return false;
     }
 }
@@ -133,6 +135,7 @@ void tf_emit_start_record(void)
     tf.space_end = tf.ring_words;
     tf.last_tsc = tf.shm->tsc_start = tf_tsc();
     tf.snapshot_due = tf.last_tsc + tf.shm->snapshot_min_ticks;
+    tf.is_child = tf_sys(SYS_getppid) == tf.shm->supervisor_pid;
     memcpy(tf.p + 1, &tf.last_tsc, 8);
     tf_ring_commit(TF_RECORD_WORD(TF_REC_TIME, 2), 2);
 }

@@ -54,6 +54,7 @@ struct tf_process {
     uint64_t last_wake;    /* absolute word number at which the supervisor was last woken */
     uint64_t snapshot_due; /* TSC at which the next checkpoint may be taken */
     uint32_t snapshot_serial;
+    bool is_child; /* of the supervisor, directly */
 
     /* replay */
     const struct tf_replay_ctl *ctl;

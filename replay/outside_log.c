@@ -35,7 +35,10 @@ int tf_log_open(struct tf_store *store, const struct tf_run *run, int fd, struct
     log->map = mmap(NULL, TF_LOG_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
     if (log->map == MAP_FAILED) {
         log->map = NULL;
-        r = tf_err_set(err, TF_E_IO, "cannot map memory for the outside events: %s", strerror(errno));
+        r = tf_err_set(err, TF_E_IO,
+                       "cannot map memory for the outside events: %s (is the address space limited? ulimit "
+                       "-v unlimited)",
+                       strerror(errno));
         goto fail;
     }
     if ((r = tf_store_outside_blocks(store, run, &log->blocks, &log->n, err)))

@@ -56,9 +56,10 @@ uint64_t ingest_clock_ns(clockid_t clock)
 void ingest_clocks(uint64_t *tsc, uint64_t *ns)
 {
     uint64_t best = UINT64_MAX;
+    *tsc = *ns = 0;
     for (int i = 0; i < 5; i++) {
         uint64_t before = read_tsc(), t = ingest_clock_ns(CLOCK_MONOTONIC), after = read_tsc();
-        if (after - before < best) {
+        if (i == 0 || after - before < best) {
             best = after - before;
             *tsc = before + best / 2;
             *ns = t;

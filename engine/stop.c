@@ -189,10 +189,9 @@ static bool is_function(PyObject *callable, PyObject *function)
     return callable && callable == function;
 }
 
-static bool is_callback(PyThreadState *ts, tf_frame *f)
+static bool is_callback(PyThreadState *ts, tf_frame *f, tf_frame *caller)
 {
     PyObject *function = tf_frame_func(f);
-    tf_frame *caller = tf_frame_complete(f->previous);
     if (!function)
         return false;
     if (is_function(ts->c_traceobj, function) || is_function(ts->c_profileobj, function) ||
@@ -209,11 +208,19 @@ static bool is_callback(PyThreadState *ts, tf_frame *f)
 
 /* Does the frame run inside one of them? Then the interpreter makes no events for it. If only the event that
  * has just happened belonged to one, there will be events again. */
-static bool inside_callback(PyThreadState *ts, tf_frame *f)
+static bool inside_callback(PyThreadState *ts, tf_frame *frame)
 {
-    while (ts->tracing && f && !is_callback(ts, f))
-        f = tf_frame_complete(f->previous);
-    return ts->tracing && f;
+    if (!ts->tracing)
+        return false;
+    tf_frame *f = tf_frame_complete(tf_current_frame(ts));
+    if (frame != f && is_callback(ts, frame, f)) /* it has not been linked yet */
+        return true;
+    for (tf_frame *caller; f; f = caller) {
+        caller = tf_frame_complete(f->previous);
+        if (is_callback(ts, f, caller))
+            return true;
+    }
+    return false;
 }
 
 #if TF_PY311
@@ -259,6 +266,9 @@ static PyObject *leaving_exception(tf_frame *frame)
 
 static int tracer(PyObject *obj, PyFrameObject *frame, int what, PyObject *arg)
 {
+    bool exit = armed.req.kind == TF_STOP_EXIT;
+    if (what == PyTrace_CALL && !exit && armed.req.lines == 0 && in_frame(frame->f_frame))
+        reached(); /* before the program's own, whose frame events come after this position */
     if (armed.program_tracer) {
         int status = armed.program_tracer(obj, frame, what, arg);
         if (status)
@@ -266,12 +276,7 @@ static int tracer(PyObject *obj, PyFrameObject *frame, int what, PyObject *arg)
     }
     if (!in_frame(frame->f_frame))
         return 0;
-    bool exit = armed.req.kind == TF_STOP_EXIT;
     switch (what) {
-    case PyTrace_CALL:
-        if (!exit && armed.req.lines == 0)
-            reached();
-        break;
     case PyTrace_LINE:
         if (!exit && ++armed.lines == armed.req.lines)
             reached();
@@ -472,6 +477,9 @@ static void watch(PyThreadState *ts, tf_frame *frame, int event)
         int what = throwing             ? PY_MONITORING_EVENT_PY_THROW
                    : event == TF_RESUME ? PY_MONITORING_EVENT_PY_RESUME
                                         : PY_MONITORING_EVENT_PY_START;
+        /* The program's own callbacks would come first, with frame events that come after this position. */
+        for (int t = 0; t < PY_MONITORING_TOOL_IDS; t++)
+            interp->monitoring_callables[t][what] = NULL;
         ok = listen(interp, tool, what, &start_def, &events);
     }
     bool global = events & (1 << PY_MONITORING_EVENT_PY_UNWIND | 1 << PY_MONITORING_EVENT_PY_THROW);

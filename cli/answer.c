@@ -51,6 +51,8 @@ struct collect {
     json_t *into;   /* array of stack entries or locals, or the object of an expression */
     json_t *answer; /* for what a function returns or raises */
     json_t *output; /* text written by an expression, or NULL */
+    json_t *tries;  /* name and type of the local whose repr is being made, or NULL */
+    bool ended;     /* what ran for the answer made the process exit */
     uint32_t count;
 };
 
@@ -82,6 +84,8 @@ static int on_item(void *ctx, enum tf_item type, const uint8_t *data, size_t len
         uint32_t line = 0;
         if (len >= 4)
             memcpy(&line, data, 4);
+        if (line == 0) /* where a module begins, before its first statement */
+            line = 1;
         const uint8_t *at = data + 4;
         size_t left = len >= 4 ? len - 4 : 0;
         json_t *file = next_text(&at, &left);
@@ -90,6 +94,15 @@ static int on_item(void *ctx, enum tf_item type, const uint8_t *data, size_t len
         json_object_set_new(o, "file", file);
         json_object_set_new(o, "line", json_integer(line));
         json_array_append_new(c->into, o);
+        break;
+    }
+    case TF_ITEM_TRIES: {
+        const uint8_t *at = data;
+        size_t left = len;
+        json_decref(c->tries);
+        c->tries = json_object();
+        json_object_set_new(c->tries, "name", next_text(&at, &left));
+        json_object_set_new(c->tries, "type", next_text(&at, &left));
         break;
     }
     case TF_ITEM_LOCAL: {
@@ -101,6 +114,8 @@ static int on_item(void *ctx, enum tf_item type, const uint8_t *data, size_t len
         json_object_set_new(o, "repr", tf_json_text(at, left));
         json_array_append_new(c->into, o);
         c->count++;
+        json_decref(c->tries);
+        c->tries = NULL;
         break;
     }
     case TF_ITEM_VALUE:
@@ -109,7 +124,10 @@ static int on_item(void *ctx, enum tf_item type, const uint8_t *data, size_t len
         json_decref(o);
         break;
     case TF_ITEM_ERROR:
-        json_object_set_new(c->into, "error", tf_json_text(data, len));
+        if (json_is_object(c->into))
+            json_object_set_new(c->into, "error", tf_json_text(data, len));
+        else
+            c->ended = true;
         break;
     case TF_ITEM_RETURNED:
         json_object_set_new(c->answer, "returned", type_and_repr(data, len, "repr"));
@@ -134,21 +152,55 @@ static int on_item(void *ctx, enum tf_item type, const uint8_t *data, size_t len
     return 0;
 }
 
+/* What stands in the place of a repr that cannot be had; NULL if it is not the repr's fault. */
+static const char *no_repr(int r)
+{
+    return r == TF_E_TIMEOUT  ? "<its repr did not end in time>"
+           : r == TF_E_REPLAY ? "<its repr ended the process>"
+                              : NULL;
+}
+
+static int inspect(struct tf_timeline *t, enum tf_inspect what, int timeout_ms, struct collect *c,
+                   struct tf_err *err)
+{
+    c->ended = false;
+    int r = tf_timeline_inspect(t, what, NULL, c->count, timeout_ms, on_item, c, err);
+    return r == 0 && c->ended ? tf_err_set(err, TF_E_REPLAY, "a repr ended the process") : r;
+}
+
 static json_t *locals(struct tf_timeline *t, json_t *answer, int timeout_ms, struct tf_err *err)
 {
     struct collect c = {.into = json_array(), .answer = answer};
-    for (int tries = 0; tries < 20; tries++) {
-        int r = tf_timeline_inspect(t, TF_INSPECT_LOCALS, NULL, c.count, timeout_ms, on_item, &c, err);
+    for (int failures = 0; failures < 20; failures++) {
+        int r = inspect(t, TF_INSPECT_LOCALS, timeout_ms, &c, err);
         if (r == 0)
             return c.into;
-        if (r != TF_E_TIMEOUT && r != TF_E_REPLAY)
+        if (!no_repr(r) || !c.tries) /* no repr had begun: it is something else */
             break;
         /* One repr did not end, or ended the process: say so, and go on behind it. */
-        json_t *o =
-            json_pack("{s:s, s:s, s:s}", "name", "?", "type", "?", "repr",
-                      r == TF_E_TIMEOUT ? "<its repr did not end in time>" : "<its repr ended the process>");
-        json_array_append_new(c.into, o);
+        json_object_set_new(c.tries, "repr", json_string(no_repr(r)));
+        json_array_append_new(c.into, c.tries);
+        c.tries = NULL;
         c.count++;
+    }
+    json_decref(c.tries);
+    json_decref(c.into);
+    return NULL;
+}
+
+/* The stack, and what the function returns or raises, whose repr may be no better than that of a local. */
+static json_t *stack(struct tf_timeline *t, json_t *answer, enum tf_tag event, int timeout_ms,
+                     struct tf_err *err)
+{
+    struct collect c = {.into = json_array(), .answer = answer};
+    int r = inspect(t, TF_INSPECT_STACK, timeout_ms, &c, err);
+    if (r == 0)
+        return c.into;
+    if (no_repr(r) && json_array_size(c.into) && event != TF_CALL && event != TF_RESUME) {
+        bool raised = event == TF_UNWIND;
+        json_object_set_new(answer, raised ? "raised" : "returned",
+                            json_pack("{s:s, s:s}", "type", "?", raised ? "text" : "repr", no_repr(r)));
+        return c.into;
     }
     json_decref(c.into);
     return NULL;
@@ -180,24 +232,22 @@ json_t *tf_answer(struct tf_timeline *t, struct tf_store *store, const struct tf
                   const struct tf_stop *stop, const struct tf_answer_opts *opts, struct tf_err *err)
 {
     json_t *a = json_object();
-    struct collect c = {.into = json_array(), .answer = a};
     (void)store;
     json_object_set_new(a, "run", json_string(run->id));
     json_object_set_new(a, "frame", json_integer((json_int_t)stop->position.frame));
     json_object_set_new(a, "line_offset", json_integer((json_int_t)stop->position.lines));
     json_object_set_new(a, "event", json_string(tf_event_name(stop->frame.event)));
-    if (tf_timeline_inspect(t, TF_INSPECT_STACK, NULL, 0, opts->timeout_ms, on_item, &c, err)) {
-        json_decref(c.into);
+    json_t *entries = stack(t, a, stop->frame.event, opts->timeout_ms, err);
+    if (!entries)
         goto fail;
-    }
-    json_t *top = json_array_get(c.into, 0);
+    json_t *top = json_array_get(entries, 0);
     json_object_set(a, "function", top ? json_object_get(top, "function") : json_null());
     json_object_set(a, "file", top ? json_object_get(top, "file") : json_null());
     json_object_set(a, "line", top ? json_object_get(top, "line") : json_null());
-    json_object_set_new(a, "depth", json_integer((json_int_t)json_array_size(c.into)));
+    json_object_set_new(a, "depth", json_integer((json_int_t)json_array_size(entries)));
     json_object_set_new(a, "thread", json_integer(stop->frame.thread));
     json_object_set_new(a, "time_ns", json_integer((json_int_t)stop->frame.time_ns));
-    json_object_set_new(a, "stack", c.into);
+    json_object_set_new(a, "stack", entries);
     json_t *names = locals(t, a, opts->timeout_ms, err);
     if (!names)
         goto fail;
@@ -238,7 +288,7 @@ static void print_value(FILE *out, json_t *object, const char *key)
 
 /* Has the file changed since it was recorded? Then the user must know that what is shown is not what is on
  * disk. */
-static bool changed(const char *file, const char *cwd, const char *text, size_t len)
+bool tf_source_changed(const char *file, const char *cwd, const char *text, size_t len)
 {
     char path[4096 * 2];
     snprintf(path, sizeof path, "%s%s%s", file[0] == '/' ? "" : cwd, file[0] == '/' ? "" : "/", file);
@@ -261,7 +311,7 @@ static void print_source(FILE *out, json_t *answer, struct tf_store *store, cons
     size_t len;
     if (tf_store_source(store, run, file, &text, &len, NULL))
         return;
-    if (file[0] != '<' && changed(file, run->cwd ? run->cwd : "", text, len))
+    if (file[0] != '<' && tf_source_changed(file, run->cwd ? run->cwd : "", text, len))
         fprintf(out, "  (%s has changed since the recording; this is the recorded source)\n", file);
     for (const char *at = text; at < text + len; number++) {
         size_t n = strcspn(at, "\n");

@@ -22,4 +22,7 @@ json_t *tf_answer(struct tf_timeline *timeline, struct tf_store *store, const st
 void tf_answer_print(FILE *out, json_t *answer, struct tf_store *store, const struct tf_run *run);
 const char *tf_event_name(enum tf_tag event);
 
+/* Has a source file changed (or gone) since it was recorded with this text? */
+bool tf_source_changed(const char *file, const char *cwd, const char *text, size_t len);
+
 #endif

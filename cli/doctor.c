@@ -60,6 +60,8 @@ static int try_dispatch(void)
     return prctl(PR_SET_SYSCALL_USER_DISPATCH, 1, 0, 0, &selector) < 0 ? errno : 0;
 }
 
+extern char **environ;
+
 /* Records a small program with an interpreter and verifies the recording. */
 static void try_python(const char *exe, const char *libdir, char *const *env)
 {
@@ -118,16 +120,61 @@ static void try_python(const char *exe, const char *libdir, char *const *env)
     line(status == 0, what, detail, todo);
 }
 
+#define PYTHONS_MAX 64
+
+/* Tries an interpreter, unless it has been tried under another name. */
+static void try_once(const char *name, bool must_be_there, const char *libdir, char (*tried)[PATH_MAX],
+                     size_t *n)
+{
+    struct tf_probed probed;
+    struct tf_err err = {0};
+    char real[PATH_MAX] = "";
+    /* Those that are not there are not a problem; python3 has to be. */
+    bool works = tf_probe(name, environ, libdir, &probed, &err) == 0;
+    if (!works && !must_be_there)
+        return;
+    if (works && !realpath(probed.exe, real))
+        snprintf(real, sizeof real, "%s", probed.exe);
+    for (size_t i = 0; works && i < *n; i++)
+        if (strcmp(tried[i], real) == 0)
+            return;
+    if (works && *n < PYTHONS_MAX)
+        memcpy(tried[(*n)++], real, sizeof real);
+    try_python(name, libdir, environ);
+}
+
+/* The Pythons on the PATH, and those that this build was made for. */
+static void try_all(const char *libdir)
+{
+    static const char *const names[] = {"python3",    "python3.11",       "python3.12",
+                                        "python3.13", "/usr/bin/python3", "/usr/local/bin/python3"};
+    static char tried[PYTHONS_MAX][PATH_MAX];
+    char path[PATH_MAX + 16], text[PATH_MAX + 16];
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        try_once(names[i], i == 0, libdir, tried, &n);
+    snprintf(path, sizeof path, "%s/pythons.txt", libdir);
+    FILE *f = fopen(path, "re");
+    while (f && fgets(text, sizeof text, f)) {
+        text[strcspn(text, "\n")] = 0;
+        char *exe = strchr(text, ';');
+        if (exe)
+            try_once(exe + 1, false, libdir, tried, &n);
+    }
+    if (f)
+        fclose(f);
+}
+
 static const char usage_text[] =
     "usage: timefork doctor [--python EXE]...\n"
     "\n"
-    "Tries what timefork needs on this machine, and records and replays a small program with each Python on "
-    "the PATH\n"
-    "(python3, python3.11 to python3.13) or those that are named.\n"
+    "Tries what timefork needs on this machine, and records and replays a small program with each Python: "
+    "those\n"
+    "on the PATH (python3, python3.11 to python3.13), in /usr/bin, and those that timefork was built with; "
+    "or those\n"
+    "that are named.\n"
     "\n"
     "Exit status: 0 if all is well, 1 if something does not work, 2 for a mistake in the command line.\n";
-
-extern char **environ;
 
 int tf_cmd_doctor(int argc, char **argv)
 {
@@ -182,21 +229,8 @@ int tf_cmd_doctor(int argc, char **argv)
     tf_probe_engines(libdir, engines, sizeof engines);
     snprintf(detail, sizeof detail, "for Python %s, in %s", engines, libdir);
     line(strcmp(engines, "none") != 0, "engines", detail, "install python3-dev and run ./setup again");
-    if (n == 0) {
-        static const char *const names[] = {"python3", "python3.11", "python3.12", "python3.13"};
-        struct tf_probed probed[4];
-        for (size_t i = 0; i < 4; i++) {
-            /* Those that are not there are not a problem; python3 has to be. One that was tried is not tried
-             * again. */
-            bool there = tf_probe(names[i], environ, libdir, &probed[i], &err) == 0, tried = false;
-            if (!there)
-                probed[i].exe[0] = 0;
-            for (size_t k = 0; k < i; k++)
-                tried |= there && strcmp(probed[k].exe, probed[i].exe) == 0;
-            if (i == 0 || (there && !tried))
-                try_python(names[i], libdir, environ);
-        }
-    }
+    if (n == 0)
+        try_all(libdir);
     for (size_t i = 0; i < n; i++)
         try_python(given[i], libdir, environ);
     printf(problems ? "%d problem%s\n" : "all is well\n", problems, problems == 1 ? "" : "s");

@@ -198,7 +198,7 @@ static int list_run_json(const struct tf_run *run)
                       query_json_text(run->python_version, strlen(run->python_version))};
     int status = TF_EXIT_OK;
     if (texts[0] && texts[1] && texts[2]) {
-        printf("{\"id\": \"%s\", \"state\": \"%s\", \"started_unix_ns\": %lld, \"duration_ns\": %llu, "
+        printf("{\"run\": \"%s\", \"state\": \"%s\", \"started_unix_ns\": %lld, \"duration_ns\": %llu, "
                "\"frames\": "
                "%llu, \"outside\": %llu, \"python\": %s, ",
                run->id, run->state == TF_RUN_COMPLETE ? "complete" : "incomplete",
@@ -260,6 +260,7 @@ static int list_runs(struct query *q)
 struct printing {
     const struct query *q;
     uint64_t seen, printed;
+    int open_fd; /* text: whose line has been begun and not ended, or 0 */
 };
 
 /* tf_store_each_output() calls this for each write; 1 ends it. */
@@ -279,13 +280,22 @@ static int print_output(void *ctx, const struct tf_output *output)
         free(text);
         return 0;
     }
+    /* A line that was written in pieces is one line here, with the frame of its first piece. */
     const char *at = output->data, *end = at + output->len;
     while (at < end) {
         const char *nl = memchr(at, '\n', (size_t)(end - at));
         const char *stop = nl ? nl : end;
-        printf("[frame %llu %s] ", (unsigned long long)output->frame, output->fd == 1 ? "stdout" : "stderr");
+        if (p->open_fd && p->open_fd != output->fd) {
+            putchar('\n');
+            p->open_fd = 0;
+        }
+        if (!p->open_fd)
+            printf("[frame %llu %s] ", (unsigned long long)output->frame,
+                   output->fd == 1 ? "stdout" : "stderr");
         fwrite(at, 1, (size_t)(stop - at), stdout);
-        putchar('\n');
+        p->open_fd = nl ? 0 : output->fd;
+        if (nl)
+            putchar('\n');
         at = nl ? nl + 1 : end;
     }
     return 0;
@@ -296,6 +306,8 @@ static int show_output(struct query *q)
     struct tf_err err;
     struct printing p = {.q = q};
     int rc = tf_store_each_output(q->store, &q->run, print_output, &p, &err);
+    if (p.open_fd)
+        putchar('\n');
     if (rc < 0)
         return tf_fail(&err);
     if (!p.seen && !q->json)

@@ -111,6 +111,37 @@ static char *join_words(char *const *words, const char *first)
     return text;
 }
 
+/*
+ * `timefork debug SCRIPT ARGS... --goto-frame N ...`: from the first --goto-frame or --eval on, what follows
+ * the program is meant for timefork, unless -- stands in front of it. Returns where the program's arguments
+ * end, or -1 after a message.
+ */
+static int take_tail(int from, int argc, char **argv, int (*own_option)(void *, int, char **), void *ctx)
+{
+    int end = from;
+    while (end < argc && strcmp(argv[end], "--goto-frame") != 0 && strcmp(argv[end], "--eval") != 0) {
+        if (strcmp(argv[end], "--") == 0)
+            return argc;
+        end++;
+    }
+    for (int i = end; i < argc;) {
+        int n = own_option(ctx, argc - i, argv + i);
+        if (n < 0)
+            return -1;
+        if (n == 0) {
+            bad("%s after --goto-frame or --eval is no option of replay: the program's own arguments come "
+                "before "
+                "them, or behind --",
+                argv[i]);
+            return -1;
+        }
+        i += n;
+    }
+    if (end < argc)
+        argv[end] = NULL;
+    return end;
+}
+
 int tf_record_parse(struct tf_record_opts *opts, int argc, char **argv,
                     int (*own_option)(void *, int, char **), void *ctx, const char *usage)
 {
@@ -177,6 +208,11 @@ int tf_record_parse(struct tf_record_opts *opts, int argc, char **argv,
             if ((status = check_script(argv[i])))
                 return status;
             opts->title = strcmp(argv[i], "-") == 0 ? strdup("stdin") : stem(argv[i]);
+        }
+        if (own_option) {
+            int program = i + (argv[i][0] == '-' && argv[i][1] ? 2 : 1);
+            if ((argc = take_tail(program, argc, argv, own_option, ctx)) < 0)
+                return TF_EXIT_USAGE;
         }
     }
     for (int k = i; k < argc; k++)

@@ -26,13 +26,18 @@ static const char usage_text[] =
     "re-execution diverged from the\n"
     "recording.\n";
 
-static const char debug_usage_text[] = "usage: timefork debug [record's options] [replay's options] (SCRIPT "
-                                       "| -m MODULE | -c CODE | -- COMMAND) [ARGS...]\n"
-                                       "\n"
-                                       "Records a run and goes to positions of it at once, from checkpoints "
-                                       "that were taken while it ran. The options are those of\n"
-                                       "'timefork record' and of 'timefork replay'. Exit status: as "
-                                       "'timefork replay', or 125 if it could not be recorded.\n";
+static const char debug_usage_text[] =
+    "usage: timefork debug [record's options] (SCRIPT | -m MODULE | -c CODE) [ARGS...] [replay's options]\n"
+    "       timefork debug [record's options] [replay's options] -- COMMAND [ARGS...]\n"
+    "\n"
+    "Records a run and goes to positions of it at once, from checkpoints that were taken while it ran. The "
+    "options "
+    "are\n"
+    "those of 'timefork record' and of 'timefork replay'; without --goto-frame it goes to the end. What "
+    "follows ARGS\n"
+    "begins with --goto-frame or --eval, or is the program's; behind -- all of it is the program's.\n"
+    "\n"
+    "Exit status: as 'timefork replay', or 125 if it could not be recorded.\n";
 
 struct options {
     const char *file, *run;
@@ -48,6 +53,7 @@ static int take_option(void *ctx, int argc, char **argv)
 {
     struct options *o = ctx;
     static const char *const names[] = {"--goto-frame", "--eval", "--run", "--timeout", "--format"};
+    struct tf_err err = {0};
     size_t which = 0;
     char *end;
     while (which < 5 && strcmp(argv[0], names[which]) != 0)
@@ -60,6 +66,10 @@ static int take_option(void *ctx, int argc, char **argv)
     }
     switch (which) {
     case 0:
+        if (tf_position_check(argv[1], &err)) {
+            fprintf(stderr, "timefork: %s\n", err.msg);
+            return -1;
+        }
         o->positions[o->positions_n++] = argv[1];
         break;
     case 1:
@@ -108,9 +118,15 @@ static int show(struct tf_timeline *t, struct tf_store *store, const struct tf_r
             tf_timeline_goto(t, position, &stop, &err) == 0)
             answer = tf_answer(t, store, run, &stop, &opts, &err);
         if (!answer) {
-            if (o->json)
-                printf("{\"position\": \"%s\", \"error\": ", o->positions[i]),
-                    json_dumpf(json_string(err.msg), stdout, JSON_ENCODE_ANY), printf("}\n");
+            if (o->json) {
+                json_t *error = json_object();
+                json_object_set_new(error, "position",
+                                    tf_json_text(o->positions[i], strlen(o->positions[i])));
+                json_object_set_new(error, "error", tf_json_text(err.msg, strlen(err.msg)));
+                json_dumpf(error, stdout, JSON_COMPACT);
+                putchar('\n');
+                json_decref(error);
+            }
             fprintf(stderr, "timefork: %s\n", err.msg);
             if (exit_status(&err) > status)
                 status = exit_status(&err);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "cli/answer.h"
 #include "cli/commands.h"
 #include "cli/common.h"
@@ -17,6 +18,29 @@ static const char usage_text[] =
     "Exit status: 0 if all is equal; 3 at the first divergence, which is described; 4 if all is equal up to "
     "something that replay does\n"
     "not cover yet; 1 if it could not be done; 2 for a mistake in the command line.\n";
+
+/* Says which of the program's own files are not what they were: what ran now is the recorded source. */
+static void note_changed_sources(struct tf_store *store, const struct tf_run *run)
+{
+    struct tf_codes codes;
+    if (tf_store_codes(store, run, &codes, NULL))
+        return;
+    for (size_t i = 1; i < codes.n; i++) {
+        const char *file = codes.codes[i].file;
+        char *text;
+        size_t len, k = 1;
+        while (k < i && (codes.codes[k].library || strcmp(codes.codes[k].file, file) != 0))
+            k++;
+        if (codes.codes[i].library || k < i || file[0] == '<' ||
+            tf_store_source(store, run, file, &text, &len, NULL))
+            continue;
+        if (tf_source_changed(file, run->cwd ? run->cwd : "", text, len))
+            fprintf(stderr, "timefork: %s %s since the recording; the recorded source is what was executed\n",
+                    file, access(file, F_OK) ? "is gone" : "has changed");
+        free(text);
+    }
+    tf_codes_free(&codes);
+}
 
 int tf_cmd_verify(int argc, char **argv)
 {
@@ -74,6 +98,7 @@ int tf_cmd_verify(int argc, char **argv)
         putchar('\n');
         json_decref(o);
     }
+    note_changed_sources(store, &run);
     if (status == 0) {
         if (!json)
             printf("%s: run %.8s: equal: %llu frame events, %llu outside calls, %.2f s\n", path, run.id,

@@ -217,8 +217,14 @@ static bool send_local(PyObject *name, PyObject *value, void *arg)
     const char *t = PyBytes_AS_STRING(text);
     Py_ssize_t len = PyBytes_GET_SIZE(text);
     bool dunder = len > 4 && t[0] == '_' && t[1] == '_' && t[len - 1] == '_' && t[len - 2] == '_';
-    if ((s->function || !dunder) && s->number++ >= s->from)
+    if ((s->function || !dunder) && s->number++ >= s->from) {
+        PyObject *type = type_name(Py_TYPE(value), false);
+        if (type)
+            send(TF_ITEM_TRIES, t, (size_t)len + 1, PyBytes_AS_STRING(type),
+                 (size_t)PyBytes_GET_SIZE(type) + 1, NULL, 0);
+        Py_XDECREF(type);
         send_value(TF_ITEM_LOCAL, t, (size_t)len + 1, value);
+    }
     Py_DECREF(text);
     return true;
 }

@@ -180,6 +180,49 @@ static bool in_frame(tf_frame *f)
     return tf_this_thread() == armed.ts && f == armed.frame;
 }
 
+/* ---- The program's own trace functions and callbacks. */
+
+static bool is_function(PyObject *callable, PyObject *function)
+{
+    if (callable && PyMethod_Check(callable))
+        callable = PyMethod_GET_FUNCTION(callable);
+    return callable && callable == function;
+}
+
+static bool is_callback(PyThreadState *ts, tf_frame *f, tf_frame *caller)
+{
+    PyObject *function = tf_frame_func(f);
+    if (!function)
+        return false;
+    if (is_function(ts->c_traceobj, function) || is_function(ts->c_profileobj, function) ||
+        (caller && caller->frame_obj && is_function(caller->frame_obj->f_trace, function)))
+        return true;
+#if !TF_PY311
+    for (int t = 0; t < PY_MONITORING_TOOL_IDS; t++)
+        for (int e = 0; e < _PY_MONITORING_EVENTS; e++)
+            if (is_function(ts->interp->monitoring_callables[t][e], function))
+                return true;
+#endif
+    return false;
+}
+
+/* Does the frame run inside one of them? Then the interpreter makes no events for it. If only the event that
+ * has just happened belonged to one, there will be events again. */
+static bool inside_callback(PyThreadState *ts, tf_frame *frame)
+{
+    if (!ts->tracing)
+        return false;
+    tf_frame *f = tf_frame_complete(tf_current_frame(ts));
+    if (frame != f && is_callback(ts, frame, f)) /* it has not been linked yet */
+        return true;
+    for (tf_frame *caller; f; f = caller) {
+        caller = tf_frame_complete(f->previous);
+        if (is_callback(ts, f, caller))
+            return true;
+    }
+    return false;
+}
+
 #if TF_PY311
 
 static void note_raised(PyObject *value)
@@ -223,6 +266,9 @@ static PyObject *leaving_exception(tf_frame *frame)
 
 static int tracer(PyObject *obj, PyFrameObject *frame, int what, PyObject *arg)
 {
+    bool exit = armed.req.kind == TF_STOP_EXIT;
+    if (what == PyTrace_CALL && !exit && armed.req.lines == 0 && in_frame(frame->f_frame))
+        reached(); /* before the program's own, whose frame events come after this position */
     if (armed.program_tracer) {
         int status = armed.program_tracer(obj, frame, what, arg);
         if (status)
@@ -230,12 +276,7 @@ static int tracer(PyObject *obj, PyFrameObject *frame, int what, PyObject *arg)
     }
     if (!in_frame(frame->f_frame))
         return 0;
-    bool exit = armed.req.kind == TF_STOP_EXIT;
     switch (what) {
-    case PyTrace_CALL:
-        if (!exit && armed.req.lines == 0)
-            reached();
-        break;
     case PyTrace_LINE:
         if (!exit && ++armed.lines == armed.req.lines)
             reached();
@@ -297,7 +338,7 @@ static void watch(PyThreadState *ts, tf_frame *frame, int event)
     make_line_array(tf_frame_code(frame));
     make_frame_object(ts, frame);
     armed.program_tracer = ts->c_tracefunc;
-    if (ts->tracing) {
+    if (inside_callback(ts, frame)) {
         ts->tracing = 0;
         armed.program_tracer = NULL;
         ts->c_profilefunc = NULL;
@@ -405,7 +446,7 @@ static void watch(PyThreadState *ts, tf_frame *frame, int event)
         for (int e = 0; e < _PY_MONITORING_EVENTS; e++)
             interp->monitoring_callables[tool][e] = NULL;
     }
-    if (ts->tracing) {
+    if (inside_callback(ts, frame)) {
         ts->tracing = 0;
         ts->c_tracefunc = NULL;
         ts->c_profilefunc = NULL;
@@ -436,6 +477,9 @@ static void watch(PyThreadState *ts, tf_frame *frame, int event)
         int what = throwing             ? PY_MONITORING_EVENT_PY_THROW
                    : event == TF_RESUME ? PY_MONITORING_EVENT_PY_RESUME
                                         : PY_MONITORING_EVENT_PY_START;
+        /* The program's own callbacks would come first, with frame events that come after this position. */
+        for (int t = 0; t < PY_MONITORING_TOOL_IDS; t++)
+            interp->monitoring_callables[t][what] = NULL;
         ok = listen(interp, tool, what, &start_def, &events);
     }
     bool global = events & (1 << PY_MONITORING_EVENT_PY_UNWIND | 1 << PY_MONITORING_EVENT_PY_THROW);
@@ -467,6 +511,8 @@ void tf_stop_arm(const struct tf_stop_req *req, void *tstate, void *frame_arg, i
     }
     armed.frame = frame;
     bool entering = event == TF_CALL || event == TF_RESUME;
+    if (!frame && req->kind == TF_STOP_LINE && req->lines)
+        return;               /* nothing is running: what comes next is another event, or the end */
     if (!frame && req->lines) /* no Python function runs here: no lines come */
         tf_state.core->stopped(TF_STOPPED_SHORT, 0);
     if (!frame || (req->kind == TF_STOP_LINE && req->lines == 0 && !entering))

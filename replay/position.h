@@ -18,4 +18,8 @@ struct tf_position {
  * exists is not asked here, but that frames are numbered from 1. TF_E_USAGE with a message. */
 int tf_position_parse(const char *text, uint64_t last, struct tf_position *position, struct tf_err *err);
 
+/* Is this text a position of any run? Frame 0 is, in form. 0, or TF_E_USAGE with the message of
+ * tf_position_parse(). */
+int tf_position_check(const char *text, struct tf_err *err);
+
 #endif

@@ -464,6 +464,24 @@ static int out_of_reach(const struct tf_timeline *t, uint64_t frame, struct tf_e
                       (unsigned long long)t->reach);
 }
 
+/* The next frame event, or the end, came before so many lines. */
+static int too_many_lines(const struct tf_timeline *t, struct tf_position position, uint64_t lines,
+                          struct tf_err *err)
+{
+    char ran[64], where[96];
+    if (lines)
+        snprintf(ran, sizeof ran, "only %llu line%s", (unsigned long long)lines, lines == 1 ? "" : "s");
+    else
+        snprintf(ran, sizeof ran, "no line");
+    if (position.frame == t->run->frames)
+        snprintf(where, sizeof where, "after frame event %llu, the last", (unsigned long long)position.frame);
+    else
+        snprintf(where, sizeof where, "between frame events %llu and %llu",
+                 (unsigned long long)position.frame, (unsigned long long)position.frame + 1);
+    return tf_err_set(err, TF_E_USAGE, "there is no position %llu+%llu: %s of a function ran %s",
+                      (unsigned long long)position.frame, (unsigned long long)position.lines, ran, where);
+}
+
 int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct tf_stop *stop,
                      struct tf_err *err)
 {
@@ -497,13 +515,8 @@ int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct 
     r = run_until_stop(t, &runner, position.frame, &rep, &at, err);
     if (r == 0)
         r = check_prefix(t, &rep, err);
-    if (r == 0 && rep.why == TF_STOPPED_SHORT && position.lines)
-        r = tf_err_set(
-            err, TF_E_USAGE,
-            "%llu+%llu: only %llu line%s run%s in this function between frame events %llu and %llu",
-            (unsigned long long)position.frame, (unsigned long long)position.lines,
-            (unsigned long long)rep.lines, rep.lines == 1 ? "" : "s", rep.lines == 1 ? "s" : "",
-            (unsigned long long)position.frame, (unsigned long long)position.frame + 1);
+    if (r == 0 && rep.why != TF_STOPPED_AT && position.lines)
+        r = too_many_lines(t, position, rep.lines, err);
     else if (r == 0 && rep.why != TF_STOPPED_AT)
         r = tf_err_set(err, TF_E_REPLAY, "the replay went past frame event %llu without stopping there",
                        (unsigned long long)position.frame);

@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from lib import LIMIT, PROGRAMS, TIMEFORK, Folder, Tally, clean_env, json_lines, need_timefork, pythons, run, timefork
+from lib import BUILD, LIMIT, PROGRAMS, TIMEFORK, Folder, Tally, clean_env, json_lines, need_timefork, pythons, run, timefork
 
 LEAF = PROGRAMS / "cases" / "leaf_loop.py"
 # What has nothing to do with the version of Python is done with the first one only.
@@ -62,16 +62,17 @@ class Check:
 
     def opens_to_the_end(self, recording, function=None):
         """The recording of a program that died: it opens, has its events, and its last frame can be reached."""
-        stats = timefork("query", recording, "--frames", "--format", "json", "--limit", "1000000000")
-        if not self.fine("query opens the recording", stats):
+        runs = timefork("query", recording, "--list-runs", "--format", "json")
+        if not self.fine("query opens the recording", runs):
             return
-        events = json_lines(stats)
-        if not self.true("it has events", events):
-            return
+        frames = json_lines(runs)[-1]["frames"]
+        events = timefork("query", recording, "--frames", "--all", "--format", "json", "--offset", str(frames - 3), "--limit", "10")
+        if self.fine("query shows its last events", events):
+            self.true("the last three are there", [e["frame"] for e in json_lines(events)] == [frames - 2, frames - 1, frames], events)
         result = timefork("replay", recording, "--goto-frame", "end", "--format", "json")
         if self.fine("replay goes to its last frame", result):
             answer = json_lines(result)[0]
-            self.true("it is the last one", answer["frame"] >= events[-1]["frame"], answer)
+            self.true("it is the last one", answer["frame"] == frames, answer)
             if function:
                 self.true(f"it stands in {function}", function in [f["function"] for f in answer["stack"]], answer["stack"])
 
@@ -121,7 +122,7 @@ def check_killed(c):
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_env(), start_new_session=True)
     try:
         if c.true("it starts", says_up(recorder)):
-            time.sleep(0.3)
+            time.sleep(0.1)
             child = next((int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and parent(p) == recorder.pid), None)
             if c.true("the program is a child of timefork", child):
                 os.kill(child, signal.SIGKILL)
@@ -267,8 +268,8 @@ def check_newer_format(c):
 
 def check_without_runs(c):
     recording = c.recorded()
-    result = timefork("clean", recording, "--keep", "0")
-    if not c.fine("clean --keep 0", result):
+    result = timefork("clean", recording, "--all")
+    if not c.fine("clean --all", result):
         return
     for command in (["query", recording, "--frames"], ["replay", recording, "--goto-frame", "1"], ["verify", recording]):
         c.says(command[0], timefork(*command), "no run")
@@ -279,12 +280,17 @@ def check_without_runs(c):
 def check_positions(c):
     recording = c.recorded()
     last = json_lines(timefork("replay", recording, "--goto-frame", "end", "--format", "json"))[0]["frame"]
-    for position in ("0", "-1", "abc", "", "1+", "+3", "1+-2", "1.5", "99999999999999999999999", "7x", "0x10"):
-        c.says(f"--goto-frame {position!r}", timefork("replay", recording, "--goto-frame", position), re.escape(position) or "position")
-    for position in (str(last + 1), str(last * 10)):
-        c.says(f"--goto-frame {position}, past the end", timefork("replay", recording, "--goto-frame", position), str(last))
+    for position in ("-1", "abc", "", "1+", "+3", "1+-2", "1.5", "99999999999999999999999", "7x", "0x10", "end+1", 'a"b'):
+        c.says(f"--goto-frame {position!r}", timefork("replay", recording, "--goto-frame", position), f"'{re.escape(position)}' is not a position", status=2)
+    for position in ("0", str(last + 1), str(last * 10), "18446744073709551615"):
+        c.says(f"--goto-frame {position}, which no run has", timefork("replay", recording, "--goto-frame", position),
+               f"no frame event {position}.*{last}", status=1)
+    result = timefork("replay", recording, "--goto-frame", "0", "--goto-frame", str(last), "--goto-frame", str(last + 1), "--format", "json")
+    answers = json_lines(result)
+    c.true("in JSON, an error in its place", result.status == 1 and [a.get("position") for a in answers] == ["0", None, str(last + 1)]
+           and [("error" in a) for a in answers] == [True, False, True] and answers[1]["frame"] == last, result)
     c.says("--goto-frame alone", timefork("replay", recording, "--goto-frame"), "--goto-frame", status=2)
-    c.says("more lines than there are", timefork("replay", recording, "--goto-frame", f"{last}+1000000"), "line")
+    c.says("more lines than there are", timefork("replay", recording, "--goto-frame", f"{last}+1000000"), "line", status=1)
     c.fine("the first", timefork("replay", recording, "--goto-frame", "1"))
     c.fine("the last", timefork("replay", recording, "--goto-frame", str(last)))
 
@@ -301,7 +307,7 @@ def check_run_ids(c):
     if c.true("two ids begin alike", ambiguous, ids):
         several = [i for i in ids if i.startswith(ambiguous)]
         result = timefork("query", recording, "--run", ambiguous, "--frames")
-        c.says("an ambiguous id lists the candidates", result, "ambiguous|several|more than one", *(i[:8] for i in several))
+        c.says("an ambiguous id lists the candidates", result, r"the ids of \d+ runs", *(i[:8] for i in several))
     c.says("an unknown id", timefork("verify", recording, "--run", "xyz"), "xyz")
     c.fine("a whole id", timefork("query", recording, "--run", ids[0], "--frames"))
 
@@ -323,13 +329,17 @@ def check_expressions(c):
         answers, result = evaluate(expression, "x + 1")
         c.true(f"{expression!r} is an error", re.search(words, answers[0].get("error", "")), answers)
         c.true(f"{expression!r}: the next one is answered", answers[1].get("value") == "1", answers)
-    for expression in ("[None for _ in iter(int, 1)]", "__import__('time').sleep(1000)", "__import__('os')._exit(4)",
+    for expression in ("[None for _ in iter(int, 1) if 0]", "__import__('os')._exit(4)",
                        "__import__('ctypes').string_at(8)", "__import__('os').kill(__import__('os').getpid(), 9)"):
         started = time.monotonic()
         answers, result = evaluate(expression, "x + 1")
         c.true(f"{expression!r} is an error", answers[0].get("error"), answers)
         c.true(f"{expression!r}: the next one is answered", answers[1].get("value") == "1", answers)
         c.true(f"{expression!r} ends in time", time.monotonic() - started < 40)
+    # The clocks stand still: a sleep is over at once.
+    started = time.monotonic()
+    answers, _ = evaluate("__import__('time').sleep(1000)", "x + 1")
+    c.true("one that sleeps does not take the time", [a.get("value") for a in answers] == ["None", "1"] and time.monotonic() - started < 4, answers)
     answers, result = evaluate("print('said by eval') or 5", "__import__('os').system('echo outside')")
     c.true("one that prints has its value", answers[0].get("value") == "5", answers)
     c.true("and does not spoil the JSON", len(result.text.splitlines()) == 1, result)
@@ -338,6 +348,41 @@ def check_expressions(c):
     c.true("one that writes a file writes none", not marker.exists())
     answers, _ = evaluate("'x' * 50_000_000", "list(range(10**6))")
     c.true("huge values", all("value" in a for a in answers), str(answers)[:500])
+
+
+def check_reprs(c):
+    """A repr that does not end, or ends the process: its variable is named, the others are shown."""
+    script = c.script("reprs.py", """import os
+class Hangs:
+    def __repr__(self):
+        while True: pass
+class Exits:
+    def __repr__(self):
+        os._exit(3)
+class Crashes:
+    def __repr__(self):
+        import ctypes
+        return ctypes.string_at(8)
+class Raises:
+    def __repr__(self):
+        raise ValueError("no repr")
+def f(a, b, c):
+    d, e, g, z = Exits(), Crashes(), Raises(), 26
+    return b
+f(1, Hangs(), 3)
+""")
+    recording = c.recorded(script)
+    frame = next(e["frame"] for e in json_lines(timefork("query", recording, "--frames", "--function", "f", "--event", "return", "--format", "json")))
+    result = timefork("replay", recording, "--goto-frame", str(frame), "--timeout", "1", "--eval", "z", "--format", "json")
+    if not c.fine("replay", result):
+        return
+    answer = json_lines(result)[0]
+    expected = [["a", "int", "1"], ["b", "__main__.Hangs", "<its repr did not end in time>"], ["c", "int", "3"],
+                ["d", "__main__.Exits", "<its repr ended the process>"], ["e", "__main__.Crashes", "<its repr ended the process>"],
+                ["g", "__main__.Raises", "<repr raised ValueError: no repr>"], ["z", "int", "26"]]
+    c.tally.equal(c.label("locals"), [[v["name"], v["type"], v["repr"]] for v in answer["locals"]], expected)
+    c.true("what the function returns", answer["returned"]["repr"] == "<its repr did not end in time>", answer)
+    c.true("expressions", answer["eval"] == [{"expr": "z", "type": "int", "value": "26"}], answer)
 
 
 # ---- the machine ----
@@ -419,7 +464,7 @@ def check_old_pythons(c):
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     candidates = {p.name: p for folder in [Path("/usr/bin"), *pyenv.glob("*/bin")] for p in folder.glob("python[23].[0-9]*")
                   if re.fullmatch(r"python\d\.\d+", p.name)}
-    have = {v for v, _ in pythons(True)}
+    have = {line.split(";")[0] for line in (BUILD / "pythons.txt").read_text().splitlines()}
     without = {name: p for name, p in candidates.items() if name.removeprefix("python") not in have}
     if not without:
         c.skip("no Python without an engine on this machine")

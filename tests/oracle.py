@@ -17,11 +17,14 @@ Runs PROGRAM as a plain Python run would, and looks at the functions whose file 
 A generator function, when called, first makes the generator: that is no event, neither here nor in a recording. The
 first piece of its body is a "call", the others are "resume".
 """
-import dis
-import json
-import os
 import sys
-import types
+
+BEFORE = set(sys.modules)
+
+import dis  # noqa: E402
+import json  # noqa: E402
+import os  # noqa: E402
+import types  # noqa: E402
 
 LEAVES = {dis.opmap[n]: k for n, k in (("RETURN_VALUE", "return"), ("RETURN_CONST", "return"),
                                        ("YIELD_VALUE", "yield")) if n in dis.opmap}
@@ -105,8 +108,9 @@ class Tracer:
                 stack.append([f.f_code.co_qualname, f.f_code.co_filename, f.f_lineno])
             f = f.f_back
         values = frame.f_locals
-        module = frame.f_code.co_name == "<module>"
-        names = sorted(name for name in values if not (module and name.startswith("__")))
+        # In modules and class bodies timefork leaves out the names that the machinery uses.
+        function = frame.f_code.co_flags & 1  # CO_OPTIMIZED
+        names = sorted(name for name in values if function or not (name.startswith("__") and name.endswith("__")))
         return {"kind": kind, "function": frame.f_code.co_qualname, "file": frame.f_code.co_filename,
                 "line": frame.f_lineno, "first_line": frame.f_code.co_firstlineno, "next_line": None,
                 "stack": stack, "names": names,
@@ -172,6 +176,9 @@ class Tracer:
 def run(watch, program, args, out):
     with open(program, "rb") as f:
         code = compile(f.read(), program, "exec", dont_inherit=True)
+    # The program imports what a plain run of it imports: nothing has been imported for it.
+    for name in set(sys.modules) - BEFORE:
+        del sys.modules[name]
     sys.argv[:] = [program, *args]
     sys.path[0] = os.path.dirname(program)
     module = types.ModuleType("__main__")

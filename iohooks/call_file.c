@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <net/if.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
@@ -147,8 +148,10 @@ static long with_struct(const struct tf_call_row *row, struct tf_call *call, siz
         memcpy(args_buf + len, fields, sizeof fields);
         len += sizeof fields;
     } else if (in && ptr) {
-        memcpy(args_buf + len, ptr, size);
-        len += size;
+        /* Of a question about an interface, its name; the rest is only written. */
+        size_t means = size == sizeof(struct ifreq) ? strnlen(ptr, IFNAMSIZ) : size;
+        memcpy(args_buf + len, ptr, means);
+        len += means;
     }
     if (tf.mode == TF_REPLAYS) {
         const struct tf_outside *e = tf_log_take(call->nr, args_buf, len);

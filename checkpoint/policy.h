@@ -16,8 +16,8 @@
 /*
  * One of n sorted checkpoints has to go (n >= 2): which? The wider the gap that it leaves, the worse for a
  * jump into it; the nearer to the user's position `present`, the more likely is one. So the victim is the one
- * with the least gap / (distance + total / n / 64), but never one that leaves a gap of more than 4 * total / n
- * while there is another: thinning is by doubling distances (as rr and ocamldebug do), with the widest gap
+ * with the least gap / (distance + total / n / 64), but never one that leaves a gap of more than 4 * total /
+ * n while there is another: thinning is by doubling distances (as rr and ocamldebug do), with the widest gap
  * bounded.
  */
 size_t tf_policy_victim(const uint64_t *frames, size_t n, uint64_t present, uint64_t total);

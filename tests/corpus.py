@@ -91,6 +91,7 @@ ALL = [
     Program("large.py"),
     Program("attributes.py", varies=True, oracle=False),
     Program("machine.py", varies=True, oracle=False),
+    Program("scheduling.py"),
     Program("exec_eval.py"),
     Program("iterators.py"),
     *[Program("status.py", args=(how,), oracle=how not in ("os",)) for how in LEAVING],

@@ -51,8 +51,8 @@ enum tf_item {
     TF_ITEM_RETURNED, /* type\0, repr: the value a function is about to return or yield */
     TF_ITEM_RAISED,   /* type\0, text: the exception that leaves the function */
     TF_ITEM_OUTPUT,   /* u32 fd, bytes: written to standard output or error while evaluating */
-    TF_ITEM_DONE,      /* no more */
-    TF_ITEM_TRIES,     /* name\0, type\0: the LOCAL that comes next; its repr may hang or end the process */
+    TF_ITEM_DONE,     /* no more */
+    TF_ITEM_TRIES,    /* name\0, type\0: the LOCAL that comes next, whose repr may hang */
 };
 enum tf_inspect {
     TF_INSPECT_STACK = 1, /* FRAME items, then RETURNED or RAISED if the stop is at an exit, DONE */

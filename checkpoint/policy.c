@@ -27,10 +27,8 @@ size_t tf_policy_victim(const uint64_t *frames, size_t n, uint64_t present, uint
     return victim;
 }
 
-uint64_t tf_policy_spacing_ns(uint64_t expected_ns, size_t max, unsigned fulls)
+uint64_t tf_policy_spacing_ns(uint64_t expected_ns, size_t max)
 {
     uint64_t spacing = expected_ns / (max ? max : 1);
-    for (; fulls && spacing < UINT64_MAX / 4; fulls--)
-        spacing *= 2;
     return spacing < TF_POLICY_MIN_NS ? TF_POLICY_MIN_NS : spacing;
 }

@@ -23,7 +23,7 @@
 size_t tf_policy_victim(const uint64_t *frames, size_t n, uint64_t present, uint64_t total);
 
 /* Time between two checkpoints while the process runs forward, ns: so that `max` of them are enough for what
- * is left, as far as is known, doubled each time the store is full (fulls). */
-uint64_t tf_policy_spacing_ns(uint64_t expected_ns, size_t max, unsigned fulls);
+ * is left, as far as is known. */
+uint64_t tf_policy_spacing_ns(uint64_t expected_ns, size_t max);
 
 #endif

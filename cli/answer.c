@@ -4,8 +4,10 @@
 #include <string.h>
 #include <unistd.h>
 #include "cli/answer.h"
+#include "cli/common.h"
 
 #define CONTEXT_LINES 4
+#define TEXT_MAX 4000 /* bytes of one repr in the text form */
 
 const char *tf_event_name(enum tf_tag event)
 {
@@ -280,10 +282,20 @@ static const char *text_of(json_t *object, const char *key)
     return text ? text : "?";
 }
 
+/* A repr on one line of the answer; of a very long one, the beginning. JSON has all of it. */
 static void print_value(FILE *out, json_t *object, const char *key)
 {
     json_t *text = json_object_get(object, key);
-    fwrite(json_string_value(text), 1, json_string_length(text), out);
+    const char *value = json_string_value(text);
+    size_t len = json_string_length(text), shown = len;
+    char count[32];
+    if (len > TEXT_MAX)
+        for (shown = TEXT_MAX; shown > TEXT_MAX - 4 && ((unsigned char)value[shown] & 0xc0) == 0x80; shown--)
+            ; /* not in the middle of a character */
+    fwrite(value, 1, shown, out);
+    if (shown < len)
+        fprintf(out, "... (%s bytes in all; --format json shows them)",
+                tf_count_text(len, count, sizeof count));
 }
 
 /* Has the file changed since it was recorded? Then the user must know that what is shown is not what is on

@@ -181,7 +181,7 @@ int tf_cmd_doctor(int argc, char **argv)
     struct utsname host;
     struct tf_err err = {0};
     struct rlimit stack;
-    char libdir[PATH_MAX] = "", detail[512];
+    char libdir[PATH_MAX] = "", detail[PATH_MAX + 512];
     const char *given[64];
     size_t n = 0;
     int e;

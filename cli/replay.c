@@ -202,7 +202,7 @@ int tf_cmd_replay(int argc, char **argv)
         status = exit_status(&err);
         goto out;
     }
-    status = show(t, store, &run, &o);
+    status = tf_finish_output(show(t, store, &run, &o));
 out:
     tf_timeline_close(t);
     tf_run_clear(&run);
@@ -248,7 +248,7 @@ int tf_cmd_debug(int argc, char **argv)
         status = exit_status(&err);
         goto out;
     }
-    status = show(t, store, &result.run, &o);
+    status = tf_finish_output(show(t, store, &result.run, &o));
 out:
     tf_timeline_close(t);
     for (size_t i = 0; i < result.n; i++)

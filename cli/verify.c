@@ -119,6 +119,7 @@ int tf_cmd_verify(int argc, char **argv)
     } else {
         fprintf(stderr, "timefork: %s\n", err.msg);
     }
+    status = tf_finish_output(status);
 out:
     tf_timeline_close(t);
     tf_run_clear(&run);

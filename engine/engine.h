@@ -22,6 +22,8 @@ enum tf_stop_kind {
                          function, locals bound */
     TF_STOP_EVENT =
         2, /* right after event `frame`, in the hook: for verification; handled by the core, not armed */
+    TF_STOP_ALL =
+        3, /* when every event of the recording has happened, of one that was cut off; handled by the core */
     TF_STOP_EXIT =
         1, /* the current function is about to leave (return, yield or unwind): `frame` + 1 is that event */
 };

@@ -11,6 +11,12 @@
 #include <xxhash.h>
 #include "iohooks/process.h"
 
+/* An address that can be read, as far as can be told without asking: the kernel answers EFAULT for others. */
+static bool readable(const void *ptr)
+{
+    return (uintptr_t)ptr >= 4096 && (uintptr_t)ptr < 1ul << 47;
+}
+
 static uint8_t *put64(uint8_t *at, uint64_t v)
 {
     memcpy(at, &v, 8);
@@ -108,7 +114,7 @@ size_t tf_args_encode(const struct tf_call_row *row, const struct tf_call *call,
     uint8_t *at = out;
     for (int i = 0; row->sig[i]; i++) {
         long v = call->a[i];
-        const void *ptr = (const void *)v;
+        const void *ptr = readable((const void *)v) ? (const void *)v : NULL;
         switch (row->sig[i]) {
         case 'd':
             at = put64(at, (uint64_t)(int64_t)(int32_t)v);
@@ -139,19 +145,19 @@ size_t tf_args_encode(const struct tf_call_row *row, const struct tf_call *call,
             at = put64(at, ptr ? XXH3_64bits(ptr, address_bytes(ptr, (socklen_t)call->a[i + 1])) : 0);
             break;
         case 'v':
-            at = put64(at, hash_iov(ptr, call->a[i + 1]));
+            at = put64(at, ptr ? hash_iov(ptr, call->a[i + 1]) : 0);
             break;
         case 'm':
-            at = put64(at, hash_msg(ptr));
+            at = put64(at, ptr ? hash_msg(ptr) : 0);
             break;
         case 'a':
         case 'o':
-            at = put64(at, call->a[i + 1] ? *(const socklen_t *)call->a[i + 1] : 0);
+            at = put64(at, readable((void *)call->a[i + 1]) ? *(const socklen_t *)call->a[i + 1] : 0);
             break;
         case 'y': {
             const struct pollfd *fds = ptr;
             uint64_t h = 0;
-            for (long k = 0; k < call->a[i + 1]; k++) {
+            for (long k = 0; ptr && k < call->a[i + 1]; k++) {
                 uint64_t e = (uint32_t)fds[k].fd | (uint64_t)(uint16_t)fds[k].events << 32;
                 h = XXH3_64bits_withSeed(&e, sizeof e, h);
             }
@@ -184,6 +190,15 @@ struct walk {
     struct iovec *pieces;
     int n, max;
 };
+
+/* How much a call wrote to a buffer: what it says, but never more than there was room for (MSG_TRUNC, and
+ * questions about a size, say more). The length is the argument behind the buffer, or in front of it. */
+static size_t written(const struct tf_call_row *row, const struct tf_call *call, int i, long result)
+{
+    int at = row->sig[i + 1] == 'i' ? i + 1 : i - 1;
+    size_t room = (size_t)call->a[at];
+    return (size_t)result < room ? (size_t)result : room;
+}
 
 static void piece(struct walk *w, void *base, size_t len)
 {
@@ -229,7 +244,7 @@ int tf_outs(const struct tf_call_row *row, const struct tf_call *call, long resu
             continue;
         switch (letter) {
         case 'r':
-            piece(&w, ptr, (size_t)result);
+            piece(&w, ptr, written(row, call, i, result));
             break;
         case 'w':
             iov_pieces(&w, ptr, call->a[i + 1], (size_t)result);
@@ -280,10 +295,15 @@ bool tf_outs_restore(const struct tf_call_row *row, const struct tf_call *call, 
     const uint8_t *end = data + len;
 
     /* Lengths that the kernel wrote decide how much follows: put them in place first. */
+    size_t before = 0;
     for (int i = 0; row->sig[i] && !TF_IS_ERR(result) && len >= 4; i++) {
-        if ((row->sig[i] == 'a' || row->sig[i] == 'o') && call->a[i + 1]) {
+        if (row->sig[i] == 'r' && call->a[i]) {
+            before += written(row, call, i, result);
+        } else if ((row->sig[i] == 'a' || row->sig[i] == 'o') && call->a[i + 1]) {
+            if (before + 4 > len)
+                return false;
             scratch[0] = *(socklen_t *)call->a[i + 1];
-            memcpy((void *)call->a[i + 1], data, 4);
+            memcpy((void *)call->a[i + 1], data + before, 4);
         } else if (row->sig[i] == 'n') {
             struct msghdr *m = (struct msghdr *)call->a[i];
             uint32_t head[4];

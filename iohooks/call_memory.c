@@ -27,6 +27,9 @@ static char path[4096];
 
 static long map_at(long addr, size_t len, int prot, int flags, int fd, long offset)
 {
+    /* Memory that forks would share would be changed by every look at it, and by other runs: here it is
+     * private. */
+    flags = (flags & ~MAP_TYPE) | MAP_PRIVATE;
     /* The program's own MAP_FIXED stands; otherwise nothing may be there yet. */
     if (!(flags & MAP_FIXED))
         flags |= MAP_FIXED_NOREPLACE;
@@ -117,6 +120,8 @@ TF_SPECIAL(mmap)
         }
     }
     long r = tf_sys(SYS_mmap, call->a[0], len, prot, flags, fd, call->a[5]);
+    if ((flags & MAP_TYPE) != MAP_PRIVATE)
+        tf.shared_memory = true;
     if (kind == KIND_DATA && !TF_IS_ERR(r)) {
         if (!(prot & PROT_READ)) {
             tf_barrier("mmap of %s without the right to read", path);

@@ -390,6 +390,8 @@ const char *tf_call_name(unsigned call, char *buf, size_t size)
         return tf_call_rows[call].name;
     if (call == TF_CALL_CODE)
         return "first run of a function";
+    if (call == TF_CALL_START)
+        return "the start";
     if (call == TF_CALL_MARK)
         return "mark";
     snprintf(buf, size, "system call %u", call);

@@ -52,7 +52,7 @@ long tf_logged(const struct tf_call_row *row, struct tf_call *call)
     uint64_t after = tf_tsc();
     if (after - before > WAITED_TICKS) { /* or what passed here would be spread over the events around */
         tf_ring_stamp(before);
-        tf_ring_stamp(after);
+        tf.stamp_at = 0; /* and the next event gets one */
     }
     int n = tf_outs(row, call, r, pieces, 1030, &total, scratch);
     tf_log_put(call->nr, 0, r, args_buf, len, pieces, n);
@@ -64,8 +64,13 @@ long tf_run_again(const struct tf_call_row *row, struct tf_call *call)
 {
     size_t len = tf_args_encode(row, call, args_buf);
     const struct tf_outside *e = NULL;
-    if (tf.mode == TF_REPLAYS)
+    if (tf.mode == TF_REPLAYS) {
         e = tf_log_take(call->nr, args_buf, len);
+        /* What failed changed nothing, whatever limit it was that it met: it fails again without being tried.
+         */
+        if (TF_IS_ERR(e->result) || (call->nr == SYS_brk && e->result != call->a[0]))
+            return e->result;
+    }
     long r = tf_raw((long)call->nr, call->a[0], call->a[1], call->a[2], call->a[3], call->a[4], call->a[5]);
     if (!e)
         tf_log_put(call->nr, 0, r, args_buf, len, NULL, 0);
@@ -166,6 +171,8 @@ long tf_dispatch(struct tf_call *call)
         break;
     }
     tf.inside--;
+    if (tf.mode == TF_REPLAYS)
+        tf_stop_at_all();
     if (r != TF_NATIVE)
         tf_signal_safe_point();
     return r;

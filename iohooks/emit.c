@@ -96,12 +96,20 @@ uint32_t *tf_ring_reserve(size_t words)
     return tf.p;
 }
 
+/* The next event that takes the slow path: when it is time for a stamp. Outside events in between do not put
+ * it off. */
+static void set_record_limit(void)
+{
+    uint64_t at = position();
+    tf.limit = tf.p + (tf.stamp_at > at ? tf.stamp_at - at : 1);
+}
+
 void tf_ring_commit(uint32_t first_word, size_t payload_words)
 {
     __atomic_store_n(tf.p, first_word, __ATOMIC_RELEASE);
     tf.p += 1 + payload_words;
     normalise();
-    tf.limit = tf.p + TIME_EVERY;
+    set_record_limit();
     if (position() - tf.last_wake > WAKE_WORDS)
         wake_supervisor(position());
 }
@@ -149,10 +157,12 @@ static void slow_record(void)
     normalise();
     if (position() - tf.last_wake > WAKE_WORDS)
         wake_supervisor(position());
-    if (tf.shm->snapshots && tf.mode == TF_RECORDS && now > tf.snapshot_due)
+    if (tf.shm->snapshots && tf.mode == TF_RECORDS && !tf.shared_memory && now > tf.snapshot_due)
         tf_snapshot_record(now); /* in the copy, this returns in replay mode */
-    if (tf.mode == TF_RECORDS || tf.mode == TF_LOOSE)
-        tf.limit = tf.p + TIME_EVERY;
+    if (tf.mode == TF_RECORDS || tf.mode == TF_LOOSE) {
+        tf.stamp_at = position() + TIME_EVERY;
+        set_record_limit();
+    }
 }
 
 /* ---- replay ---- */
@@ -193,6 +203,14 @@ static void set_limit(void)
     tf.limit = tf.words + (stop - tf.block_base);
 }
 
+/* A run that was cut off: is this everything that the recording has? */
+void tf_stop_at_all(void)
+{
+    if (tf.run.stop.kind == TF_STOP_ALL && tf_frames() == tf.ctl->frames &&
+        tf.offset == tf.ctl->outside_bytes)
+        tf_core.stopped(TF_STOPPED_AT, 0);
+}
+
 static void slow_replay(uint32_t word, void *tstate, void *frame)
 {
     if (tf.armed) /* the next event came first */
@@ -212,7 +230,8 @@ static void slow_replay(uint32_t word, void *tstate, void *frame)
     }
     if (tf.run.snapshot_ticks && tf_tsc() > tf.run_due)
         tf_snapshot_replay(); /* returns in the process that goes on, and in a copy that was told to run */
-    if (tf.run.stop.frame == tf_frames()) {
+    tf_stop_at_all();
+    if (tf.run.stop.frame == tf_frames() && tf.run.stop.kind != TF_STOP_ALL) {
         if (tf.run.stop.kind == TF_STOP_EVENT)
             tf_core.stopped(TF_STOPPED_AT, 0);
         tf.armed = true;

@@ -6,6 +6,7 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include "iohooks/process.h"
 
 #define WORDS(bytes) (((bytes) + 3) / 4)
@@ -147,6 +148,8 @@ const struct tf_outside *tf_log_take(unsigned nr, const void *args, size_t args_
     if (e->call == nr && e->frame == tf_frames() && e->args_len == args_len &&
         memcmp(tf_outside_args(e), args, args_len) == 0) {
         tf.offset += e->total_len;
+        if (nr == SYS_chdir || nr == SYS_fchdir)
+            tf.moved |= e->result == 0;
         return e;
     }
     if (nr == TF_CALL_CODE) {

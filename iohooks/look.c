@@ -80,6 +80,13 @@ static bool reads_only(long flags)
     return (flags & O_ACCMODE) == O_RDONLY && !(flags & (O_CREAT | O_TRUNC | (O_TMPFILE & ~O_DIRECTORY)));
 }
 
+/* The folder that the program has moved to is not this process's: only absolute paths mean the same in both.
+ */
+static bool may_name(const char *path)
+{
+    return !tf.moved || (path && path[0] == '/');
+}
+
 static long raw(struct tf_call *call)
 {
     return tf_raw((long)call->nr, call->a[0], call->a[1], call->a[2], call->a[3], call->a[4], call->a[5]);
@@ -102,13 +109,16 @@ long tf_look(struct tf_call *call)
     case SYS_uname:
     case SYS_sysinfo:
     case SYS_sched_getaffinity:
+        return raw(call);
     case SYS_getcwd:
+        return tf.moved ? -EPERM : raw(call);
     case SYS_stat:
     case SYS_lstat:
     case SYS_access:
     case SYS_readlink:
+        return may_name((const char *)call->a[0]) ? raw(call) : -EPERM;
     case SYS_statx:
-        return raw(call);
+        return (int)call->a[0] == AT_FDCWD && may_name((const char *)call->a[1]) ? raw(call) : -EPERM;
     case SYS_getpid:
     case SYS_gettid:
         return tf.ctl->pid;
@@ -137,14 +147,18 @@ long tf_look(struct tf_call *call)
     case SYS_clock_nanosleep:
         return 0;
     case SYS_open:
-        return reads_only(call->a[1]) ? keep_apart(raw(call)) : -EPERM;
+        return reads_only(call->a[1]) && may_name((const char *)call->a[0]) ? keep_apart(raw(call)) : -EPERM;
     case SYS_openat:
-        return (int)call->a[0] == AT_FDCWD && reads_only(call->a[2]) ? keep_apart(raw(call)) : -EPERM;
+        return (int)call->a[0] == AT_FDCWD && reads_only(call->a[2]) && may_name((const char *)call->a[1])
+                   ? keep_apart(raw(call))
+                   : -EPERM;
     case SYS_newfstatat:
     case SYS_faccessat:
     case SYS_faccessat2:
     case SYS_readlinkat:
-        return (int)call->a[0] == AT_FDCWD || is_open((int)call->a[0]) ? raw(call) : -EPERM;
+        return ((int)call->a[0] == AT_FDCWD && may_name((const char *)call->a[1])) || is_open((int)call->a[0])
+                   ? raw(call)
+                   : -EPERM;
     case SYS_read:
     case SYS_pread64:
     case SYS_fstat:

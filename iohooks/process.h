@@ -51,6 +51,7 @@ struct tf_process {
     uint64_t lap;          /* words written before ring[0] */
     uint64_t space_end;    /* absolute word number up to which may be written, as known */
     uint64_t last_tsc;     /* of the last TIME */
+    uint64_t stamp_at;     /* absolute word number from which on the next event gets a time stamp */
     uint64_t last_wake;    /* absolute word number at which the supervisor was last woken */
     uint64_t snapshot_due; /* TSC at which the next checkpoint may be taken */
     uint32_t snapshot_serial;
@@ -64,6 +65,8 @@ struct tf_process {
     uint64_t valid_end;  /* the outside stream is loaded up to here */
     struct tf_run_req run;
     bool running, armed;
+    bool moved; /* the program changed its folder: paths that are not absolute mean something else here */
+    bool shared_memory; /* record: there is memory that a fork would share: no more checkpoints */
     struct timespec last_clock[TF_CLOCKS]; /* what the program last read of each clock */
     uint64_t run_due;                      /* TSC at which the next checkpoint may be taken */
 
@@ -137,6 +140,7 @@ void tf_emit_start_replay(void);
 void tf_emit_off(void);
 void tf_emit_off_again(void); /* off: back to the start of the memory that nobody reads */
 void tf_emit_resume(void);    /* replay: the limit for the run that was asked for */
+void tf_stop_at_all(void);
 void tf_slow(uint32_t word, void *tstate, void *frame);
 void tf_replay_end(void) __attribute__((noreturn)); /* the program exits */
 void tf_diverge(const char *fmt, ...) __attribute__((noreturn, format(printf, 1, 2)));

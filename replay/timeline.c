@@ -392,7 +392,7 @@ static uint64_t snapshot_ticks(const struct tf_timeline *t, uint64_t from, uint6
     uint64_t frames = t->run->frames ? t->run->frames : 1;
     uint64_t span = to > from ? to - from : 0;
     uint64_t expected = (uint64_t)((double)t->run->duration_ns * (double)span / (double)frames);
-    return (uint64_t)((double)tf_policy_spacing_ns(expected, TF_POLICY_MAX, 0) * tf_prepare_ticks_per_ns());
+    return (uint64_t)((double)tf_policy_spacing_ns(expected, TF_POLICY_MAX) * tf_prepare_ticks_per_ns());
 }
 
 /* Copies the best checkpoint for an event and starts it. */
@@ -646,14 +646,14 @@ int tf_timeline_verify(struct tf_timeline *t, struct tf_verified *out, struct tf
     double began = now_ms();
     struct tf_runner runner;
     struct tf_stop_rep rep = {0};
-    /* A run that a signal ended is compared up to its last event: what comes then would end the replay, too.
-     */
+    /* A run that was cut off is compared up to its last event: what comes then would end the replay, too, or
+     * never end. */
     bool killed = t->run->exit_signal != 0 || t->run->state != TF_RUN_COMPLETE;
     struct tf_stop_req req = {.frame = UINT64_MAX, .kind = TF_STOP_EVENT};
 
     *out = (struct tf_verified){0};
-    if (killed && !t->why && t->run->frames)
-        req.frame = t->run->frames;
+    if (killed && !t->why)
+        req.kind = TF_STOP_ALL;
     struct tf_checkpoint *first = &t->checkpoints[0];
     struct tf_place place;
     int r = tf_runner_fork(&first->runner, &runner, &place, err);
@@ -690,7 +690,7 @@ int tf_timeline_verify(struct tf_timeline *t, struct tf_verified *out, struct tf
         return tf_err_set(err, TF_E_DIVERGENCE,
                           "the replay ended after %llu frame events, the recording has %llu",
                           (unsigned long long)rep.frame, (unsigned long long)t->run->frames);
-    if (!killed && rep.offset != t->run->outside_bytes)
+    if (rep.offset != t->run->outside_bytes)
         return tf_err_set(err, TF_E_DIVERGENCE,
                           "the replay ended after %llu outside calls, the recording has %llu",
                           (unsigned long long)out->outside, (unsigned long long)t->run->outside);

@@ -143,16 +143,9 @@ int tf_block_time(struct tf_block *block, uint64_t tick)
         block->base_tick = tick;
         return 0;
     }
-    if (block->n_marks && block->marks[block->n_marks - 1].index == block->n) {
-        /* Time passed with no frame event, in a call that waits: the event before it has the first time, the
-         * next one the last. */
-        struct tf_time_mark *mark = &block->marks[block->n_marks - 1];
-        if (block->n_marks > 1 && mark[-1].index + 1 >= block->n) {
-            mark->tick = tick;
-            return 0;
-        }
-        mark->index = block->n - 1;
-    }
+    /* The first time after an event is the event's; what passes then, in a call that waits, is not. */
+    if (block->n_marks && block->marks[block->n_marks - 1].index == block->n)
+        return 0;
     if (block->n_marks == block->cap_marks) {
         size_t cap = block->cap_marks ? block->cap_marks * 2 : 1024;
         struct tf_time_mark *marks = realloc(block->marks, cap * sizeof *marks);

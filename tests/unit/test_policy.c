@@ -96,11 +96,9 @@ static void test_smallest(void **state)
 static void test_spacing(void **state)
 {
     (void)state;
-    assert_int_equal(tf_policy_spacing_ns(0, 32, 0), TF_POLICY_MIN_NS);
-    assert_int_equal(tf_policy_spacing_ns(3200000000u, 32, 0), 100000000);
-    assert_int_equal(tf_policy_spacing_ns(3200000000u, 32, 3), 800000000);
-    assert_true(tf_policy_spacing_ns(UINT64_MAX, 1, 64) >= UINT64_MAX / 4);
-    assert_int_equal(tf_policy_spacing_ns(UINT64_MAX, 0, 0), UINT64_MAX);
+    assert_int_equal(tf_policy_spacing_ns(0, 32), TF_POLICY_MIN_NS);
+    assert_int_equal(tf_policy_spacing_ns(3200000000u, 32), 100000000);
+    assert_int_equal(tf_policy_spacing_ns(UINT64_MAX, 0), UINT64_MAX);
 }
 
 int main(void)

@@ -19,10 +19,13 @@ static const char usage_text[] =
     "something that replay does\n"
     "not cover yet; 1 if it could not be done; 2 for a mistake in the command line.\n";
 
+#define CHANGED_SHOWN 3
+
 /* Says which of the program's own files are not what they were: what ran now is the recorded source. */
 static void note_changed_sources(struct tf_store *store, const struct tf_run *run)
 {
     struct tf_codes codes;
+    size_t changed = 0;
     if (tf_store_codes(store, run, &codes, NULL))
         return;
     for (size_t i = 1; i < codes.n; i++) {
@@ -34,11 +37,14 @@ static void note_changed_sources(struct tf_store *store, const struct tf_run *ru
         if (codes.codes[i].library || k < i || file[0] == '<' ||
             tf_store_source(store, run, file, &text, &len, NULL))
             continue;
-        if (tf_source_changed(file, run->cwd ? run->cwd : "", text, len))
+        if (tf_source_changed(file, run->cwd ? run->cwd : "", text, len) && ++changed <= CHANGED_SHOWN)
             fprintf(stderr, "timefork: %s %s since the recording; the recorded source is what was executed\n",
                     file, access(file, F_OK) ? "is gone" : "has changed");
         free(text);
     }
+    if (changed > CHANGED_SHOWN)
+        fprintf(stderr, "timefork: the same goes for %zu more source file%s\n", changed - CHANGED_SHOWN,
+                changed == CHANGED_SHOWN + 1 ? "" : "s");
     tf_codes_free(&codes);
 }
 

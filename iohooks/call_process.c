@@ -78,6 +78,9 @@ TF_SPECIAL(kill)
     struct iovec own = {"s", 1};
     size_t len = tf_args_encode(row, call, args_buf);
     tf_log_put(call->nr, 0, 0, args_buf, len, &own, 1);
+    if (call->uc && *(uint64_t *)&call->uc->uc_sigmask >> (sig - 1) & 1)
+        tf.self_pending |=
+            1ul << (sig - 1); /* it comes when the program opens its mask: a known place, too */
     tf.self_signal = true;
     long r = tf_sys(call->nr, call->a[0], call->a[1], call->a[2]);
     tf.self_signal = false;

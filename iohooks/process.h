@@ -73,6 +73,7 @@ struct tf_process {
     /* asynchronous signals */
     volatile uint32_t pending; /* a signal came that has not been given to the program yet */
     bool self_signal;          /* the program sends itself a signal right now */
+    uint64_t self_pending;     /* signals that it sent itself while they were blocked */
     volatile uint32_t inside;  /* depth in our own code: no place to run a handler */
 };
 extern struct tf_process tf;

@@ -52,7 +52,9 @@ static void on_signal(int sig, siginfo_t *info, void *context)
 {
     ucontext_t *uc = context;
     uintptr_t at = (uintptr_t)uc->uc_mcontext.gregs[REG_RIP];
-    if (tf.mode == TF_RECORDS && !is_fault(sig, info) && !tf.self_signal) {
+    bool own = tf.self_signal || (tf.self_pending >> (sig - 1) & 1);
+    tf.self_pending &= ~(1ul << (sig - 1));
+    if (tf.mode == TF_RECORDS && !is_fault(sig, info) && !own) {
         bool waits = at >= (uintptr_t)tf_region_start && at < (uintptr_t)tf_region_end && tf.inside == 1;
         if (!waits && (tf.inside || tf_in_engine(at))) {
             kept |= 1ul << (sig - 1);

@@ -98,6 +98,12 @@ ALL = [
     Program("child.py", uncovered=r"clone|fork|exec|child", oracle=False),
     Program("threads.py", uncovered=r"clone|thread", oracle=False),
     Program("sockets.py"),
+    Program("datagrams.py"),
+    Program("memory.py", oracle=False),
+    Program("descriptors.py", oracle=False),
+    Program("own_signals.py"),
+    Program("own_signals.py", args=("killed",), oracle=False),
+    Program("database.py", oracle=False),
     Program("alarm.py", uncovered=r"alarm|itimer|signal", oracle=False),
 ]
 

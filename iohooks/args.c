@@ -59,25 +59,6 @@ static size_t fd_set_bytes(long bits)
     return bits <= 0 ? 0 : (size_t)(bits + 63) / 64 * 8;
 }
 
-/* Size of a structure that is read as it is. */
-static size_t in_size(char letter)
-{
-    switch (letter) {
-    case 'T':
-    case 'l':
-        return 16;
-    case 'M':
-        return 32;
-    case 'E':
-        return 12;
-    case 'k':
-    case 'q':
-        return 8;
-    default:
-        return 0;
-    }
-}
-
 /* Size of a structure that the kernel writes on success. */
 static size_t out_size(char letter)
 {
@@ -168,7 +149,7 @@ size_t tf_args_encode(const struct tf_call_row *row, const struct tf_call *call,
             at = put64(at, ptr ? XXH3_64bits(ptr, fd_set_bytes(call->a[0])) : 0);
             break;
         default: {
-            size_t n = in_size(row->sig[i]);
+            size_t n = tf_call_in_size(row->sig[i]);
             if (n) {
                 at = put64(at, ptr != NULL);
                 if (ptr) {

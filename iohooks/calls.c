@@ -425,8 +425,7 @@ static void puts_(struct writer *w, const char *text)
     put(w, text, strlen(text));
 }
 
-/* Sizes of the structures that are logged as they are: 0 for letters that are not of that kind. */
-static size_t in_struct(char letter)
+size_t tf_call_in_size(char letter)
 {
     switch (letter) {
     case 'T':
@@ -502,7 +501,7 @@ size_t tf_call_format_args(char *buf, size_t size, unsigned call, const uint8_t 
         default:
             puts_(&w, v ? "{...}" : "NULL");
             if (v) {
-                size_t n = (in_struct(sig[i]) + 7) & ~7ull;
+                size_t n = (tf_call_in_size(sig[i]) + 7) & ~7ull;
                 at = (size_t)(end - at) < n ? end : at + n;
             }
             break;

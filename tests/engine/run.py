@@ -145,10 +145,10 @@ class EngineTest(unittest.TestCase):
         self.compare_sequence("constructs.py")
 
     def test_sequence_of_generators(self):
-        self.compare_sequence("generators.py")
+        self.compare_sequence("cases/generators.py")
 
     def test_sequence_of_exceptions(self):
-        self.compare_sequence("exceptions.py")
+        self.compare_sequence("cases/exceptions.py")
 
     def test_sequence_of_stops(self):
         self.compare_sequence("stops.py")
@@ -225,7 +225,7 @@ class EngineTest(unittest.TestCase):
         for args in (["--version"], ["-c", "import sys; print(sys.argv, sys.flags)", "a", "b"], ["-m", "mod", "x"], ["mod.py", "y"],
                      ["-c", "raise SystemExit(3)"], ["-c", "1/0"], ["nothing.py"], ["--bad-option"], ["-c", "import os; os._exit(4)"],
                      ["-c", "raise KeyboardInterrupt"], ["-X", "importtime", "-c", "exit('text')"][2:],
-                     [program("exceptions.py")], [program("traced.py")], [program("generators.py")]):
+                     [program("cases/exceptions.py")], [program("traced.py")], [program("cases/generators.py")]):
             with self.subTest(args=args):
                 self.same_as_plain(*args)
 
@@ -243,7 +243,7 @@ class EngineTest(unittest.TestCase):
 
     def test_addresses(self):
         """Two runs at fixed addresses agree in ids, in set order and in every event."""
-        text = open(program("identity.py")).read() + "\nprint([id(object()) for _ in range(50)], id(go), id(Thing))\n"
+        text = open(program("cases/identity.py")).read() + "\nprint([id(object()) for _ in range(50)], id(go), id(Thing))\n"
         path = os.path.join(self.folder, "p.py")
         with open(path, "w") as f:
             f.write(text.replace("random.choice(things)", "things[len(things) // 3]"))

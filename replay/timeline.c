@@ -1,46 +1,19 @@
 /*
- * timeline.c: moving to a position (see timeline.h), and serving the needs of the process that goes there: it
- * asks for the outside events as it comes to them, and offers checkpoints.
+ * timeline.c: moving to a position (see timeline.h): opening a run, keeping checkpoints, going somewhere,
+ * asking.
  */
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 #include "checkpoint/memory.h"
-#include "checkpoint/policy.h"
-#include "replay/outside_log.h"
 #include "replay/prepare.h"
-#include "replay/timeline.h"
-#define XXH_INLINE_ALL
-#include <xxhash.h>
+#include "replay/timeline_private.h"
 
-struct tf_timeline {
-    struct tf_store *store;
-    const struct tf_run *run;
-    struct tf_shared shared;
-    struct tf_log *log;
-    struct tf_cursor *cursor;
-    uint64_t reach; /* the last event that replay can reach */
-    char *why;      /* the barrier behind it, or NULL */
-
-    struct tf_checkpoint checkpoints[TF_POLICY_MAX + 1];
-    size_t n;
-
-    struct tf_runner present;
-    bool standing;
-
-    /* The words of one block, for comparing. */
-    uint64_t words_block;
-    uint32_t words_n, *words;
-    struct tf_message message;
-};
-
-static double now_ms(void)
+double tf_timeline_ms(void)
 {
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
@@ -245,7 +218,7 @@ size_t tf_timeline_checkpoints(const struct tf_timeline *t)
 /* ---- checkpoints ---- */
 
 /* A checkpoint whose process died (killed, out of memory) is dropped; its neighbour serves. */
-static void drop_checkpoint(struct tf_timeline *t, size_t i)
+void tf_timeline_drop_checkpoint(struct tf_timeline *t, size_t i)
 {
     tf_runner_end(&t->checkpoints[i].runner);
     memmove(&t->checkpoints[i], &t->checkpoints[i + 1], (t->n - i - 1) * sizeof *t->checkpoints);
@@ -260,7 +233,8 @@ static bool too_much_memory(const struct tf_timeline *t)
     return tf_memory_exceeds(pids, t->n, tf_memory_cap());
 }
 
-static void add_checkpoint(struct tf_timeline *t, const struct tf_place *place, int socket, uint64_t present)
+void tf_timeline_add_checkpoint(struct tf_timeline *t, const struct tf_place *place, int socket,
+                                uint64_t present)
 {
     size_t at = t->n;
     struct tf_runner runner = {.socket = socket, .pid = (pid_t)place->pid};
@@ -279,176 +253,11 @@ static void add_checkpoint(struct tf_timeline *t, const struct tf_place *place, 
         uint64_t frames[TF_POLICY_MAX + 1];
         for (size_t i = 0; i < t->n; i++)
             frames[i] = t->checkpoints[i].frame;
-        drop_checkpoint(t, tf_policy_victim(frames, t->n, present, t->run->frames));
+        tf_timeline_drop_checkpoint(t, tf_policy_victim(frames, t->n, present, t->run->frames));
     }
 }
 
-static const uint32_t *block_words(struct tf_timeline *t, uint64_t block, uint32_t *n, struct tf_err *err)
-{
-    if (t->words_block != block) {
-        t->words_block = UINT64_MAX;
-        if (tf_store_block_words(t->store, t->run, block, t->words, &t->words_n, err))
-            return NULL;
-        t->words_block = block;
-    }
-    *n = t->words_n;
-    return t->words;
-}
-
-/* ---- running ---- */
-
-static const char *word_name(struct tf_timeline *t, uint32_t word, char *buf, size_t size)
-{
-    static const char *const names[] = {"call", "return", "yield", "resume", "unwind"};
-    struct tf_codes codes;
-    uint32_t tag = TF_TAG(word), id = TF_LOW(word);
-    snprintf(buf, size, "%s", tag <= TF_UNWIND ? names[tag] : "?");
-    if ((tag == TF_CALL || tag == TF_RESUME) && tf_store_codes(t->store, t->run, &codes, NULL) == 0) {
-        if (id < codes.n && codes.codes[id].qualname)
-            snprintf(buf, size, "%s of %s (%s:%u)", names[tag], codes.codes[id].qualname,
-                     codes.codes[id].file, codes.codes[id].first_line);
-        tf_codes_free(&codes);
-    }
-    return buf;
-}
-
-/* The words of a block, as executed now, are not those that were recorded: says where they part. */
-static int block_differs(struct tf_timeline *t, uint64_t block, const uint32_t *did, uint32_t n,
-                         uint64_t *frame, struct tf_err *err)
-{
-    uint32_t has_n, i = 0;
-    char a[600], b[600];
-    const uint32_t *has = block_words(t, block, &has_n, err);
-    if (!has)
-        return err->code;
-    while (i < n && i < has_n && did[i] == has[i])
-        i++;
-    *frame = block * TF_BLOCK_FRAMES + i + 1;
-    return tf_err_set(err, TF_E_DIVERGENCE, "frame event %llu: the program did %s, the recording has %s",
-                      (unsigned long long)*frame, i < n ? word_name(t, did[i], a, sizeof a) : "nothing",
-                      i < has_n ? word_name(t, has[i], b, sizeof b) : "nothing");
-}
-
-/*
- * Lets a copy of a checkpoint run until it stops, and serves it on the way. On TF_E_DIVERGENCE, *at says
- * where (if at is given). A barrier is TF_E_NOTFOUND with *at.
- */
-static int run_until_stop(struct tf_timeline *t, struct tf_runner *runner, uint64_t present,
-                          struct tf_stop_rep *rep, struct tf_place *at, struct tf_err *err)
-{
-    struct tf_message *m = &t->message;
-    struct tf_place place;
-    for (;;) {
-        int r = tf_runner_recv(runner, m, -1, err);
-        if (r)
-            return r;
-        switch (m->op) {
-        case TF_REP_STOPPED:
-            if (m->len != sizeof *rep)
-                return tf_err_set(err, TF_E_REPLAY, "the replaying process answered nonsense");
-            memcpy(rep, m->data, sizeof *rep);
-            return 0;
-        case TF_REP_NEED: {
-            uint64_t offset, end;
-            memcpy(&offset, m->data, sizeof offset);
-            if ((r = tf_log_load(t->log, offset, &end, err)))
-                return r;
-            if ((r = tf_runner_send(runner, TF_REQ_LOADED, &end, sizeof end, NULL, 0, err)))
-                return r;
-            break;
-        }
-        case TF_REP_SNAPSHOT:
-            memcpy(&place, m->data, sizeof place);
-            if (m->fd >= 0)
-                add_checkpoint(t, &place, m->fd, present);
-            break;
-        case TF_REP_BLOCK: {
-            uint64_t block, frame;
-            memcpy(&block, m->data, sizeof block);
-            r = block_differs(t, block, (const uint32_t *)(m->data + 8), (uint32_t)((m->len - 8) / 4), &frame,
-                              err);
-            if (at)
-                *at = (struct tf_place){.frame = frame};
-            return r;
-        }
-        case TF_REP_DIVERGENCE:
-        case TF_REP_BARRIER:
-            memcpy(&place, m->data, sizeof place);
-            if (at)
-                *at = place;
-            return tf_err_set(err, m->op == TF_REP_BARRIER ? TF_E_NOTFOUND : TF_E_DIVERGENCE,
-                              "after frame event %llu: %.*s", (unsigned long long)place.frame,
-                              (int)(m->len - sizeof place), (const char *)m->data + sizeof place);
-        default:
-            return tf_err_set(err, TF_E_REPLAY, "the replaying process sent message %u, which nobody knows",
-                              m->op);
-        }
-    }
-}
-
-/* Nanoseconds between checkpoints on a run from `from` to `to`, in TSC ticks. */
-static uint64_t snapshot_ticks(const struct tf_timeline *t, uint64_t from, uint64_t to)
-{
-    uint64_t frames = t->run->frames ? t->run->frames : 1;
-    uint64_t span = to > from ? to - from : 0;
-    uint64_t expected = (uint64_t)((double)t->run->duration_ns * (double)span / (double)frames);
-    return (uint64_t)((double)tf_policy_spacing_ns(expected, TF_POLICY_MAX) * tf_prepare_ticks_per_ns());
-}
-
-/* Copies the best checkpoint for an event and starts it. */
-static int start_run(struct tf_timeline *t, const struct tf_stop_req *stop, uint64_t present,
-                     struct tf_runner *runner, struct tf_checkpoint *from, struct tf_err *err)
-{
-    for (;;) {
-        struct tf_place place;
-        size_t i = t->n - 1;
-        while (i > 0 && t->checkpoints[i].frame > stop->frame)
-            i--;
-        *from = t->checkpoints[i];
-        int r = tf_runner_fork(&from->runner, runner, &place, err);
-        if (r && i > 0) {
-            drop_checkpoint(t, i);
-            continue;
-        }
-        if (r)
-            return tf_err_prefix(err, "the replay cannot be started: ");
-        struct tf_run_req req = {.stop = *stop, .snapshot_ticks = snapshot_ticks(t, from->frame, present)};
-        const uint32_t *prefix = NULL;
-        if (from->recorded) {
-            uint32_t n;
-            req.place_known = 1;
-            req.frame = from->frame;
-            req.offset = from->offset;
-            req.prefix_words = (uint32_t)(from->frame % TF_BLOCK_FRAMES);
-            if (req.prefix_words && !(prefix = block_words(t, from->frame / TF_BLOCK_FRAMES, &n, err))) {
-                tf_runner_end(runner);
-                return err->code;
-            }
-        }
-        r = tf_runner_send(runner, TF_REQ_RUN, &req, sizeof req, prefix, req.prefix_words * sizeof *prefix,
-                           err);
-        if (r)
-            tf_runner_end(runner);
-        return r;
-    }
-}
-
-/* The events since the last whole block must be the recorded ones, too. */
-static int check_prefix(struct tf_timeline *t, const struct tf_stop_rep *rep, struct tf_err *err)
-{
-    uint32_t n;
-    if (!rep->words)
-        return 0;
-    const uint32_t *words = block_words(t, (rep->frame - 1) / TF_BLOCK_FRAMES, &n, err);
-    if (!words)
-        return err->code;
-    if (rep->words > n || XXH3_64bits(words, rep->words * sizeof *words) != rep->digest)
-        return tf_err_set(err, TF_E_DIVERGENCE,
-                          "among the last %u frame events before %llu, one is not the recorded one "
-                          "('timefork verify' finds it)",
-                          rep->words, (unsigned long long)rep->frame);
-    return 0;
-}
+/* ---- moving ---- */
 
 static int out_of_reach(const struct tf_timeline *t, uint64_t frame, struct tf_err *err)
 {
@@ -485,7 +294,7 @@ static int too_many_lines(const struct tf_timeline *t, struct tf_position positi
 int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct tf_stop *stop,
                      struct tf_err *err)
 {
-    double began = now_ms();
+    double began = tf_timeline_ms();
     struct tf_frame event;
     struct tf_runner runner;
     struct tf_checkpoint from;
@@ -510,11 +319,11 @@ int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct 
     if (position.lines == 0 && event.event != TF_CALL && event.event != TF_RESUME)
         req = (struct tf_stop_req){
             .frame = position.frame - 1, .kind = TF_STOP_EXIT, .exit_event = (uint32_t)event.event};
-    if ((r = start_run(t, &req, position.frame, &runner, &from, err)))
+    if ((r = tf_run_start(t, &req, position.frame, &runner, &from, err)))
         return r;
-    r = run_until_stop(t, &runner, position.frame, &rep, &at, err);
+    r = tf_run_until_stop(t, &runner, position.frame, &rep, &at, err);
     if (r == 0)
-        r = check_prefix(t, &rep, err);
+        r = tf_run_check_prefix(t, &rep, err);
     if (r == 0 && rep.why != TF_STOPPED_AT && position.lines)
         r = too_many_lines(t, position, rep.lines, err);
     else if (r == 0 && rep.why != TF_STOPPED_AT)
@@ -536,7 +345,7 @@ int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct 
         .served_kind = from.kind,
         .served_frame = from.frame,
         .replayed = rep.frame - from.frame,
-        .elapsed_ms = now_ms() - began,
+        .elapsed_ms = tf_timeline_ms() - began,
     };
     return 0;
 }
@@ -570,129 +379,4 @@ int tf_timeline_inspect(struct tf_timeline *t, enum tf_inspect what, const char 
     }
     tf_runner_end(&copy);
     return r;
-}
-
-static int add_place(void *ctx, enum tf_item type, const uint8_t *data, size_t len)
-{
-    struct tf_err *err = ctx;
-    uint32_t line;
-    size_t used = strlen(err->msg);
-    if (type == TF_ITEM_FRAME && len > 4) {
-        memcpy(&line, data, 4);
-        const char *file = (const char *)data + 4, *name = file + strnlen(file, len - 4) + 1;
-        if ((const uint8_t *)name < data + len)
-            snprintf(err->msg + used, sizeof err->msg - used, "\n%s:%u in %s", file, line, name);
-    }
-    return 0;
-}
-
-/* The functions that the recording has on the stack after an event, for want of their lines. */
-static void recorded_stack(struct tf_timeline *t, uint64_t frame, struct tf_err *err)
-{
-    struct tf_frame *stack = NULL;
-    struct tf_codes codes = {0};
-    struct tf_err ignored;
-    size_t n = 0;
-    tf_cursor_filter(t->cursor, NULL, 0);
-    if (tf_cursor_stack(t->cursor, frame, &stack, &n, &ignored) ||
-        tf_store_codes(t->store, t->run, &codes, &ignored))
-        n = 0;
-    for (size_t i = 0; i < n; i++) {
-        size_t used = strlen(err->msg);
-        if (stack[i].code > 0 && stack[i].code < codes.n)
-            snprintf(err->msg + used, sizeof err->msg - used, "\n%s in %s", codes.codes[stack[i].code].file,
-                     codes.codes[stack[i].code].qualname);
-    }
-    free(stack);
-    tf_codes_free(&codes);
-}
-
-/*
- * A block of frame events differed. Goes to the event before the first one that does, and adds the Python
- * stack there. What made the program differ may do so earlier this time; after a few tries, only the
- * functions are named.
- */
-static void locate(struct tf_timeline *t, uint64_t frame, struct tf_err *err)
-{
-    struct tf_stop_req req = {.frame = frame - 1, .kind = TF_STOP_EVENT};
-    struct tf_runner runner, present = t->present;
-    struct tf_checkpoint from;
-    struct tf_stop_rep rep;
-    struct tf_err ignored;
-    size_t before = strlen(err->msg);
-    bool standing = t->standing;
-
-    if (frame < 2)
-        return;
-    for (int tries = 0; tries < 3 && strlen(err->msg) == before; tries++) {
-        if (start_run(t, &req, frame, &runner, &from, &ignored))
-            break;
-        if (run_until_stop(t, &runner, frame, &rep, NULL, &ignored) == 0 &&
-            check_prefix(t, &rep, &ignored) == 0) {
-            t->present = runner;
-            t->standing = true;
-            tf_timeline_inspect(t, TF_INSPECT_STACK, NULL, 0, 5000, add_place, err, &ignored);
-            t->present = present;
-            t->standing = standing;
-        }
-        tf_runner_end(&runner);
-    }
-    if (strlen(err->msg) == before)
-        recorded_stack(t, frame - 1, err);
-}
-
-int tf_timeline_verify(struct tf_timeline *t, struct tf_verified *out, struct tf_err *err)
-{
-    double began = now_ms();
-    struct tf_runner runner;
-    struct tf_stop_rep rep = {0};
-    /* A run that was cut off is compared up to its last event: what comes then would end the replay, too, or
-     * never end. */
-    bool killed = t->run->exit_signal != 0 || t->run->state != TF_RUN_COMPLETE;
-    struct tf_stop_req req = {.frame = UINT64_MAX, .kind = TF_STOP_EVENT};
-
-    *out = (struct tf_verified){0};
-    if (killed && !t->why)
-        req.kind = TF_STOP_ALL;
-    struct tf_checkpoint *first = &t->checkpoints[0];
-    struct tf_place place;
-    int r = tf_runner_fork(&first->runner, &runner, &place, err);
-    if (r)
-        return r;
-    struct tf_run_req run = {.stop = req};
-    if ((r = tf_runner_send(&runner, TF_REQ_RUN, &run, sizeof run, NULL, 0, err)) == 0)
-        r = run_until_stop(t, &runner, t->run->frames, &rep, &out->at, err);
-    tf_runner_end(&runner);
-    out->elapsed_ms = now_ms() - began;
-    if (r == TF_E_NOTFOUND && t->why) {
-        out->barrier = true;
-        out->frames = out->at.frame;
-        out->outside = tf_log_events_before(t->log, out->at.offset);
-        snprintf(out->text, sizeof out->text, "%s", err->msg);
-        if (out->at.frame != t->reach)
-            return tf_err_set(err, TF_E_DIVERGENCE,
-                              "the replay came to '%s' after frame event %llu, the recording after %llu",
-                              t->why, (unsigned long long)out->at.frame, (unsigned long long)t->reach);
-        return 0;
-    }
-    if (r == TF_E_DIVERGENCE && out->at.pid == 0)
-        locate(t, out->at.frame, err);
-    if (r) {
-        snprintf(out->text, sizeof out->text, "%s", err->msg);
-        return r;
-    }
-    out->frames = rep.frame;
-    out->outside = tf_log_events_before(t->log, rep.offset);
-    out->at = (struct tf_place){.frame = rep.frame, .offset = rep.offset};
-    if ((r = check_prefix(t, &rep, err)))
-        return r;
-    if (rep.frame != t->run->frames)
-        return tf_err_set(err, TF_E_DIVERGENCE,
-                          "the replay ended after %llu frame events, the recording has %llu",
-                          (unsigned long long)rep.frame, (unsigned long long)t->run->frames);
-    if (rep.offset != t->run->outside_bytes)
-        return tf_err_set(err, TF_E_DIVERGENCE,
-                          "the replay ended after %llu outside calls, the recording has %llu",
-                          (unsigned long long)out->outside, (unsigned long long)t->run->outside);
-    return 0;
 }

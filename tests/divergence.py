@@ -18,6 +18,7 @@ counter = ctypes.CFUNCTYPE(ctypes.c_uint32)(ctypes.addressof(ctypes.c_char.from_
 BRANCHES = COUNTER + """
 def odd(): return 1
 def even(): return 0
+odd(), even()
 def choose():
     n = 0
     for i in range(500):
@@ -53,7 +54,7 @@ def main():
             text = result.errtext
             tally.check(f"{version} another branch: exit status 3", result.status == 3, result)
             tally.check(f"{version} it names both functions", "odd" in text and "even" in text, result)
-            tally.check(f"{version} and the place", re.search(r"branches\.py(:12)? in choose", text), result)
+            tally.check(f"{version} and the place", re.search(r"branches\.py(:13)? in choose", text), result)
             as_json = json_lines(timefork("verify", recording, "--format", "json", cwd=top))
             tally.check(f"{version} as JSON", as_json and as_json[0]["result"] == "divergence" and as_json[0]["at_frame"] > 0, as_json)
             end = timefork("replay", recording, "--goto-frame", "end", cwd=top)

@@ -56,6 +56,13 @@ static void locate(struct tf_timeline *t, uint64_t frame, struct tf_err *err)
 
     if (frame < 2)
         return;
+    /* A function that was just called is not on the stack before it starts. */
+    struct tf_frame before_it;
+    tf_cursor_filter(t->cursor, NULL, 0);
+    if (tf_cursor_seek(t->cursor, frame - 1, &ignored) == 0 &&
+        tf_cursor_next(t->cursor, &before_it, &ignored) == 1 &&
+        (before_it.event == TF_CALL || before_it.event == TF_RESUME))
+        req.kind = TF_STOP_LINE;
     for (int tries = 0; tries < 3 && strlen(err->msg) == before; tries++) {
         if (tf_run_start(t, &req, frame, &runner, &from, &ignored))
             break;

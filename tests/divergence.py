@@ -54,7 +54,7 @@ def main():
             text = result.errtext
             tally.check(f"{version} another branch: exit status 3", result.status == 3, result)
             tally.check(f"{version} it names both functions", "odd" in text and "even" in text, result)
-            tally.check(f"{version} and the place", re.search(r"branches\.py(:13)? in choose", text), result)
+            tally.check(f"{version} and the place", re.search(r"branches\.py(:1[03])? in choose", text), result)
             as_json = json_lines(timefork("verify", recording, "--format", "json", cwd=top))
             tally.check(f"{version} as JSON", as_json and as_json[0]["result"] == "divergence" and as_json[0]["at_frame"] > 0, as_json)
             end = timefork("replay", recording, "--goto-frame", "end", cwd=top)

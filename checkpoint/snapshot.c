@@ -168,6 +168,7 @@ static void begin_run(const struct tf_run_req *req, const uint32_t *prefix)
     tf.run = *req;
     tf.running = true;
     tf.armed = false;
+    tf_pending = 0;
     tf.run_due = tf_tsc() + req->snapshot_ticks;
     if (req->place_known) { /* taken while recording: here it becomes a replaying process */
         tf.mode = TF_REPLAYS;

@@ -29,6 +29,8 @@
 
 extern char **environ;
 
+#define NUDGE_MS 500
+
 static const char usage_text[] =
     "usage: timefork record [OPTIONS] (SCRIPT | -m MODULE | -c CODE | -- COMMAND) [ARGS...]\n"
     "\n"
@@ -262,6 +264,7 @@ struct session {
     struct tf_checkpoint *waiting; /* checkpoints by serial, until the ring says where they stand */
     size_t waiting_n;
     unsigned fulls;
+    int64_t waits_since; /* when a signal was first seen waiting for an event, ms; 0: none */
 };
 
 static int compare_frames(const void *a, const void *b)
@@ -352,6 +355,19 @@ static void sleep_for_more(struct tf_shm_map *map)
     __atomic_store_n(&map->shm->need_wake, 0, __ATOMIC_SEQ_CST);
 }
 
+/* A signal that has waited for an event for half a second: the program is in a loop without any. */
+static void nudge(struct session *s)
+{
+    if (!__atomic_load_n(&s->map.shm->pending, __ATOMIC_ACQUIRE)) {
+        s->waits_since = 0;
+    } else if (!s->waits_since) {
+        s->waits_since = tf_now_ms();
+    } else if (tf_now_ms() - s->waits_since > NUDGE_MS) {
+        s->waits_since = 0;
+        kill((pid_t)s->map.shm->program_pid, TF_NUDGE);
+    }
+}
+
 /* Drains until the program has ended. A failure to write ends the recording, not the program. */
 static int drain_until_end(struct session *s, struct tf_ingest *in, pid_t pid, int *wait_status,
                            struct tf_err *err)
@@ -378,6 +394,7 @@ static int drain_until_end(struct session *s, struct tf_ingest *in, pid_t pid, i
         }
         if (ended && n <= 0)
             break;
+        nudge(s);
         if (!ended) {
             pid_t r = waitpid(pid, wait_status, WNOHANG);
             if (r == pid || (r < 0 && errno == ECHILD))

@@ -84,6 +84,7 @@ static size_t out_size(char letter)
     case 'Y':
         return 112;
     case 'Z':
+    case 'O':
         return 32;
     default:
         return 0;

@@ -56,7 +56,7 @@ TF_SPECIAL(write)
     size_t len = tf_args_encode(row, call, args_buf);
     if (tf.mode == TF_REPLAYS)
         return tf_log_take(call->nr, args_buf, len)->result;
-    long r = tf_sys(call->nr, call->a[0], call->a[1], call->a[2]);
+    long r = tf_true_call(call);
     unsigned flags = is_set(tf.std_fds, fd) ? TF_OUT_STDOUT : is_set(tf.err_fds, fd) ? TF_OUT_STDERR : 0;
     if (flags && r > 0) {
         size_t left = (size_t)r;
@@ -162,7 +162,7 @@ static long with_struct(const struct tf_call_row *row, struct tf_call *call, siz
         return e->result;
     }
     struct iovec data = {ptr, size};
-    long r = tf_sys(call->nr, call->a[0], call->a[1], call->a[2]);
+    long r = tf_true_call(call);
     tf_log_put(call->nr, 0, r, args_buf, len, &data, out && ptr && !TF_IS_ERR(r));
     return r;
 }
@@ -275,7 +275,7 @@ TF_SPECIAL(ioctl)
             }
             return e->result;
         }
-        long r = tf_sys(call->nr, call->a[0], call->a[1], call->a[2]);
+        long r = tf_true_call(call);
         struct iovec data[2] = {{&conf->len, 4},
                                 {conf->buf, conf->buf && conf->len > 0 ? (size_t)conf->len : 0}};
         tf_log_put(call->nr, 0, r, args_buf, len, data, TF_IS_ERR(r) ? 0 : 2);

@@ -53,11 +53,11 @@ const struct tf_call_row tf_call_rows[TF_CALL_ROWS] = {
     NONE(shmctl),
     SPECIAL(dup, "d"),
     SPECIAL(dup2, "dd"),
-    NONE(pause),
+    LOG(pause, ""),
     LOG(nanosleep, "Tt"),
-    NONE(getitimer),
-    NONE(alarm),
-    NONE(setitimer),
+    LOG(getitimer, "dO"),
+    LOG(alarm, "d"),
+    LOG(setitimer, "dMO"),
     LOG(getpid, ""),
     LOG(sendfile, "ddqi"),
     LOG(socket, "ddd"),
@@ -390,6 +390,8 @@ const char *tf_call_name(unsigned call, char *buf, size_t size)
         return tf_call_rows[call].name;
     if (call == TF_CALL_CODE)
         return "first run of a function";
+    if (call == TF_CALL_SIGNAL)
+        return "a signal";
     if (call == TF_CALL_START)
         return "the start";
     if (call == TF_CALL_MARK)
@@ -459,7 +461,7 @@ size_t tf_call_format_args(char *buf, size_t size, unsigned call, const uint8_t 
         char num[32];
         if (i)
             puts_(&w, ", ");
-        if (strchr("rtSXFUNYZLWPegc_w", sig[i])) { /* written only */
+        if (strchr("rtSXFUNYZLWPegc_wO", sig[i])) { /* written only */
             puts_(&w, "...");
             continue;
         }

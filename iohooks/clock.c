@@ -53,7 +53,7 @@ static long through(unsigned nr, long a, long b)
     int n = tf_outs(row, &call, r, pieces, 2, &total, scratch);
     tf_log_put(nr, 0, r, args, tf_args_encode(row, &call, args), pieces, n);
     tf.inside--;
-    tf_signal_safe_point();
+    tf_signal_safe_point(TF_AFTER_CALL);
     return r;
 }
 

@@ -2,6 +2,7 @@
  * dispatch.c: what becomes of a system call of the program. Every call comes here: trapped (trap.c) or
  * through a door (clock.c). Which of them are covered, and how, is said once, in calls.c.
  */
+#include <errno.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #include "iohooks/process.h"
 #include "iohooks/special.h"
 
+#define ERESTARTNOINTR 513      /* of raw.S: cut short before the kernel was entered */
 #define WAITED_TICKS (1u << 17) /* some 50 microseconds: a call that waited for something */
 
 /* One call at a time is encoded: no handler of the program runs inside a call (signal.c). */
@@ -26,9 +28,25 @@ void tf_barrier(const char *fmt, ...)
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
     tf_log_mark(TF_MARK_BARRIER, text);
+    tf_signal_loose();
     if (tf.mode == TF_RECORDS)
         tf.mode = TF_LOOSE;
     tf.selector = 0;
+}
+
+long tf_true_call(const struct tf_call *call)
+{
+    uint64_t before = tf_tsc();
+    long r =
+        tf_raw_wait((long)call->nr, call->a[0], call->a[1], call->a[2], call->a[3], call->a[4], call->a[5]);
+    uint64_t after = tf_tsc();
+    if (after - before > WAITED_TICKS) { /* or what passed here would be spread over the events around */
+        tf_ring_stamp(before);
+        tf.stamp_at = 0; /* and the next event gets one */
+    }
+    if (r == -ERESTARTNOINTR || (r == -EINTR && tf_pending && tf_signal_restarts(call->nr)))
+        return TF_RESTART;
+    return r;
 }
 
 long tf_logged(const struct tf_call_row *row, struct tf_call *call)
@@ -47,13 +65,7 @@ long tf_logged(const struct tf_call_row *row, struct tf_call *call)
     for (int i = 0; row->sig[i]; i++) /* how much room there is for a socket address or option */
         if ((row->sig[i] == 'a' || row->sig[i] == 'o') && call->a[i + 1])
             scratch[0] = *(uint32_t *)call->a[i + 1];
-    uint64_t before = tf_tsc();
-    long r = tf_raw((long)call->nr, call->a[0], call->a[1], call->a[2], call->a[3], call->a[4], call->a[5]);
-    uint64_t after = tf_tsc();
-    if (after - before > WAITED_TICKS) { /* or what passed here would be spread over the events around */
-        tf_ring_stamp(before);
-        tf.stamp_at = 0; /* and the next event gets one */
-    }
+    long r = tf_true_call(call);
     int n = tf_outs(row, call, r, pieces, 1030, &total, scratch);
     tf_log_put(call->nr, 0, r, args_buf, len, pieces, n);
     return r;
@@ -174,6 +186,6 @@ long tf_dispatch(struct tf_call *call)
     if (tf.mode == TF_REPLAYS)
         tf_stop_at_all();
     if (r != TF_NATIVE)
-        tf_signal_safe_point();
-    return r;
+        tf_signal_safe_point(TF_AFTER_CALL);
+    return r == TF_RESTART ? tf_dispatch(call) : r;
 }

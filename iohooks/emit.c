@@ -66,6 +66,8 @@ static bool have_space(size_t words)
 
 void tf_emit_off(void)
 {
+    if (tf.mode == TF_RECORDS)
+        tf_signal_loose();
     tf.mode = TF_OFF;
     tf.selector = 0;
     if (tf.words) {
@@ -143,6 +145,7 @@ void tf_emit_start_record(void)
     tf.space_end = tf.ring_words;
     tf.last_tsc = tf.shm->tsc_start = tf_tsc();
     tf.snapshot_due = tf.last_tsc + tf.shm->snapshot_min_ticks;
+    tf.shm->program_pid = (uint32_t)tf_sys(SYS_getpid);
     tf.is_child = tf_sys(SYS_getppid) == tf.shm->supervisor_pid;
     memcpy(tf.p + 1, &tf.last_tsc, 8);
     tf_ring_commit(TF_RECORD_WORD(TF_REC_TIME, 2), 2);
@@ -203,6 +206,9 @@ static void set_limit(void)
         stop = tf.block_base + BLOCK_FRAMES;
     if (here <= tf.ctl->frames && stop > tf.ctl->frames)
         stop = here < tf.ctl->frames ? tf.ctl->frames : tf.ctl->frames + 1;
+    uint64_t signal = tf_signal_next_frame();
+    if (signal > here && signal < stop)
+        stop = signal;
     tf.limit = tf.words + (stop - tf.block_base);
 }
 
@@ -267,7 +273,7 @@ void tf_slow(uint32_t word, void *tstate, void *frame)
         break;
     }
     tf.inside--;
-    tf_signal_safe_point();
+    tf_signal_safe_point(TF_AFTER_EVENT);
 }
 
 void tf_emit_off_again(void)

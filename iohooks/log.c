@@ -121,6 +121,8 @@ static const char *expected(const struct tf_outside *e, char *buf, size_t size)
     if (e->call == TF_CALL_MARK) {
         snprintf(buf, size, "%.*s", (int)(e->args_len > 8 ? e->args_len - 8 : 0),
                  (const char *)tf_outside_args(e) + 8);
+    } else if (e->call == TF_CALL_SIGNAL) {
+        snprintf(buf, size, "signal %d", (int)e->result);
     } else if (e->call == TF_CALL_CODE) {
         const char *file = (const char *)tf_outside_args(e) + 8;
         size_t n = e->args_len > 8 ? strnlen(file, e->args_len - 8) : 0;
@@ -150,6 +152,8 @@ const struct tf_outside *tf_log_take(unsigned nr, const void *args, size_t args_
         tf.offset += e->total_len;
         if (nr == SYS_chdir || nr == SYS_fchdir)
             tf.moved |= e->result == 0;
+        if (!tf.armed && tf.offset < tf.ctl->outside_bytes && tf_signal_next_frame() != UINT64_MAX)
+            tf_emit_resume(); /* the event after which it comes has to take the slow path */
         return e;
     }
     if (nr == TF_CALL_CODE) {

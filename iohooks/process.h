@@ -71,15 +71,19 @@ struct tf_process {
     uint64_t run_due;                      /* TSC at which the next checkpoint may be taken */
 
     /* asynchronous signals */
-    volatile uint32_t pending; /* a signal came that has not been given to the program yet */
-    bool self_signal;          /* the program sends itself a signal right now */
-    uint64_t self_pending;     /* signals that it sent itself while they were blocked */
-    volatile uint32_t inside;  /* depth in our own code: no place to run a handler */
+    int delivering;           /* a signal that is being given to the program, or 0 */
+    bool self_signal;         /* the program sends itself a signal right now */
+    uint64_t self_pending;    /* signals that it sent itself while they were blocked */
+    volatile uint32_t inside; /* depth in our own code: no place to run a handler */
 };
 extern struct tf_process tf;
+extern volatile uint32_t
+    tf_pending; /* a signal came that has not been given to the program yet; read by raw.S */
 
 /* ---- raw.S, trap.c ---- */
 long tf_raw(long nr, long a, long b, long c, long d, long e, long f);
+/* For calls of the program that may wait: see raw.S. */
+long tf_raw_wait(long nr, long a, long b, long c, long d, long e, long f);
 /* tf_sys(number, up to six arguments): any integer or pointer. -errno on failure. */
 #define TF_SYS_(nr, a, b, c, d, e, f, ...)                                                                   \
     tf_raw((long)(nr), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
@@ -113,6 +117,9 @@ bool tf_outs_restore(const struct tf_call_row *row, const struct tf_call *call, 
 
 /* ---- special calls: each serves all modes ---- */
 typedef long (*tf_special_fn)(const struct tf_call_row *row, struct tf_call *call);
+/* The program's call itself, while recording. TF_RESTART: a signal came first; it is to be made again. */
+#define TF_RESTART (-512L) /* what the kernel calls ERESTARTSYS inside */
+long tf_true_call(const struct tf_call *call);
 /* The ordinary course of a logged call, for specials that end in it: record or replay of `call` with its row.
  */
 long tf_logged(const struct tf_call_row *row, struct tf_call *call);
@@ -152,7 +159,16 @@ int tf_clock_install(void);
 
 /* ---- signal.c ---- */
 void tf_signal_start(void);
-void tf_signal_safe_point(void);
+/* A place where handlers may run: gives the program what was kept (record) or what the log has here (replay).
+ */
+void tf_signal_safe_point(enum tf_moment moment);
+/* Replay: the frame event after which the next thing in the log is a signal; UINT64_MAX if the next thing is
+ * none. */
+uint64_t tf_signal_next_frame(void);
+/* Record: may this call be made again after a signal has cut it short, instead of failing with EINTR?
+ * (signal(7)) */
+bool tf_signal_restarts(unsigned nr);
+void tf_signal_loose(void); /* from now on, handlers run when the kernel says */
 bool tf_signal_has_handler(int sig);
 bool tf_signal_is_ignored(int sig);
 

@@ -24,6 +24,35 @@ tf_raw:
     ret
     .size tf_raw, . - tf_raw
 
+/*
+ * long tf_raw_wait(long nr, a, b, c, d, e, f): the same for calls that may wait. A signal that is kept already, or comes before
+ * the kernel is entered (signal.c moves the program counter), cuts the call short: -ERESTARTNOINTR, nothing was done.
+ */
+    .globl tf_raw_wait
+    .hidden tf_raw_wait
+    .type tf_raw_wait, @function
+tf_raw_wait:
+    cmpl $0, tf_pending(%rip)
+    jne tf_raw_wait_cut
+    mov %rdi, %rax
+    mov %rsi, %rdi
+    mov %rdx, %rsi
+    mov %rcx, %rdx
+    mov %r8, %r10
+    mov %r9, %r8
+    mov 8(%rsp), %r9
+    .globl tf_raw_wait_call
+    .hidden tf_raw_wait_call
+tf_raw_wait_call:
+    syscall
+    ret
+    .globl tf_raw_wait_cut
+    .hidden tf_raw_wait_cut
+tf_raw_wait_cut:
+    mov $-513, %rax
+    ret
+    .size tf_raw_wait, . - tf_raw_wait
+
 /* The restorer of signal frames: SA_RESTORER of every handler that is installed through timefork. */
     .globl tf_restorer
     .hidden tf_restorer

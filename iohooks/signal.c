@@ -3,10 +3,18 @@
  * does not see.
  *
  * A fault (SIGSEGV and its kin, raised by the program's own instruction) comes at the same place in replay
- * and goes straight to the program's handler. A signal from outside is where a replay has to stop for now: a
- * mark says so in the log, and recording goes on loosely. The mark must not be written into the middle of
- * what the engine or this library is writing: there, the signal is kept and sent again at the next safe
- * point.
+ * and goes straight to the program's handler; so does a signal that the program sends itself. A signal from
+ * outside comes anywhere. It is kept, and given to the program at the next place that a replay can find
+ * again: after the next frame event, or after the outside call that the program is in, which is cut short for
+ * it as the kernel would have done. There it is logged, and there the replay gives it again.
+ *
+ * A loop that has neither frame events nor outside calls would wait for ever: after half a second the
+ * supervisor sends NUDGE, and the signal is given where the program is; that place cannot be found again, so
+ * it is a barrier.
+ *
+ * SA_RESTART is ours to do, for the kernel would restart a call before the handler has run: a call that a
+ * signal cut short, and that the kernel would have made again, is logged with the result TF_RESTART and
+ * dispatched once more, in both modes.
  */
 #include <errno.h>
 #include <limits.h>
@@ -17,11 +25,15 @@
 #include "iohooks/special.h"
 #include "iohooks/start.h"
 
-extern char tf_region_start[], tf_region_end[];
+extern char tf_raw_wait_call[], tf_raw_wait_cut[];
 
 /* What the program believes to have installed, by signal number. */
 static struct tf_ksigaction actions[65];
 static uint64_t kept; /* signals that wait for a safe point, bit per signal */
+volatile uint32_t tf_pending;
+
+/* The signals that are timefork's, as a mask: never blocked, never the program's. */
+#define OURS ((1ul << (SIGSYS - 1)) | (1ul << (TF_NUDGE - 1)))
 
 static void call_handler(int sig, siginfo_t *info, void *context)
 {
@@ -48,35 +60,143 @@ static bool is_fault(int sig, const siginfo_t *info)
            info->si_code > 0;
 }
 
+/* Is this the signal that is being given to the program just now? */
+static bool is_delivery(int sig, const siginfo_t *info)
+{
+    return sig == tf.delivering && info->si_code == SI_TKILL && info->si_pid == tf_sys(SYS_getpid);
+}
+
 static void on_signal(int sig, siginfo_t *info, void *context)
 {
     ucontext_t *uc = context;
-    uintptr_t at = (uintptr_t)uc->uc_mcontext.gregs[REG_RIP];
+    greg_t *pc = &uc->uc_mcontext.gregs[REG_RIP];
     bool own = tf.self_signal || (tf.self_pending >> (sig - 1) & 1);
     tf.self_pending &= ~(1ul << (sig - 1));
-    if (tf.mode == TF_RECORDS && !is_fault(sig, info) && !own) {
-        bool waits = at >= (uintptr_t)tf_region_start && at < (uintptr_t)tf_region_end && tf.inside == 1;
-        if (!waits && (tf.inside || tf_in_engine(at))) {
-            kept |= 1ul << (sig - 1);
-            tf.pending = 1;
-            tf.limit = tf.ring; /* so that the next event takes the slow path */
-            return;
-        }
-        tf_barrier("signal %d (%s) arrived", sig, sigabbrev_np(sig) ? sigabbrev_np(sig) : "?");
+    if (tf.mode != TF_RECORDS || own || is_fault(sig, info) || is_delivery(sig, info)) {
+        call_handler(sig, info, context);
+        return;
     }
-    call_handler(sig, info, context);
+    __atomic_or_fetch(&kept, 1ul << (sig - 1), __ATOMIC_ACQ_REL);
+    tf_pending = 1;
+    __atomic_store_n(&tf.shm->pending, 1, __ATOMIC_RELEASE);
+    tf.limit = tf.ring; /* the next event takes the slow path */
+    if (*pc >= (greg_t)tf_raw_wait && *pc <= (greg_t)tf_raw_wait_call)
+        *pc = (greg_t)tf_raw_wait_cut; /* the program's call has not begun: it must not wait now */
 }
 
-void tf_signal_safe_point(void)
+static void deliver(int sig)
 {
-    if (!tf.pending || tf.inside)
+    tf.delivering = sig;
+    tf_sys(SYS_tgkill, tf_sys(SYS_getpid), tf_sys(SYS_gettid), sig);
+    tf.delivering = 0;
+}
+
+static const struct tf_outside *next_signal(void)
+{
+    const struct tf_outside *e = tf_log_peek();
+    return e && e->call == TF_CALL_SIGNAL ? e : NULL;
+}
+
+uint64_t tf_signal_next_frame(void)
+{
+    const struct tf_outside *e = next_signal();
+    return e ? e->frame : UINT64_MAX;
+}
+
+void tf_signal_safe_point(enum tf_moment moment)
+{
+    uint64_t args = moment;
+    if (tf.inside)
         return;
-    tf.pending = 0;
-    uint64_t set = __atomic_exchange_n(&kept, 0, __ATOMIC_ACQ_REL);
-    long pid = tf_sys(SYS_getpid), tid = tf_sys(SYS_gettid);
+    if (tf.mode == TF_REPLAYS) {
+        for (const struct tf_outside *e; (e = next_signal()) && e->frame == tf_frames();) {
+            if (e->args_len != 8 || memcmp(tf_outside_args(e), &args, 8) != 0)
+                break;
+            tf_log_take(TF_CALL_SIGNAL, &args, 8);
+            deliver((int)e->result);
+        }
+        return;
+    }
+    while (tf_pending && tf.mode == TF_RECORDS) {
+        tf_pending = 0;
+        tf.shm->pending = 0;
+        uint64_t set = __atomic_exchange_n(&kept, 0, __ATOMIC_ACQ_REL);
+        for (int sig = 1; sig <= 64 && tf.mode == TF_RECORDS; sig++) {
+            if (!(set >> (sig - 1) & 1))
+                continue;
+            tf_log_put(TF_CALL_SIGNAL, 0, sig, &args, 8, NULL, 0);
+            deliver(sig);
+        }
+    }
+}
+
+bool tf_signal_restarts(unsigned nr)
+{
+    uint64_t set = kept;
     for (int sig = 1; sig <= 64; sig++)
-        if (set >> (sig - 1) & 1)
-            tf_sys(SYS_tgkill, pid, tid, sig);
+        if ((set >> (sig - 1) & 1) && !(actions[sig].flags & SA_RESTART))
+            return false;
+    switch (nr) {
+    case SYS_read:
+    case SYS_readv:
+    case SYS_write:
+    case SYS_writev:
+    case SYS_ioctl:
+    case SYS_open:
+    case SYS_openat:
+    case SYS_flock:
+    case SYS_fcntl:
+    case SYS_futex:
+    case SYS_accept:
+    case SYS_accept4:
+    case SYS_connect:
+    case SYS_recvfrom:
+    case SYS_recvmsg:
+    case SYS_sendto:
+    case SYS_sendmsg:
+    case SYS_getrandom:
+        return true;
+    default: /* those that wait for a time, or for one of many things, never do */
+        return false;
+    }
+}
+
+static void on_nudge(int sig, siginfo_t *info, void *context)
+{
+    uintptr_t at = (uintptr_t)((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
+    (void)sig;
+    (void)info;
+    if (tf.mode != TF_RECORDS || !tf_pending || tf.inside || tf_in_engine(at))
+        return;
+    uint64_t set = __atomic_exchange_n(&kept, 0, __ATOMIC_ACQ_REL);
+    tf_pending = 0;
+    tf.shm->pending = 0;
+    tf_barrier("signal %d arrived in a loop without calls", __builtin_ctzl(set ? set : 1) + 1);
+    for (int s = 1; s <= 64; s++)
+        if (set >> (s - 1) & 1)
+            deliver(s);
+}
+
+/* Installs a handler of the program's in front of the kernel; loose: with the flags that the program gave. */
+static long install(int sig, const struct tf_ksigaction *set, bool loose)
+{
+    struct tf_ksigaction real = *set;
+    if (set->handler != (void *)SIG_DFL && set->handler != (void *)SIG_IGN) {
+        real.handler = (void *)on_signal;
+        real.flags |= SA_SIGINFO | TF_SA_RESTORER;
+        if (!loose)
+            real.flags &= ~(unsigned long)SA_RESTART;
+        real.restorer = tf_restorer;
+        real.mask &= ~OURS;
+    }
+    return tf_sys(SYS_rt_sigaction, sig, &real, 0, 8);
+}
+
+void tf_signal_loose(void)
+{
+    for (int sig = 1; sig <= 64; sig++)
+        if (tf_signal_has_handler(sig) && (actions[sig].flags & SA_RESTART) && !(OURS >> (sig - 1) & 1))
+            install(sig, &actions[sig], true);
 }
 
 /* Both modes keep the same table and tell the kernel the same; nothing but the order of calls needs the log.
@@ -94,24 +214,12 @@ TF_SPECIAL(sigaction)
 
     if (sig < 1 || sig > 64 || (set && (sig == SIGKILL || sig == SIGSTOP))) {
         r = -EINVAL;
-    } else if (sig == SIGSYS) { /* ours: the program only believes that it has it */
-        struct tf_ksigaction before = actions[sig];
-        if (set)
-            actions[sig] = *set;
-        if (old)
-            *old = before;
     } else {
         struct tf_ksigaction before = actions[sig];
         if (set) {
-            struct tf_ksigaction real = *set;
-            if (set->handler != (void *)SIG_DFL && set->handler != (void *)SIG_IGN) {
-                real.handler = (void *)on_signal;
-                real.flags |= SA_SIGINFO | TF_SA_RESTORER;
-                real.restorer = tf_restorer;
-                real.mask &= ~(1ul << (SIGSYS - 1));
-            }
             actions[sig] = *set;
-            r = tf_sys(SYS_rt_sigaction, sig, &real, 0, 8);
+            if (!(OURS >> (sig - 1) & 1)) /* of those, the program only believes that it has them */
+                r = install(sig, set, false);
             if (TF_IS_ERR(r))
                 actions[sig] = before;
         }
@@ -134,25 +242,31 @@ void tf_signal_start(void)
         const struct tf_outside *e = tf_log_take(TF_CALL_START, NULL, 0);
         if (e->data_len == sizeof state)
             memcpy(state, tf_outside_data(e), sizeof state);
-        state[1] &= ~(1ul << (SIGSYS - 1));
+        state[1] &= ~OURS;
         for (int sig = 1; sig <= 64; sig++) {
             struct tf_ksigaction real = {.handler =
                                              state[0] >> (sig - 1) & 1 ? (void *)SIG_IGN : (void *)SIG_DFL};
             actions[sig] = real;
-            if (sig != SIGSYS)
+            if (!(OURS >> (sig - 1) & 1))
                 tf_sys(SYS_rt_sigaction, sig, &real, 0, 8);
         }
         tf_sys(SYS_rt_sigprocmask, SIG_SETMASK, &state[1], 0, 8);
         return;
     }
     for (int sig = 1; sig <= 64; sig++) {
-        if (sig == SIGSYS)
+        if (OURS >> (sig - 1) & 1)
             continue;
         tf_sys(SYS_rt_sigaction, sig, 0, &actions[sig], 8);
         if (actions[sig].handler == (void *)SIG_IGN)
             state[0] |= 1ul << (sig - 1);
     }
+    struct tf_ksigaction nudge = {.handler = (void *)on_nudge,
+                                  .flags = SA_SIGINFO | SA_RESTART | TF_SA_RESTORER,
+                                  .restorer = tf_restorer};
+    tf_sys(SYS_rt_sigaction, TF_NUDGE, &nudge, 0, 8);
     tf_sys(SYS_rt_sigprocmask, SIG_BLOCK, 0, &state[1], 8);
+    uint64_t ours = OURS;
+    tf_sys(SYS_rt_sigprocmask, SIG_UNBLOCK, &ours, 0, 8);
     struct iovec data = {state, sizeof state};
     tf_log_put(TF_CALL_START, 0, 0, NULL, 0, &data, 1);
 }
@@ -168,7 +282,7 @@ TF_SPECIAL(sigprocmask)
     size_t len = tf_args_encode(row, call, args_buf);
     const struct tf_outside *e = tf.mode == TF_REPLAYS ? tf_log_take(call->nr, args_buf, len) : NULL;
     uint64_t *mask = (uint64_t *)&call->uc->uc_sigmask;
-    uint64_t before = *mask, keep = (1ul << (SIGSYS - 1)) | (1ul << (SIGKILL - 1)) | (1ul << (SIGSTOP - 1));
+    uint64_t before = *mask, keep = OURS | (1ul << (SIGKILL - 1)) | (1ul << (SIGSTOP - 1));
     long r = 0;
 
     if (set && how == SIG_BLOCK)

@@ -23,12 +23,20 @@ struct tf_outside {
     uint64_t data_len;
 };
 
+/* When a signal that had been kept was given to the program. */
+enum tf_moment {
+    TF_AFTER_EVENT = 1, /* right after a frame event */
+    TF_AFTER_CALL = 2,  /* right after the outside call in front of it */
+};
+
 /* Pseudo calls, in the same stream so that their order is checked too. */
 enum {
     TF_CALL_CODE = 1000,  /* a code object was seen first: args = its hash, file and name */
     TF_CALL_START = 1002, /* first event; no args; data: u64 ignored signals, u64 blocked signals (bit n-1 for
                              signal n) */
-    TF_CALL_MARK = 1001,  /* args = u32 kind, u32 0, text */
+    TF_CALL_SIGNAL =
+        1003, /* a signal was given to the program; result = its number, args = u64 enum tf_moment */
+    TF_CALL_MARK = 1001, /* args = u32 kind, u32 0, text */
 };
 
 static inline uint64_t tf_outside_args_size(const struct tf_outside *e)

@@ -42,6 +42,8 @@
 #define TF_SHM_MAGIC 0x6b726f66u /* "fork" */
 #define TF_SHM_VERSION 1u
 #define TF_SHM_HEADER 4096u
+#define TF_NUDGE                                                                                             \
+    64 /* signal that the supervisor sends when a signal waits too long: the last real-time one */
 #define TF_RING_WORDS (1u << 22) /* 16 MiB */
 
 #define TF_TAG_SHIFT 29
@@ -133,6 +135,8 @@ struct tf_shm {
     int32_t supervisor_pid;
     uint32_t stop;        /* supervisor: record no more (disk full, ...); the program goes on */
     uint32_t need_wake;   /* supervisor sleeps: the producer futex-wakes this address at the next chunk */
+    uint32_t pending;     /* program: a signal waits for the next event */
+    uint32_t program_pid; /* of the attached process */
     uint32_t space_futex; /* incremented and woken by the supervisor when it freed space */
     uint32_t snapshots;   /* 1: take fork checkpoints while recording (timefork debug) */
     uint64_t tail;        /* words consumed since the start */

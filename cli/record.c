@@ -571,7 +571,7 @@ void tf_record_summary(const struct tf_record_result *result)
         return;
     if (tf_store_marks(store, run, &marks, &n, NULL) == 0) {
         for (size_t i = 0; i < n; i++)
-            if (marks[i].kind == TF_MARK_BARRIER) {
+            if (marks[i].kind == TF_MARK_BARRIER || marks[i].kind == TF_MARK_LOOP) {
                 fprintf(stderr, "timefork: replay will be exact up to frame event %llu, and stop there: %s\n",
                         (unsigned long long)marks[i].frame, marks[i].text);
                 break;

@@ -18,20 +18,33 @@
 static uint8_t args_buf[TF_ARGS_MAX];
 static struct iovec pieces[1030];
 
-void tf_barrier(const char *fmt, ...)
+static void barrier(enum tf_mark kind, const char *fmt, va_list ap)
 {
     char text[512];
-    va_list ap;
     if (tf.mode != TF_RECORDS)
         return;
-    va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
-    tf_log_mark(TF_MARK_BARRIER, text);
+    tf_log_mark(kind, text);
     tf_signal_loose();
     if (tf.mode == TF_RECORDS)
         tf.mode = TF_LOOSE;
     tf.selector = 0;
+}
+
+void tf_barrier(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    barrier(TF_MARK_BARRIER, fmt, ap);
+    va_end(ap);
+}
+
+void tf_barrier_in_loop(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    barrier(TF_MARK_LOOP, fmt, ap);
+    va_end(ap);
 }
 
 long tf_true_call(const struct tf_call *call)

@@ -206,7 +206,7 @@ static void set_limit(void)
         stop = tf.block_base + BLOCK_FRAMES;
     if (here <= tf.ctl->frames && stop > tf.ctl->frames)
         stop = here < tf.ctl->frames ? tf.ctl->frames : tf.ctl->frames + 1;
-    uint64_t signal = tf_signal_next_frame();
+    uint64_t signal = tf_log_next_stop();
     if (signal > here && signal < stop)
         stop = signal;
     tf.limit = tf.words + (stop - tf.block_base);

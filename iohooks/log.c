@@ -136,6 +136,22 @@ static const char *expected(const struct tf_outside *e, char *buf, size_t size)
 
 static char log_has[2048], did[2048];
 
+uint64_t tf_log_next_stop(void)
+{
+    const struct tf_outside *e = tf_log_peek();
+    uint32_t kind;
+    if (e && e->call == TF_CALL_SIGNAL)
+        return e->frame;
+    if (!e || e->call != TF_CALL_MARK || tf.run.stop.kind == TF_STOP_LINE || tf.run.stop.kind == TF_STOP_EXIT)
+        return UINT64_MAX;
+    memcpy(&kind, tf_outside_args(e), 4);
+    if (kind != TF_MARK_LOOP)
+        return UINT64_MAX;
+    if (e->frame == tf_frames()) /* nothing will come that could meet it */
+        tf_replay_barrier(expected(e, log_has, sizeof log_has));
+    return e->frame;
+}
+
 const struct tf_outside *tf_log_take(unsigned nr, const void *args, size_t args_len)
 {
     const struct tf_outside *e = tf_log_peek();
@@ -144,7 +160,7 @@ const struct tf_outside *tf_log_take(unsigned nr, const void *args, size_t args_
     if (e->call == TF_CALL_MARK && nr != TF_CALL_MARK) {
         uint32_t kind;
         memcpy(&kind, tf_outside_args(e), 4);
-        if (kind == TF_MARK_BARRIER || kind == TF_MARK_STOPPED)
+        if (kind == TF_MARK_BARRIER || kind == TF_MARK_LOOP || kind == TF_MARK_STOPPED)
             tf_replay_barrier(expected(e, log_has, sizeof log_has));
     }
     if (e->call == nr && e->frame == tf_frames() && e->args_len == args_len &&
@@ -152,7 +168,7 @@ const struct tf_outside *tf_log_take(unsigned nr, const void *args, size_t args_
         tf.offset += e->total_len;
         if (nr == SYS_chdir || nr == SYS_fchdir)
             tf.moved |= e->result == 0;
-        if (!tf.armed && tf.offset < tf.ctl->outside_bytes && tf_signal_next_frame() != UINT64_MAX)
+        if (!tf.armed && tf.offset < tf.ctl->outside_bytes && tf_log_next_stop() != UINT64_MAX)
             tf_emit_resume(); /* the event after which it comes has to take the slow path */
         return e;
     }

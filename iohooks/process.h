@@ -103,6 +103,8 @@ struct tf_call {
 long tf_dispatch(struct tf_call *call);
 /* Past this point nothing can be replayed: notes why, stops trapping. The program goes on. */
 void tf_barrier(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* The same for what comes in no call and at no event. */
+void tf_barrier_in_loop(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* ---- args.c: encoding of arguments and results, from the call's row ---- */
 #define TF_ARGS_MAX 12288
@@ -133,6 +135,10 @@ void tf_log_start(const struct tf_rec_start *start, const struct iovec *texts, i
 /* Replay: the next event, which must be this call with these arguments, or the replay stops. */
 const struct tf_outside *tf_log_take(unsigned nr, const void *args, size_t args_len);
 const struct tf_outside *tf_log_peek(void);
+/* Replay: the frame event after which the next thing in the log happens, if it is one that the program does
+ * not call for: a signal, or, when all is to be compared, the mark of one that came in a loop (reported when
+ * it is reached). Else UINT64_MAX. */
+uint64_t tf_log_next_stop(void);
 void tf_log_record(enum tf_record type, const void *head, size_t head_len, const void *tail, size_t tail_len);
 void tf_log_mark(enum tf_mark kind, const char *text);
 uint64_t tf_frames(void); /* replay: frame events so far */
@@ -162,9 +168,6 @@ void tf_signal_start(void);
 /* A place where handlers may run: gives the program what was kept (record) or what the log has here (replay).
  */
 void tf_signal_safe_point(enum tf_moment moment);
-/* Replay: the frame event after which the next thing in the log is a signal; UINT64_MAX if the next thing is
- * none. */
-uint64_t tf_signal_next_frame(void);
 /* Record: may this call be made again after a signal has cut it short, instead of failing with EINTR?
  * (signal(7)) */
 bool tf_signal_restarts(unsigned nr);

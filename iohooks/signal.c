@@ -97,12 +97,6 @@ static const struct tf_outside *next_signal(void)
     return e && e->call == TF_CALL_SIGNAL ? e : NULL;
 }
 
-uint64_t tf_signal_next_frame(void)
-{
-    const struct tf_outside *e = next_signal();
-    return e ? e->frame : UINT64_MAX;
-}
-
 void tf_signal_safe_point(enum tf_moment moment)
 {
     uint64_t args = moment;
@@ -171,7 +165,7 @@ static void on_nudge(int sig, siginfo_t *info, void *context)
     uint64_t set = __atomic_exchange_n(&kept, 0, __ATOMIC_ACQ_REL);
     tf_pending = 0;
     tf.shm->pending = 0;
-    tf_barrier("signal %d arrived in a loop without calls", __builtin_ctzl(set ? set : 1) + 1);
+    tf_barrier_in_loop("signal %d arrived in a loop without calls", __builtin_ctzl(set ? set : 1) + 1);
     for (int s = 1; s <= 64; s++)
         if (set >> (s - 1) & 1)
             deliver(s);

@@ -87,7 +87,8 @@ static int find_reach(struct tf_timeline *t, struct tf_err *err)
         return r;
     t->reach = t->run->frames;
     for (size_t i = 0; i < n; i++)
-        if (marks[i].kind == TF_MARK_BARRIER || marks[i].kind == TF_MARK_STOPPED) {
+        if (marks[i].kind == TF_MARK_BARRIER || marks[i].kind == TF_MARK_LOOP ||
+            marks[i].kind == TF_MARK_STOPPED) {
             t->reach = marks[i].frame;
             t->why = strdup(marks[i].text);
             break;

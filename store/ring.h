@@ -111,6 +111,7 @@ struct tf_rec_mark {
 };
 enum tf_mark {
     TF_MARK_BARRIER = 1, /* something that replay does not cover happened here: replay must stop before it */
+    TF_MARK_LOOP = 5,    /* a barrier at no event or call: a signal in a loop without any */
     TF_MARK_NOTE = 2,
     TF_MARK_EXIT = 3,    /* the program called exit_group; text is the status in decimal */
     TF_MARK_STOPPED = 4, /* recording ended here while the program went on */

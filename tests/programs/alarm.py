@@ -1,4 +1,4 @@
-"""A signal that arrives at any time: not covered yet, a replay must stop there and say so."""
+"""A signal that arrives while the program waits for it."""
 import signal
 
 
@@ -10,3 +10,4 @@ print(before(21), flush=True)
 signal.signal(signal.SIGALRM, lambda number, frame: print("rang"))
 signal.setitimer(signal.ITIMER_REAL, 0.02)
 signal.pause()
+print(before(4))

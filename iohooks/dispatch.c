@@ -198,7 +198,6 @@ long tf_dispatch(struct tf_call *call)
     tf.inside--;
     if (tf.mode == TF_REPLAYS)
         tf_stop_at_all();
-    if (r != TF_NATIVE)
-        tf_signal_safe_point(TF_AFTER_CALL);
+    tf_signal_safe_point(TF_AFTER_CALL);
     return r == TF_RESTART ? tf_dispatch(call) : r;
 }

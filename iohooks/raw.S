@@ -2,6 +2,17 @@
  * raw.S: the only instructions of timefork, inside the program, that enter the kernel. The kernel exempts this region from
  * trapping (prctl PR_SET_SYSCALL_USER_DISPATCH), so calls made here reach it whatever the selector says.
  */
+/* From C's registers (number first) to the kernel's. */
+    .macro kernel_arguments
+    mov %rdi, %rax
+    mov %rsi, %rdi
+    mov %rdx, %rsi
+    mov %rcx, %rdx
+    mov %r8, %r10
+    mov %r9, %r8
+    mov 8(%rsp), %r9
+    .endm
+
     .text
     .balign 64
     .globl tf_region_start
@@ -13,13 +24,7 @@ tf_region_start:
     .hidden tf_raw
     .type tf_raw, @function
 tf_raw:
-    mov %rdi, %rax
-    mov %rsi, %rdi
-    mov %rdx, %rsi
-    mov %rcx, %rdx
-    mov %r8, %r10
-    mov %r9, %r8
-    mov 8(%rsp), %r9
+    kernel_arguments
     syscall
     ret
     .size tf_raw, . - tf_raw
@@ -34,13 +39,7 @@ tf_raw:
 tf_raw_wait:
     cmpl $0, tf_pending(%rip)
     jne tf_raw_wait_cut
-    mov %rdi, %rax
-    mov %rsi, %rdi
-    mov %rdx, %rsi
-    mov %rcx, %rdx
-    mov %r8, %r10
-    mov %r9, %r8
-    mov 8(%rsp), %r9
+    kernel_arguments
     .globl tf_raw_wait_call
     .hidden tf_raw_wait_call
 tf_raw_wait_call:

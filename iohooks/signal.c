@@ -111,14 +111,15 @@ void tf_signal_safe_point(enum tf_moment moment)
         }
         return;
     }
-    while (tf_pending && tf.mode == TF_RECORDS) {
+    /* Also when recording has just ended, at a barrier or otherwise: what was kept is the program's. */
+    while (tf_pending && tf.mode != TF_LOOKS && tf.mode != TF_ARMS) {
         tf_pending = 0;
         tf.shm->pending = 0;
         uint64_t set = __atomic_exchange_n(&kept, 0, __ATOMIC_ACQ_REL);
-        for (int sig = 1; sig <= 64 && tf.mode == TF_RECORDS; sig++) {
+        for (int sig = 1; sig <= 64; sig++) {
             if (!(set >> (sig - 1) & 1))
                 continue;
-            tf_log_put(TF_CALL_SIGNAL, 0, sig, &args, 8, NULL, 0);
+            tf_log_put(TF_CALL_SIGNAL, 0, sig, &args, 8, NULL, 0); /* while recording; else it does nothing */
             deliver(sig);
         }
     }

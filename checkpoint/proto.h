@@ -84,9 +84,4 @@ struct tf_stop_rep {
     uint64_t digest; /* XXH3-64 of those words */
 };
 
-struct tf_inspect_req {
-    uint32_t what; /* enum tf_inspect */
-    uint32_t from;
-};
-
 #endif

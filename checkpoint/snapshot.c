@@ -207,7 +207,7 @@ void tf_serve(void)
             tf.mode = TF_LOOKS;
             tf_emit_off_again();
             tf.limit = tf.words + 65536;
-            tf.engine->inspect((int)req->what, (const char *)(req + 1), msg.len - sizeof *req, req->from);
+            tf.engine->inspect(req, (const char *)(req + 1), msg.len - sizeof *req);
             tf_leave(0);
         }
         default:

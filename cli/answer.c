@@ -166,7 +166,8 @@ static int inspect(struct tf_timeline *t, enum tf_inspect what, int timeout_ms, 
                    struct tf_err *err)
 {
     c->ended = false;
-    int r = tf_timeline_inspect(t, what, NULL, c->count, timeout_ms, on_item, c, err);
+    struct tf_inspect_req req = {.what = what, .from = (uint32_t)c->count};
+    int r = tf_timeline_inspect(t, &req, NULL, timeout_ms, on_item, c, err);
     return r == 0 && c->ended ? tf_err_set(err, TF_E_REPLAY, "a repr ended the process") : r;
 }
 
@@ -213,7 +214,8 @@ static json_t *evaluate(struct tf_timeline *t, const char *expr, int timeout_ms,
     json_t *o = json_object();
     struct collect c = {.into = o, .answer = o, .output = json_string("")};
     json_object_set_new(o, "expr", tf_json_text(expr, strlen(expr)));
-    int r = tf_timeline_inspect(t, TF_INSPECT_EVAL, expr, 0, timeout_ms, on_item, &c, err);
+    struct tf_inspect_req req = {.what = TF_INSPECT_EVAL};
+    int r = tf_timeline_inspect(t, &req, expr, timeout_ms, on_item, &c, err);
     if (r == TF_E_TIMEOUT)
         json_object_set_new(o, "error",
                             json_sprintf("it did not end within %.3g seconds (--timeout)", timeout_ms / 1e3));

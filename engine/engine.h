@@ -52,12 +52,36 @@ enum tf_item {
     TF_ITEM_RAISED,   /* type\0, text: the exception that leaves the function */
     TF_ITEM_OUTPUT,   /* u32 fd, bytes: written to standard output or error while evaluating */
     TF_ITEM_DONE,     /* no more */
-    TF_ITEM_TRIES,    /* name\0, type\0: the LOCAL that comes next, whose repr may hang */
+    TF_ITEM_TRIES,    /* name\0, type\0: the LOCAL or CHILD that comes next, whose repr may hang */
+    TF_ITEM_CHILD,    /* label\0, type\0, repr: one child of an object; the label is what is put behind the
+                         expression to get it, as "[3]", "['key']" or ".name"; else a text in "<>" */
+    TF_ITEM_COUNT,    /* u64: how many children there are */
+    TF_ITEM_NAME,     /* a name, for completion */
+    TF_ITEM_PROGRAM,  /* an expression that was prepared: u32 enum tf_program bits, module\0, program */
+};
+/* What is known of an expression that was prepared in a function. */
+enum tf_program {
+    TF_PROGRAM_PURE = 1,  /* the program that follows can be evaluated without running Python code, as far as
+                             can be told from the text; else it is empty */
+    TF_PROGRAM_LOCAL = 2, /* it uses variables of the function itself */
 };
 enum tf_inspect {
     TF_INSPECT_STACK = 1, /* FRAME items, then RETURNED or RAISED if the stop is at an exit, DONE */
     TF_INSPECT_LOCALS,    /* LOCAL items from number `from` on (for resuming after one that hung), DONE */
     TF_INSPECT_EVAL,      /* VALUE or ERROR, DONE: text is an expression */
+    TF_INSPECT_ARGS,      /* as LOCALS: the parameters only, in their order */
+    TF_INSPECT_PRETTY,    /* as EVAL; the VALUE's repr is broken into lines as by pprint */
+    TF_INSPECT_EXPAND,    /* VALUE, then `count` CHILD items from number `from` on, COUNT; or ERROR; DONE */
+    TF_INSPECT_NAMES,   /* NAME items: text is "" (variables, globals, builtins) or an expression (attributes)
+                         */
+    TF_INSPECT_PREPARE, /* PROGRAM or ERROR, DONE: text is an expression, see engine/pure.h */
+};
+/* A question. */
+struct tf_inspect_req {
+    uint32_t what;  /* enum tf_inspect */
+    uint32_t from;  /* LOCALS, ARGS, EXPAND: the first to send */
+    uint32_t count; /* EXPAND: how many at most */
+    uint32_t frame; /* which function of the stack: 0 is the innermost. Not there: ERROR, DONE */
 };
 
 struct tf_core {
@@ -96,7 +120,7 @@ struct tf_engine {
     /* Lines seen since arm(), for a process that meets another event before its stop. */
     uint64_t (*lines_seen)(void);
     /* Questions; in a fork of a stopped process. Sends items and TF_ITEM_DONE. */
-    void (*inspect)(int what /* enum tf_inspect */, const char *text, size_t text_len, uint32_t from);
+    void (*inspect)(const struct tf_inspect_req *req, const char *text, size_t text_len);
     /* Writes "file:line in function" of the innermost Python frames, one a line, for messages. Allocates
      * nothing, is safe at any point at which the GIL is held. Returns the length written (at most size - 1;
      * NUL-terminated). */

@@ -345,8 +345,9 @@ static void settle(PyThreadState *ts)
 #endif
 }
 
-void tf_inspect(int what, const char *text, size_t text_len, uint32_t from)
+void tf_inspect(const struct tf_inspect_req *req, const char *text, size_t text_len)
 {
+    int what = (int)req->what;
     PyThreadState *ts = tf_this_thread();
     if (ts) { /* also while the interpreter is taken down */
         settle(ts);
@@ -356,7 +357,7 @@ void tf_inspect(int what, const char *text, size_t text_len, uint32_t from)
         else if (what == TF_INSPECT_EVAL)
             evaluate(f, text, text_len);
         else if (what == TF_INSPECT_LOCALS && f) {
-            struct sending s = {.function = tf_frame_code(f)->co_flags & CO_OPTIMIZED, .from = from};
+            struct sending s = {.function = tf_frame_code(f)->co_flags & CO_OPTIMIZED, .from = req->from};
             each_local(f, send_local, &s);
         }
     } else if (what == TF_INSPECT_EVAL) {

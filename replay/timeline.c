@@ -351,18 +351,17 @@ int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct 
     return 0;
 }
 
-int tf_timeline_inspect(struct tf_timeline *t, enum tf_inspect what, const char *text, uint32_t from,
+int tf_timeline_inspect(struct tf_timeline *t, const struct tf_inspect_req *req, const char *text,
                         int timeout_ms, tf_item_fn *fn, void *ctx, struct tf_err *err)
 {
     struct tf_runner copy;
     struct tf_place place;
-    struct tf_inspect_req req = {.what = what, .from = from};
     if (!t->standing)
         return tf_err_set(err, TF_E_USAGE, "there is no present position yet");
     int r = tf_runner_fork(&t->present, &copy, &place, err);
     if (r)
         return r;
-    r = tf_runner_send(&copy, TF_REQ_INSPECT, &req, sizeof req, text, text ? strlen(text) : 0, err);
+    r = tf_runner_send(&copy, TF_REQ_INSPECT, req, sizeof *req, text, text ? strlen(text) : 0, err);
     while (r == 0) {
         struct tf_message *m = &t->message;
         uint32_t type;

@@ -69,10 +69,10 @@ int tf_timeline_adopt(struct tf_store *store, const struct tf_run *run, struct t
  * run ends). TF_E_DIVERGENCE: the re-execution differs. */
 int tf_timeline_goto(struct tf_timeline *timeline, struct tf_position position, struct tf_stop *stop,
                      struct tf_err *err);
-/* Asks about the present, in a copy that is thrown away. fn gets each item; from is for TF_INSPECT_LOCALS.
+/* Asks about the present, in a copy that is thrown away. fn gets each item. text may be NULL.
  * TF_E_TIMEOUT when nothing came for timeout_ms; fn has then seen what came before. */
 typedef int tf_item_fn(void *ctx, enum tf_item type, const uint8_t *data, size_t len);
-int tf_timeline_inspect(struct tf_timeline *timeline, enum tf_inspect what, const char *text, uint32_t from,
+int tf_timeline_inspect(struct tf_timeline *timeline, const struct tf_inspect_req *req, const char *text,
                         int timeout_ms, tf_item_fn *fn, void *ctx, struct tf_err *err);
 /* Re-executes everything from the start and compares it all. Divergence: TF_E_DIVERGENCE, and *out says
  * where. */

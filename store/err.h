@@ -16,7 +16,8 @@ enum {
     TF_E_DIVERGENCE = -5, /* the re-execution did something else than the recording */
     TF_E_NOTFOUND = -6,   /* no such run, frame, function, source */
     TF_E_TIMEOUT = -7,
-    TF_E_REPLAY = -8, /* a replaying process died or cannot go on */
+    TF_E_REPLAY = -8,    /* a replaying process died or cannot go on */
+    TF_E_CANCELLED = -9, /* the user has interrupted it */
 };
 
 struct tf_err {

@@ -99,7 +99,7 @@ static void ask(int what, const char *text)
     if (pid == 0) {
         p = scratch;
         limit = scratch + 1000;
-        engine->inspect(what, text, text ? strlen(text) : 0, 0);
+        engine->inspect(&(struct tf_inspect_req){.what = (uint32_t)what}, text, text ? strlen(text) : 0);
         fflush(out);
         _exit(0);
     }

@@ -1,0 +1,138 @@
+/*
+ * prompt.h: the time-travel prompt from the inside: what the files cli/prompt*.c share. A command is a row in
+ * one of the tables (prompt_look.c, prompt_move.c, prompt_points.c, prompt_session.c) and a function that
+ * does it; prompt.c reads, finds the command, runs it and prints.
+ *
+ * Every command makes one JSON object. With --format json that is what is printed (docs/json.md); else its
+ * `print` makes text of it. So the two always agree.
+ */
+#ifndef TF_PROMPT_H
+#define TF_PROMPT_H
+
+#include <jansson.h>
+#include <stdio.h>
+#include "cli/answer.h"
+#include "cli/common.h"
+#include "replay/move.h"
+#include "replay/search.h"
+#include "replay/timeline.h"
+
+struct tf_points; /* breakpoints, watches, catches, log points: prompt_points.c */
+
+struct tf_prompt {
+    /* Borrowed; outlive the prompt. */
+    struct tf_timeline *timeline;
+    struct tf_store *store;
+    const struct tf_run *run;
+    struct tf_codes codes;
+
+    struct tf_stop here; /* the present */
+    json_t
+        *place; /* what is known of it: "frame", "line_offset", "event", "function", "file", "line", "depth",
+                   "thread", "time_ns", "stack", "returned", "raised"; as in docs/json.md. Never NULL */
+    uint32_t frame; /* the selected function of the stack: 0 is the innermost */
+    struct tf_points *points;
+
+    /* Positions that were visited, for back and forth: history[at] is the present. */
+    struct tf_position *history;
+    size_t history_n, history_at;
+    json_t *bookmarks; /* name: [frame, lines] */
+    json_t *displays;  /* [{"number", "expr"}] */
+
+    int timeout_ms; /* for one expression */
+    bool json, interactive, colour;
+    bool quit;
+    FILE *out;
+};
+
+/* One command. args: the rest of the line without blanks at its ends, never NULL. Fills `out` (an object that
+ * holds {"command": NAME} already). 0, or a TF_E with the message: then the object is printed with "error".
+ */
+typedef int tf_command_fn(struct tf_prompt *p, const char *args, json_t *out, struct tf_err *err);
+typedef void tf_print_fn(struct tf_prompt *p, json_t *result);
+enum tf_completes {
+    TF_COMPLETES_NOTHING,
+    TF_COMPLETES_EXPR,
+    TF_COMPLETES_PLACE /* file, function */,
+    TF_COMPLETES_COMMAND,
+    TF_COMPLETES_BOOKMARK
+};
+struct tf_command {
+    const char *name;    /* full name */
+    const char *aliases; /* "c cont", or NULL. Any unambiguous beginning of a name is accepted, too */
+    tf_command_fn *run;
+    tf_print_fn *print; /* NULL: tf_prompt_print_place when "position" is there, else nothing */
+    enum tf_completes completes;
+    bool repeats;      /* an empty line runs it again */
+    const char *usage; /* "break FILE:LINE | FUNCTION | LINE [if EXPR] [hits N]" */
+    const char *what;  /* help: one sentence, then details if any, lines of at most 100 characters */
+};
+/* Tables end with a row whose name is NULL. */
+extern const struct tf_command tf_commands_look[], tf_commands_move[], tf_commands_points[],
+    tf_commands_session[];
+
+/* Moves the present and puts it into the history; loads p->place, selects frame 0. Fills out with what every
+ * move answers: "position" {...}, "source", "displays". When it is not the asked-for place that was reached,
+ * the caller adds "reason" ("breakpoint", "watch", "catch", "start", "end", "finished"...) itself. */
+int tf_prompt_goto(struct tf_prompt *p, struct tf_position to, json_t *out, struct tf_err *err);
+/* The same without an entry in the history (back, forth). */
+int tf_prompt_stand(struct tf_prompt *p, struct tf_position to, json_t *out, struct tf_err *err);
+/* Prints the "position" of a move's answer: place, source line, what is returned or raised, displays. */
+void tf_prompt_print_place(struct tf_prompt *p, json_t *result);
+/* "1234+2". Returns buf. */
+const char *tf_position_text(struct tf_position position, char *buf, size_t size);
+
+/* Evaluates in the selected function. New reference: {"expr", "type", "value"} or {"expr", "error"}, and
+ * "output" if it printed something; NULL with err when the question could not be asked. */
+json_t *tf_prompt_eval(struct tf_prompt *p, const char *expr, enum tf_inspect what, struct tf_err *err);
+
+/* Search options with progress on a terminal and Ctrl-C; the caller may add on_log (ctx is then the caller's:
+ * see tf_prompt_progress). */
+struct tf_search_opts tf_prompt_search_opts(struct tf_prompt *p);
+
+/* ---- prompt_places.c: places in the source ---- */
+
+/* The functions in which a place is. Owned codes. */
+struct tf_place_spec {
+    uint32_t *codes;
+    size_t codes_n;
+    uint32_t line; /* 0: the place is the function itself */
+    char *text;    /* normalised: "orders.py:25" or "Orders.settle" */
+};
+/* "FILE:LINE" (FILE: path, or its end, as "orders.py" or "shop/orders.py"), "LINE" (of the present file),
+ * "FUNCTION" (qualified name or its end: "settle", "Orders.settle", "shop.orders:settle",
+ * "orders.py:settle"). TF_E_NOTFOUND with the nearest names; TF_E_USAGE when it is ambiguous between files
+ * (the message lists them). A line at which nothing ever stands (comment, blank) moves to the next one that
+ * has code, as gdb does; spec->line then differs. */
+int tf_place_resolve(struct tf_prompt *p, const char *text, struct tf_place_spec *spec, struct tf_err *err);
+void tf_place_spec_clear(struct tf_place_spec *spec);
+/* Places that begin like text, for completion: calls fn for each. */
+void tf_place_complete(struct tf_prompt *p, const char *text, void (*fn)(void *ctx, const char *text),
+                       void *ctx);
+
+/* ---- prompt_points.c ---- */
+struct tf_points *tf_points_new(void);
+void tf_points_free(struct tf_points *points);
+/* The enabled ones as search points (the array is owned by points and valid until they change). */
+size_t tf_points_active(struct tf_prompt *p, const struct tf_point **active);
+/* After a move that was ended by a hit: fills out with "reason", "breakpoints": [numbers], for watches
+ * "watch": {"expr", "old", "new", "changed_at"}; removes temporary ones. The present is there already. */
+int tf_points_report(struct tf_prompt *p, const struct tf_hit *hit, json_t *out, struct tf_err *err);
+/* Prints what tf_points_report() added, in front of the place. */
+void tf_points_print(struct tf_prompt *p, json_t *result);
+/* Search options whose on_log prints log points of the active ones (json: one object each, with "log"). */
+struct tf_search_opts tf_points_search_opts(struct tf_prompt *p);
+
+/* ---- prompt.c ---- */
+struct tf_prompt_opts {
+    const char *const *commands; /* -c */
+    size_t commands_n;
+    const char *script; /* -x, or NULL */
+    int timeout_ms;
+    bool json;
+};
+/* Runs the prompt until its end; returns the exit status: 0 when the last command succeeded. */
+int tf_prompt_run(struct tf_timeline *timeline, struct tf_store *store, const struct tf_run *run,
+                  const struct tf_prompt_opts *opts);
+
+#endif

@@ -1,0 +1,54 @@
+/*
+ * pure.h: expressions that can be evaluated in the program's own timeline, at every hit of a breakpoint,
+ * without changing anything there: no Python code runs, nothing is allocated from Python's allocators that
+ * lives on, nothing of the program is written to (no reference is kept, no __dict__ is made, no cache is
+ * touched that the program could notice).
+ *
+ * An expression is prepared once, in a fork, with the interpreter's own parser (TF_INSPECT_PREPARE), and
+ * becomes a program: bytes, described at the head of pure.c, that any process of the same run can evaluate.
+ * What cannot be told without running code (properties, __getattr__, __eq__ of the program's own classes,
+ * calls other than len, isinstance, abs, min, max...) is refused, with TF_PURE_CANNOT, either when it is
+ * prepared or when it is evaluated: whoever asks then makes a fork and evaluates it as Python does.
+ *
+ * Everything here runs in a replaying process, under the GIL.
+ */
+#ifndef TF_PURE_H
+#define TF_PURE_H
+
+#include "engine/compat.h"
+
+enum tf_pure {
+    TF_PURE_OK,
+    TF_PURE_CANNOT, /* only Python itself can tell */
+    TF_PURE_RAISES, /* Python would raise: a name or attribute that is not there, an index out of range, ...
+                     */
+};
+
+/* Prepares: writes the program for an expression into *program (a bytes object, new reference) and returns
+ * TF_PURE_OK; or TF_PURE_CANNOT; or TF_PURE_RAISES with the Python exception set (syntax). In a thrown-away
+ * fork: may allocate and run code. *local: the expression uses a variable of frame's function itself. frame
+ * may be NULL. */
+enum tf_pure tf_pure_prepare(const char *text, size_t len, tf_frame *frame, PyObject **program, bool *local);
+
+/* Where names are looked up: variables of the frame (fast, cell, free, class body), then globals, builtins.
+ * frame may not have begun yet. NULL: globals only. */
+struct tf_pure_scope {
+    tf_frame *frame;
+    PyObject *globals; /* borrowed; used when frame is NULL */
+    PyObject *builtins;
+};
+
+/* Is the expression true there? */
+enum tf_pure tf_pure_truth(const uint8_t *program, size_t len, const struct tf_pure_scope *scope,
+                           bool *truth);
+
+/* A fingerprint of the value: two values with different fingerprints are different for a user who watches.
+ * Scalars (None, bool, int, float, complex, str, bytes) by value; list, tuple, dict, set, frozenset,
+ * bytearray, deque by identity and, one level deep, by their items (scalars by value, others by identity);
+ * all else by identity. RAISES has one fingerprint of its own (0): "not there". */
+enum tf_pure tf_pure_fingerprint(const uint8_t *program, size_t len, const struct tf_pure_scope *scope,
+                                 uint64_t *fingerprint);
+/* The same of an object. */
+uint64_t tf_pure_object_fingerprint(PyObject *value);
+
+#endif

@@ -54,6 +54,38 @@ extern struct tf_exit_value tf_exit_value;
 void tf_stop_arm(const struct tf_stop_req *req, void *tstate, void *frame, int event);
 uint64_t tf_stop_lines_seen(void);
 
+/* Does the frame run inside a trace function or callback of the program's own? There the interpreter makes no
+ * events. frame may not be linked yet. */
+bool tf_inside_callback(PyThreadState *ts, tf_frame *frame);
+#if TF_PY311
+/* What tracing makes at its first event in a function, made beforehand: the line table of the code, the
+ * frame's object. */
+void tf_make_line_array(PyCodeObject *co);
+void tf_make_frame_object(PyThreadState *ts, tf_frame *frame);
+#endif
+
+/* heap.c */
+struct tf_diverted {
+    int gc_enabled, gc_count;
+};
+/* What is allocated from here to tf_divert_end() comes from the engine's heap, and the garbage collector does
+ * not notice. */
+struct tf_diverted tf_divert_begin(PyThreadState *ts);
+void tf_divert_end(PyThreadState *ts, struct tf_diverted saved);
+bool tf_heap_owns(const void *p);
+/* The structures of the interpreter are not those that this engine was built for: ends the replay. */
+void tf_other_layout(void) __attribute__((noreturn, cold));
+
+/* tool.c */
+#if !TF_PY311
+int tf_tool_take(PyInterpreterState *interp);            /* a number that the program does not use */
+void tf_tool_name(PyInterpreterState *interp, int tool); /* makes it ours */
+/* `def` is called for event number `what`; *events gets its bit. False: no memory. */
+bool tf_tool_listen(PyInterpreterState *interp, int tool, int what, PyMethodDef *def, int *events);
+/* Switches events on: of one code object, or (NULL) of all. False: not possible. */
+bool tf_tool_set(int tool, PyCodeObject *co, int events);
+#endif
+
 /* inspect.c, where.c */
 void tf_inspect(const struct tf_inspect_req *req, const char *text, size_t text_len);
 size_t tf_where(char *buf, size_t size);

@@ -34,6 +34,20 @@ uint8_t tf_code_opcode(PyCodeObject *co, Py_ssize_t index);
 /* How many units of inline cache follow such an opcode. */
 int tf_code_caches(uint8_t opcode);
 
+/* The code object with this id; NULL: it is gone. */
+PyCodeObject *tf_code_by_id(uint32_t id);
+/* What stands in co_extra of a code object that goes. */
+void tf_code_freed(void *value);
+
+/* What stands in the code object's co_extra; 0: it has not run yet. */
+static inline __attribute__((always_inline)) uint64_t tf_code_extra_of(const PyCodeObject *co)
+{
+    const struct tf_code_extra *extra = co->co_extra;
+    if (TF_UNLIKELY(!extra || extra->size <= tf_state.slot))
+        return 0;
+    return (uint64_t)(uintptr_t)extra->extras[tf_state.slot];
+}
+
 /* hook.c */
 void tf_hook_install(void);
 void tf_hook_remove(void);
@@ -64,6 +78,12 @@ void tf_make_line_array(PyCodeObject *co);
 void tf_make_frame_object(PyThreadState *ts, tf_frame *frame);
 #endif
 
+/* scan.c */
+extern bool tf_scanning;
+void tf_scan(const struct tf_scan *scan, void *tstate, void *frame, int event);
+void tf_scan_event(uint32_t word, void *tstate, void *frame);
+void tf_scan_code(PyCodeObject *co, uint32_t id); /* a code object that is new to the scan */
+
 /* heap.c */
 struct tf_diverted {
     int gc_enabled, gc_count;
@@ -89,6 +109,11 @@ bool tf_tool_set(int tool, PyCodeObject *co, int events);
 /* inspect.c, where.c */
 void tf_inspect(const struct tf_inspect_req *req, const char *text, size_t text_len);
 size_t tf_where(char *buf, size_t size);
+/* In a fork that is thrown away: no events any more, limits raised. */
+void tf_settle(PyThreadState *ts);
+/* The value of an expression in a function, or (frame NULL) with these globals; NULL with an exception. In
+ * such a fork. New reference. */
+PyObject *tf_evaluate(tf_frame *frame, PyObject *globals, const char *text, size_t len);
 /* Copies a str as UTF-8 without allocating; surrogates become '?'. At most size - 1 bytes and a NUL; returns
  * the length. */
 size_t tf_utf8(PyObject *str, char *buf, size_t size);

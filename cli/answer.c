@@ -50,11 +50,12 @@ json_t *tf_json_text(const void *data, size_t len)
 /* ---- collecting ---- */
 
 struct collect {
-    json_t *into;   /* array of stack entries or locals, or the object of an expression */
-    json_t *answer; /* for what a function returns or raises */
-    json_t *output; /* text written by an expression, or NULL */
-    json_t *tries;  /* name and type of the local whose repr is being made, or NULL */
-    bool ended;     /* what ran for the answer made the process exit */
+    json_t *into;     /* array of stack entries, locals or names, or the object of an expression */
+    json_t *children; /* of an expression that is expanded, or NULL */
+    json_t *answer;   /* for what a function returns or raises */
+    json_t *output;   /* text written by an expression, or NULL */
+    json_t *tries;    /* name and type of the local or child whose repr is being made, or NULL */
+    bool ended;       /* what ran for the answer made the process exit */
     uint32_t count;
 };
 
@@ -103,18 +104,20 @@ static int on_item(void *ctx, enum tf_item type, const uint8_t *data, size_t len
         size_t left = len;
         json_decref(c->tries);
         c->tries = json_object();
-        json_object_set_new(c->tries, "name", next_text(&at, &left));
+        json_object_set_new(c->tries, c->children ? "label" : "name", next_text(&at, &left));
         json_object_set_new(c->tries, "type", next_text(&at, &left));
         break;
     }
-    case TF_ITEM_LOCAL: {
+    case TF_ITEM_LOCAL:
+    case TF_ITEM_CHILD: {
         const uint8_t *at = data;
         size_t left = len;
+        json_t *into = type == TF_ITEM_CHILD ? c->children : c->into;
         o = json_object();
-        json_object_set_new(o, "name", next_text(&at, &left));
+        json_object_set_new(o, type == TF_ITEM_CHILD ? "label" : "name", next_text(&at, &left));
         json_object_set_new(o, "type", next_text(&at, &left));
         json_object_set_new(o, "repr", tf_json_text(at, left));
-        json_array_append_new(c->into, o);
+        json_array_append_new(into, o);
         c->count++;
         json_decref(c->tries);
         c->tries = NULL;
@@ -126,7 +129,7 @@ static int on_item(void *ctx, enum tf_item type, const uint8_t *data, size_t len
         json_decref(o);
         break;
     case TF_ITEM_ERROR:
-        if (json_is_object(c->into))
+        if (json_is_object(c->into) && !c->tries)
             json_object_set_new(c->into, "error", tf_json_text(data, len));
         else
             c->ended = true;
@@ -148,6 +151,18 @@ static int on_item(void *ctx, enum tf_item type, const uint8_t *data, size_t len
             }
         }
         break;
+    case TF_ITEM_COUNT: {
+        uint64_t count;
+        if (len >= sizeof count) {
+            memcpy(&count, data, sizeof count);
+            json_object_set_new(c->into, "count", json_integer((json_int_t)count));
+        }
+        break;
+    }
+    case TF_ITEM_NAME:
+        json_array_append_new(c->into, tf_json_text(data, len));
+        break;
+    case TF_ITEM_PROGRAM:
     case TF_ITEM_DONE:
         break;
     }
@@ -162,31 +177,59 @@ static const char *no_repr(int r)
                               : NULL;
 }
 
-static int inspect(struct tf_timeline *t, enum tf_inspect what, int timeout_ms, struct collect *c,
-                   struct tf_err *err)
+/* Asks; what came when it went wrong is in c. */
+static int ask(struct tf_timeline *t, struct tf_inspect_req req, const char *text, int timeout_ms,
+               struct collect *c, struct tf_err *err)
 {
     c->ended = false;
-    struct tf_inspect_req req = {.what = what, .from = (uint32_t)c->count};
-    int r = tf_timeline_inspect(t, &req, NULL, timeout_ms, on_item, c, err);
+    int r = tf_timeline_inspect(t, &req, text, timeout_ms, on_item, c, err);
     return r == 0 && c->ended ? tf_err_set(err, TF_E_REPLAY, "a repr ended the process") : r;
 }
 
-static json_t *locals(struct tf_timeline *t, json_t *answer, int timeout_ms, struct tf_err *err)
+/* Asks for variables or children, going on behind those whose repr does not end or ends the process. */
+static int ask_each(struct tf_timeline *t, struct tf_inspect_req req, const char *text, json_t *into,
+                    int timeout_ms, struct collect *c, struct tf_err *err)
 {
-    struct collect c = {.into = json_array(), .answer = answer};
+    uint32_t first = req.from, count = req.count;
+    int r = 0;
     for (int failures = 0; failures < 20; failures++) {
-        int r = inspect(t, TF_INSPECT_LOCALS, timeout_ms, &c, err);
+        req.from = first + c->count;
+        req.count = count > c->count ? count - c->count : 0;
+        r = ask(t, req, text, timeout_ms, c, err);
         if (r == 0)
-            return c.into;
-        if (!no_repr(r) || !c.tries) /* no repr had begun: it is something else */
             break;
-        /* One repr did not end, or ended the process: say so, and go on behind it. */
-        json_object_set_new(c.tries, "repr", json_string(no_repr(r)));
-        json_array_append_new(c.into, c.tries);
-        c.tries = NULL;
-        c.count++;
+        if (!no_repr(r) || !c->tries) /* no repr had begun: it is something else */
+            break;
+        json_object_set_new(c->tries, "repr", json_string(no_repr(r)));
+        json_array_append_new(into, c->tries);
+        c->tries = NULL;
+        c->count++;
+        if (count && c->count == count)
+            return 0;
     }
-    json_decref(c.tries);
+    json_decref(c->tries);
+    c->tries = NULL;
+    return r;
+}
+
+json_t *tf_answer_names(struct tf_timeline *t, enum tf_inspect what, uint32_t frame, int timeout_ms,
+                        struct tf_err *err)
+{
+    struct collect c = {.into = json_array()};
+    struct tf_inspect_req req = {.what = what, .frame = frame};
+    if (ask_each(t, req, NULL, c.into, timeout_ms, &c, err) == 0)
+        return c.into;
+    json_decref(c.into);
+    return NULL;
+}
+
+json_t *tf_answer_completions(struct tf_timeline *t, const char *expr, uint32_t frame, int timeout_ms,
+                              struct tf_err *err)
+{
+    struct collect c = {.into = json_array()};
+    struct tf_inspect_req req = {.what = TF_INSPECT_NAMES, .frame = frame};
+    if (ask(t, req, expr, timeout_ms, &c, err) == 0)
+        return c.into;
     json_decref(c.into);
     return NULL;
 }
@@ -196,7 +239,7 @@ static json_t *stack(struct tf_timeline *t, json_t *answer, enum tf_tag event, i
                      struct tf_err *err)
 {
     struct collect c = {.into = json_array(), .answer = answer};
-    int r = inspect(t, TF_INSPECT_STACK, timeout_ms, &c, err);
+    int r = ask(t, (struct tf_inspect_req){.what = TF_INSPECT_STACK}, NULL, timeout_ms, &c, err);
     if (r == 0)
         return c.into;
     if (no_repr(r) && json_array_size(c.into) && event != TF_CALL && event != TF_RESUME) {
@@ -209,13 +252,22 @@ static json_t *stack(struct tf_timeline *t, json_t *answer, enum tf_tag event, i
     return NULL;
 }
 
-static json_t *evaluate(struct tf_timeline *t, const char *expr, int timeout_ms, struct tf_err *err)
+json_t *tf_answer_eval(struct tf_timeline *t, const struct tf_inspect_req *req, const char *expr,
+                       int timeout_ms, struct tf_err *err)
 {
     json_t *o = json_object();
     struct collect c = {.into = o, .answer = o, .output = json_string("")};
+    int r;
     json_object_set_new(o, "expr", tf_json_text(expr, strlen(expr)));
-    struct tf_inspect_req req = {.what = TF_INSPECT_EVAL};
-    int r = tf_timeline_inspect(t, &req, expr, timeout_ms, on_item, &c, err);
+    if (req->what == TF_INSPECT_EXPAND) {
+        c.children = json_array();
+        r = ask_each(t, *req, expr, c.children, timeout_ms, &c, err);
+        if (json_object_get(o, "value"))
+            json_object_set(o, "children", c.children);
+        json_decref(c.children);
+    } else {
+        r = ask(t, *req, expr, timeout_ms, &c, err);
+    }
     if (r == TF_E_TIMEOUT)
         json_object_set_new(o, "error",
                             json_sprintf("it did not end within %.3g seconds (--timeout)", timeout_ms / 1e3));
@@ -232,18 +284,17 @@ static json_t *evaluate(struct tf_timeline *t, const char *expr, int timeout_ms,
     return o;
 }
 
-json_t *tf_answer(struct tf_timeline *t, struct tf_store *store, const struct tf_run *run,
-                  const struct tf_stop *stop, const struct tf_answer_opts *opts, struct tf_err *err)
+json_t *tf_answer_place(struct tf_timeline *t, const struct tf_stop *stop, int timeout_ms, struct tf_err *err)
 {
     json_t *a = json_object();
-    (void)store;
-    json_object_set_new(a, "run", json_string(run->id));
     json_object_set_new(a, "frame", json_integer((json_int_t)stop->position.frame));
     json_object_set_new(a, "line_offset", json_integer((json_int_t)stop->position.lines));
     json_object_set_new(a, "event", json_string(tf_event_name(stop->frame.event)));
-    json_t *entries = stack(t, a, stop->frame.event, opts->timeout_ms, err);
-    if (!entries)
-        goto fail;
+    json_t *entries = stack(t, a, stop->frame.event, timeout_ms, err);
+    if (!entries) {
+        json_decref(a);
+        return NULL;
+    }
     json_t *top = json_array_get(entries, 0);
     json_object_set(a, "function", top ? json_object_get(top, "function") : json_null());
     json_object_set(a, "file", top ? json_object_get(top, "file") : json_null());
@@ -252,14 +303,29 @@ json_t *tf_answer(struct tf_timeline *t, struct tf_store *store, const struct tf
     json_object_set_new(a, "thread", json_integer(stop->frame.thread));
     json_object_set_new(a, "time_ns", json_integer((json_int_t)stop->frame.time_ns));
     json_object_set_new(a, "stack", entries);
-    json_t *names = locals(t, a, opts->timeout_ms, err);
+    return a;
+}
+
+json_t *tf_answer(struct tf_timeline *t, struct tf_store *store, const struct tf_run *run,
+                  const struct tf_stop *stop, const struct tf_answer_opts *opts, struct tf_err *err)
+{
+    json_t *a = json_object();
+    (void)store;
+    json_object_set_new(a, "run", json_string(run->id));
+    json_t *place = tf_answer_place(t, stop, opts->timeout_ms, err);
+    if (!place)
+        goto fail;
+    json_object_update(a, place);
+    json_decref(place);
+    json_t *names = tf_answer_names(t, TF_INSPECT_LOCALS, 0, opts->timeout_ms, err);
     if (!names)
         goto fail;
     json_object_set_new(a, "locals", names);
     json_t *values = json_array();
     json_object_set_new(a, "eval", values);
     for (size_t i = 0; i < opts->evals_n; i++) {
-        json_t *v = evaluate(t, opts->evals[i], opts->timeout_ms, err);
+        struct tf_inspect_req req = {.what = TF_INSPECT_EVAL};
+        json_t *v = tf_answer_eval(t, &req, opts->evals[i], opts->timeout_ms, err);
         if (!v)
             goto fail;
         json_array_append_new(values, v);
@@ -285,7 +351,7 @@ static const char *text_of(json_t *object, const char *key)
 }
 
 /* A repr on one line of the answer; of a very long one, the beginning. JSON has all of it. */
-static void print_value(FILE *out, json_t *object, const char *key)
+void tf_answer_print_value(FILE *out, json_t *object, const char *key)
 {
     json_t *text = json_object_get(object, key);
     const char *value = json_string_value(text);
@@ -352,12 +418,12 @@ void tf_answer_print(FILE *out, json_t *a, struct tf_store *store, const struct 
     print_source(out, a, store, run);
     if ((o = json_object_get(a, "returned"))) {
         fprintf(out, "Returns: ");
-        print_value(out, o, "repr");
+        tf_answer_print_value(out, o, "repr");
         fprintf(out, "\n");
     }
     if ((o = json_object_get(a, "raised"))) {
         fprintf(out, "Raises: %s: ", text_of(o, "type"));
-        print_value(out, o, "text");
+        tf_answer_print_value(out, o, "text");
         fprintf(out, "\n");
     }
     fprintf(out, "Stack:\n");
@@ -368,7 +434,7 @@ void tf_answer_print(FILE *out, json_t *a, struct tf_store *store, const struct 
     json_array_foreach(json_object_get(a, "locals"), i, o)
     {
         fprintf(out, "  %s = ", text_of(o, "name"));
-        print_value(out, o, "repr");
+        tf_answer_print_value(out, o, "repr");
         fprintf(out, "\n");
     }
     json_array_foreach(json_object_get(a, "eval"), i, o)
@@ -381,7 +447,7 @@ void tf_answer_print(FILE *out, json_t *a, struct tf_store *store, const struct 
         if (json_object_get(o, "error"))
             fprintf(out, "[%s]", text_of(o, "error"));
         else
-            print_value(out, o, "value");
+            tf_answer_print_value(out, o, "value");
         fprintf(out, "\n");
     }
     fprintf(out, "(from %s at frame %lld, %lld frame events executed again, %.1f ms)\n",

@@ -40,6 +40,9 @@ bool tf_number(const char *text, uint64_t min, uint64_t *out);
  */
 int tf_finish_output(int status);
 
+/* Number of single-letter edits between two names, or more than `most`. */
+size_t tf_edits(const char *a, const char *b, size_t most);
+
 /* "12.3 MB". Returns buf. */
 const char *tf_bytes_text(uint64_t bytes, char *buf, size_t size);
 /* "12,345". Returns buf. */

@@ -17,6 +17,7 @@
 #include "replay/search.h"
 #include "replay/timeline.h"
 
+struct tf_look;   /* what list and expand go on with: prompt_look.c */
 struct tf_points; /* breakpoints, watches, catches, log points: prompt_points.c */
 
 struct tf_prompt {
@@ -32,18 +33,27 @@ struct tf_prompt {
                    "thread", "time_ns", "stack", "returned", "raised"; as in docs/json.md. Never NULL */
     uint32_t frame; /* the selected function of the stack: 0 is the innermost */
     struct tf_points *points;
+    struct tf_look *look;
+    bool repeated; /* the command runs again because of an empty line: list and expand go on */
 
     /* Positions that were visited, for back and forth: history[at] is the present. */
     struct tf_position *history;
     size_t history_n, history_at;
-    json_t *bookmarks; /* name: [frame, lines] */
-    json_t *displays;  /* [{"number", "expr"}] */
+    json_t *bookmarks;         /* name: [frame, lines] */
+    json_t *displays;          /* [{"number", "expr"}] */
+    unsigned displays_numbers; /* how many numbers were given */
 
     int timeout_ms; /* for one expression */
     bool json, interactive, colour;
     bool quit;
     FILE *out;
+    int64_t began_ms;    /* the command that runs: CLOCK_MONOTONIC */
+    int64_t progress_ms; /* when progress was shown last, 0: it is not on the screen */
 };
+
+/* Colours: "" where there are none. */
+enum tf_colour { TF_PLAIN, TF_BOLD, TF_DIM, TF_RED, TF_GREEN, TF_YELLOW, TF_CYAN };
+const char *tf_colour(const struct tf_prompt *p, enum tf_colour colour);
 
 /* One command. args: the rest of the line without blanks at its ends, never NULL. Fills `out` (an object that
  * holds {"command": NAME} already). 0, or a TF_E with the message: then the object is printed with "error".
@@ -57,11 +67,13 @@ enum tf_completes {
     TF_COMPLETES_COMMAND,
     TF_COMPLETES_BOOKMARK
 };
+/* Names may be two words ("info breakpoints"): they go before a command of the first word alone. */
 struct tf_command {
     const char *name;    /* full name */
     const char *aliases; /* "c cont", or NULL. Any unambiguous beginning of a name is accepted, too */
     tf_command_fn *run;
-    tf_print_fn *print; /* NULL: tf_prompt_print_place when "position" is there, else nothing */
+    tf_print_fn *print; /* NULL: tf_prompt_print_place when "position" is there, else nothing. Of a command
+                           that failed only "output" is printed */
     enum tf_completes completes;
     bool repeats;      /* an empty line runs it again */
     const char *usage; /* "break FILE:LINE | FUNCTION | LINE [if EXPR] [hits N]" */
@@ -86,9 +98,24 @@ const char *tf_position_text(struct tf_position position, char *buf, size_t size
  * "output" if it printed something; NULL with err when the question could not be asked. */
 json_t *tf_prompt_eval(struct tf_prompt *p, const char *expr, enum tf_inspect what, struct tf_err *err);
 
-/* Search options with progress on a terminal and Ctrl-C; the caller may add on_log (ctx is then the caller's:
- * see tf_prompt_progress). */
+/* Search options with progress on a terminal and Ctrl-C; the caller may add on_log: if ctx is then the
+ * caller's, progress must be a function of the caller's, too, that calls tf_prompt_progress(). */
 struct tf_search_opts tf_prompt_search_opts(struct tf_prompt *p);
+void tf_prompt_progress(void *prompt, double done);
+/* Takes the progress line off the screen; to be called before something is printed during a search. */
+void tf_prompt_clear_progress(struct tf_prompt *p);
+
+/* A file for people: without the folder in which the program ran. Points into `file`. */
+const char *tf_prompt_file(const struct tf_prompt *p, const char *file);
+/* The entry of the selected function in the stack ("function", "file", "line"), borrowed; NULL if no Python
+ * function runs. */
+json_t *tf_prompt_selected(const struct tf_prompt *p);
+/* Line number `line` of a recorded source, from 1; new reference, NULL when it is not there. */
+json_t *tf_prompt_source_line(const struct tf_prompt *p, const char *file, long long line);
+/* Compact JSON of a position: "position" of an answer. New reference: p->place without the stack. */
+json_t *tf_prompt_place_json(const struct tf_prompt *p);
+/* A JSON text as C string, "?" if it is not there. */
+const char *tf_prompt_text(json_t *object, const char *key);
 
 /* ---- prompt_places.c: places in the source ---- */
 
@@ -123,9 +150,28 @@ void tf_points_print(struct tf_prompt *p, json_t *result);
 /* Search options whose on_log prints log points of the active ones (json: one object each, with "log"). */
 struct tf_search_opts tf_points_search_opts(struct tf_prompt *p);
 
+/* ---- prompt_look.c ---- */
+void tf_look_free(struct tf_look *look);
+/* The displays at the present: [{"number", "expr", "type", "value"}]; NULL if there are none. */
+json_t *tf_look_displays(struct tf_prompt *p, struct tf_err *err);
+void tf_look_print_displays(struct tf_prompt *p, json_t *displays);
+
+/* ---- prompt_edit.c: the terminal ---- */
+struct tf_edit;
+struct tf_edit *tf_edit_open(struct tf_prompt *p);
+/* The next line, valid until the next call; NULL at the end. */
+const char *tf_edit_read(struct tf_edit *edit);
+void tf_edit_close(struct tf_edit *edit);
+
 /* ---- prompt.c ---- */
+/* The command that a line begins with, and where its arguments begin. TF_E_NOTFOUND: unknown or ambiguous;
+ * the message names what could be meant. */
+int tf_prompt_find(const char *line, const struct tf_command **command, const char **args,
+                   struct tf_err *err);
+/* All commands, table by table. */
+void tf_prompt_each_command(void (*fn)(void *ctx, const struct tf_command *command), void *ctx);
 struct tf_prompt_opts {
-    const char *const *commands; /* -c */
+    const char *const *commands; /* -c; after the script. Neither: the terminal, or standard input's lines */
     size_t commands_n;
     const char *script; /* -x, or NULL */
     int timeout_ms;

@@ -94,30 +94,6 @@ static bool in_file(const char *file, const char *glob)
     return fnmatch(glob, file, 0) == 0 || fnmatch(glob, slash ? slash + 1 : file, 0) == 0;
 }
 
-/* Number of single-letter edits between two names, or more than `most`. */
-static size_t edits(const char *a, const char *b, size_t most)
-{
-    size_t row[129], la = strlen(a), lb = strlen(b);
-    if (la > 128 || lb > 128 || la > lb + most || lb > la + most)
-        return most + 1;
-    for (size_t j = 0; j <= lb; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= la; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= lb; j++) {
-            size_t best = diagonal + (a[i - 1] != b[j - 1]);
-            if (row[j] + 1 < best)
-                best = row[j] + 1;
-            if (row[j - 1] + 1 < best)
-                best = row[j - 1] + 1;
-            diagonal = row[j];
-            row[j] = best;
-        }
-    }
-    return row[lb];
-}
-
 static const char *nearest(const struct tf_codes *codes, const char *name)
 {
     const char *found = NULL;
@@ -126,7 +102,7 @@ static const char *nearest(const struct tf_codes *codes, const char *name)
         const char *tries[2] = {codes->codes[i].qualname, codes->codes[i].name};
         for (int k = 0; k < 2; k++) {
             /* The user's own functions win over library functions that are as near. */
-            size_t d = edits(name, tries[k], best);
+            size_t d = tf_edits(name, tries[k], best);
             if (d < best || (d == best && !found && d <= strlen(name) / 2)) {
                 best = d;
                 found = tries[k];

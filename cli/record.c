@@ -114,14 +114,15 @@ static char *join_words(char *const *words, const char *first)
 }
 
 /*
- * `timefork debug SCRIPT ARGS... --goto-frame N ...`: from the first --goto-frame or --eval on, what follows
- * the program is meant for timefork, unless -- stands in front of it. Returns where the program's arguments
- * end, or -1 after a message.
+ * `timefork debug SCRIPT ARGS... --goto-frame N ...`: from the first --goto-frame, --eval or --command on,
+ * what follows the program is meant for timefork, unless -- stands in front of it. Returns where the
+ * program's arguments end, or -1 after a message.
  */
 static int take_tail(int from, int argc, char **argv, int (*own_option)(void *, int, char **), void *ctx)
 {
     int end = from;
-    while (end < argc && strcmp(argv[end], "--goto-frame") != 0 && strcmp(argv[end], "--eval") != 0) {
+    while (end < argc && strcmp(argv[end], "--goto-frame") != 0 && strcmp(argv[end], "--eval") != 0 &&
+           strcmp(argv[end], "--command") != 0) {
         if (strcmp(argv[end], "--") == 0)
             return argc;
         end++;
@@ -131,9 +132,8 @@ static int take_tail(int from, int argc, char **argv, int (*own_option)(void *, 
         if (n < 0)
             return -1;
         if (n == 0) {
-            bad("%s after --goto-frame or --eval is no option of replay: the program's own arguments come "
-                "before "
-                "them, or behind --",
+            bad("%s after --goto-frame, --eval or --command is no option of replay: the program's own "
+                "arguments come before them, or behind --",
                 argv[i]);
             return -1;
         }

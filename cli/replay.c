@@ -1,49 +1,60 @@
-/* replay.c: `timefork replay` and `timefork debug`: going to positions of a run and saying what is there. */
+/* replay.c: `timefork replay` and `timefork debug`: a prompt on a run, or just what is at some positions of
+ * it. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "cli/answer.h"
 #include "cli/commands.h"
 #include "cli/common.h"
+#include "cli/prompt.h"
 #include "cli/record.h"
 
 static const char usage_text[] =
-    "usage: timefork replay [FILE] [--run ID] --goto-frame POSITION... [--eval EXPR]... [--timeout SECONDS]\n"
+    "usage: timefork replay [FILE] [--run ID] [-c COMMAND]... [-x SCRIPT] [--timeout SECONDS]\n"
     "                       [--format text|json]\n"
+    "       timefork replay [FILE] [--run ID] --goto-frame POSITION... [--eval EXPR]... [...]\n"
     "\n"
-    "Goes to a position of a recorded run and shows where it is, the stack, and the locals; evaluates "
-    "expressions on the live\n"
-    "objects there. Nothing that is evaluated changes the recording or the world.\n"
+    "Opens a prompt on a recorded run, at the exception that ended it, or else at its start: moves in both\n"
+    "directions, shows the stack and variables, evaluates expressions on the live objects there. Nothing\n"
+    "that is evaluated changes the recording or the world. 'help' at the prompt lists the commands.\n"
     "\n"
     "  FILE             the recording (default: the newest *.timefork in this folder)\n"
     "  --run ID         a run of it, by id or its beginning (default: the last)\n"
-    "  --goto-frame P   FRAME, FRAME+LINES, start or end; may be repeated: one answer each\n"
+    "  -c, --command C  do this command of the prompt and leave; may be repeated\n"
+    "  -x SCRIPT        do the commands in this file, before those of -c, and leave\n"
+    "  --goto-frame P   no prompt: show what is at FRAME, FRAME+LINES, start or end; may be repeated\n"
     "  --eval EXPR      an expression in the innermost function there; may be repeated\n"
     "  --timeout S      time limit for each expression and repr (default 5)\n"
-    "  --format F       text, or json: one object a position\n"
+    "  --format F       text, or json: one object a command, or a position\n"
     "\n"
-    "Exit status: 0; 1 if a position cannot be shown; 2 for a mistake in the command line; 3 if the "
-    "re-execution diverged from the\n"
-    "recording.\n";
+    "Without -c, -x and --goto-frame, commands are read from standard input, one a line: with line editing,\n"
+    "completion and a history if it is a terminal.\n"
+    "\n"
+    "Exit status: 0; 1 if the last command failed, or a position cannot be shown; 2 for a mistake in the\n"
+    "command line; 3 if the re-execution diverged from the recording.\n";
 
 static const char debug_usage_text[] =
     "usage: timefork debug [record's options] (SCRIPT | -m MODULE | -c CODE) [ARGS...] [replay's options]\n"
     "       timefork debug [record's options] [replay's options] -- COMMAND [ARGS...]\n"
     "\n"
-    "Records a run and goes to positions of it at once, from checkpoints that were taken while it ran. The "
-    "options "
-    "are\n"
-    "those of 'timefork record' and of 'timefork replay'; without --goto-frame it goes to the end. What "
-    "follows ARGS\n"
-    "begins with --goto-frame or --eval, or is the program's; behind -- all of it is the program's.\n"
+    "Records a run and opens a prompt on it at once, with checkpoints that were taken while it ran. The\n"
+    "options are those of 'timefork record' and of 'timefork replay', but that -c is the program's CODE:\n"
+    "commands of the prompt are given with --command. What follows ARGS begins with --command,\n"
+    "--goto-frame or --eval, or is the program's; behind -- all of it is the program's.\n"
+    "\n"
+    "Standard input is the program's. If it is not a terminal, and there is no --command, -x or\n"
+    "--goto-frame, debug shows where the prompt would open, as the command 'where' does, and leaves.\n"
     "\n"
     "Exit status: as 'timefork replay', or 125 if it could not be recorded.\n";
 
 struct options {
     const char *file, *run;
-    const char **positions, **evals;
-    size_t positions_n, evals_n;
+    const char **positions, **evals, **commands;
+    size_t positions_n, evals_n, commands_n;
+    const char *script;
     double timeout;
+    bool debug; /* -c is the program's */
     bool json;
 };
 
@@ -52,38 +63,51 @@ struct options {
 static int take_option(void *ctx, int argc, char **argv)
 {
     struct options *o = ctx;
-    static const char *const names[] = {"--goto-frame", "--eval", "--run", "--timeout", "--format"};
+    enum { GOTO_FRAME, EVAL, RUN, TIMEOUT, FORMAT, COMMAND, SCRIPT, SHORT_COMMAND, NAMES };
+    static const char *const names[NAMES] = {"--goto-frame", "--eval",    "--run", "--timeout",
+                                             "--format",     "--command", "-x",    "-c"};
     struct tf_err err = {0};
     size_t which = 0;
     char *end;
-    while (which < 5 && strcmp(argv[0], names[which]) != 0)
+    while (which < NAMES && strcmp(argv[0], names[which]) != 0)
         which++;
-    if (which == 5)
+    if (which == NAMES || (which == SHORT_COMMAND && o->debug))
         return 0;
     if (argc < 2) {
         fprintf(stderr, "timefork: %s needs a value\n", argv[0]);
         return -1;
     }
     switch (which) {
-    case 0:
+    case GOTO_FRAME:
         if (tf_position_check(argv[1], &err)) {
             fprintf(stderr, "timefork: %s\n", err.msg);
             return -1;
         }
         o->positions[o->positions_n++] = argv[1];
         break;
-    case 1:
+    case EVAL:
         o->evals[o->evals_n++] = argv[1];
         break;
-    case 2:
+    case RUN:
         o->run = argv[1];
         break;
-    case 3:
+    case TIMEOUT:
         o->timeout = strtod(argv[1], &end);
         if (*end || end == argv[1] || !(o->timeout > 0) || o->timeout > 86400) {
             fprintf(stderr, "timefork: --timeout %s: a number of seconds is expected\n", argv[1]);
             return -1;
         }
+        break;
+    case COMMAND:
+    case SHORT_COMMAND:
+        o->commands[o->commands_n++] = argv[1];
+        break;
+    case SCRIPT:
+        if (o->script) {
+            fprintf(stderr, "timefork: -x %s: one script at a time\n", argv[1]);
+            return -1;
+        }
+        o->script = argv[1];
         break;
     default:
         if (strcmp(argv[1], "json") && strcmp(argv[1], "text")) {
@@ -149,13 +173,37 @@ static int new_options(struct options *o, int argc)
     *o = (struct options){.timeout = 5};
     o->positions = calloc((size_t)argc + 1, sizeof *o->positions);
     o->evals = calloc((size_t)argc + 1, sizeof *o->evals);
-    return o->positions && o->evals ? 0 : -1;
+    o->commands = calloc((size_t)argc + 1, sizeof *o->commands);
+    return o->positions && o->evals && o->commands ? 0 : -1;
 }
 
 static void free_options(struct options *o)
 {
     free(o->positions);
     free(o->evals);
+    free(o->commands);
+}
+
+/* Options of the prompt and of --goto-frame exclude each other. */
+static int check_options(const struct options *o, const char *command)
+{
+    if (o->positions_n && (o->commands_n || o->script))
+        return tf_usage(command, "--goto-frame shows positions without a prompt: it cannot be with %s",
+                        o->script ? "-x" : "--command");
+    if (o->evals_n && !o->positions_n)
+        return tf_usage(command, "--eval needs a --goto-frame; at the prompt, 'print EXPR' evaluates");
+    return 0;
+}
+
+static int look(struct tf_timeline *t, struct tf_store *store, const struct tf_run *run,
+                const struct options *o)
+{
+    struct tf_prompt_opts prompt = {.commands = o->commands,
+                                    .commands_n = o->commands_n,
+                                    .script = o->script,
+                                    .timeout_ms = (int)(o->timeout * 1000),
+                                    .json = o->json};
+    return tf_finish_output(o->positions_n ? show(t, store, run, o) : tf_prompt_run(t, store, run, &prompt));
 }
 
 int tf_cmd_replay(int argc, char **argv)
@@ -190,11 +238,8 @@ int tf_cmd_replay(int argc, char **argv)
             o.file = argv[i];
         }
     }
-    if (!o.positions_n) {
-        fprintf(stderr, "timefork: replay needs --goto-frame POSITION, e.g. --goto-frame end ('timefork "
-                        "replay --help')\n");
+    if (check_options(&o, "replay"))
         goto out;
-    }
     status = TF_EXIT_ERROR;
     if (tf_find_recording(o.file, path, sizeof path, &err) || tf_store_open(path, &store, &err) ||
         tf_store_find_run(store, o.run, &run, &err) || tf_timeline_open(store, &run, &t, &err)) {
@@ -202,7 +247,7 @@ int tf_cmd_replay(int argc, char **argv)
         status = exit_status(&err);
         goto out;
     }
-    status = tf_finish_output(show(t, store, &run, &o));
+    status = look(t, store, &run, &o);
 out:
     tf_timeline_close(t);
     tf_run_clear(&run);
@@ -223,13 +268,18 @@ int tf_cmd_debug(int argc, char **argv)
 
     if (new_options(&o, argc))
         goto out;
+    o.debug = true;
     status = tf_record_parse(&record, argc, argv, take_option, &o, debug_usage_text);
     if (status) {
         status = status < 0 ? 0 : status;
         goto out;
     }
-    if (!o.positions_n)
-        o.positions[o.positions_n++] = "end";
+    if (check_options(&o, "debug")) {
+        status = TF_EXIT_USAGE;
+        goto out;
+    }
+    if (!o.positions_n && !o.commands_n && !o.script && !isatty(STDIN_FILENO))
+        o.commands[o.commands_n++] = "where"; /* what is left of standard input was not meant for us */
     record.snapshots = true;
     if (tf_record_run(&record, &result, &err)) {
         fprintf(stderr, "timefork: %s\n", err.msg);
@@ -248,7 +298,7 @@ int tf_cmd_debug(int argc, char **argv)
         status = exit_status(&err);
         goto out;
     }
-    status = tf_finish_output(show(t, store, &result.run, &o));
+    status = look(t, store, &result.run, &o);
 out:
     tf_timeline_close(t);
     for (size_t i = 0; i < result.n; i++)

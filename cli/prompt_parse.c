@@ -125,29 +125,6 @@ enum tf_fit tf_file_fits(const char *file, const char *name)
     return TF_FIT_NONE;
 }
 
-size_t tf_edits(const char *a, const char *b, size_t most)
-{
-    size_t row[129], la = strlen(a), lb = strlen(b);
-    if (la > 128 || lb > 128 || la > lb + most || lb > la + most)
-        return most + 1;
-    for (size_t j = 0; j <= lb; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= la; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= lb; j++) {
-            size_t best = diagonal + (tolower((unsigned char)a[i - 1]) != tolower((unsigned char)b[j - 1]));
-            if (row[j] + 1 < best)
-                best = row[j] + 1;
-            if (row[j - 1] + 1 < best)
-                best = row[j - 1] + 1;
-            diagonal = row[j];
-            row[j] = best;
-        }
-    }
-    return row[lb];
-}
-
 /* ---- hits ---- */
 
 int tf_hits_parse(const char *text, struct tf_hits *out, struct tf_err *err)

@@ -28,8 +28,6 @@ enum tf_fit tf_function_fits(const char *qualname, const char *name);
 /* "orders.py", "shop/orders.py" of "/src/shop/orders.py"; as a module "orders", "shop.orders"; of a package's
  * __init__.py "shop". */
 enum tf_fit tf_file_fits(const char *file, const char *name);
-/* Number of single-letter edits between two names, or more than `most`. */
-size_t tf_edits(const char *a, const char *b, size_t most);
 
 /* Which of a breakpoint's hits count: see struct tf_point. Zeroes: all. */
 struct tf_hits {

@@ -277,21 +277,13 @@ static void test_literals(void **state)
     free(text);
 }
 
-static void test_edits(void **state)
-{
-    (void)state;
-    assert_int_equal(tf_edits("settle", "settle", 3), 0);
-    assert_int_equal(tf_edits("Settle", "setle", 3), 1);
-    assert_true(tf_edits("a", "abcdef", 3) > 3);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_places),   cmocka_unit_test(test_functions), cmocka_unit_test(test_files),
         cmocka_unit_test(test_hits),     cmocka_unit_test(test_breaks),    cmocka_unit_test(test_dprintf),
         cmocka_unit_test(test_ordinals), cmocka_unit_test(test_limits),    cmocka_unit_test(test_times),
-        cmocka_unit_test(test_sources),  cmocka_unit_test(test_literals),  cmocka_unit_test(test_edits),
+        cmocka_unit_test(test_sources),  cmocka_unit_test(test_literals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,7 +2,18 @@
 #include "cli/prompt.h"
 
 #if !__has_include("cli/prompt_move.c")
-const struct tf_command tf_commands_move[] = {{0}};
+static int goto_frame(struct tf_prompt *p, const char *args, json_t *out, struct tf_err *err)
+{
+    struct tf_position to;
+    int r = tf_position_parse(args, tf_timeline_reach(p->timeline, NULL), &to, err);
+    return r ? r : tf_prompt_goto(p, to, out, err);
+}
+
+const struct tf_command tf_commands_move[] = {
+    {"goto-frame", NULL, goto_frame, NULL, TF_COMPLETES_NOTHING, false, "goto-frame POSITION",
+     "Goes to FRAME, FRAME+LINES, start or end."},
+    {0},
+};
 #endif
 
 #if !__has_include("cli/prompt_points.c")

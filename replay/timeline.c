@@ -346,6 +346,7 @@ int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct 
         .served_kind = from.kind,
         .served_frame = from.frame,
         .replayed = rep.frame - from.frame,
+        .offset = rep.offset,
         .elapsed_ms = tf_timeline_ms() - began,
     };
     return 0;

@@ -35,6 +35,7 @@ struct tf_stop {
     enum tf_checkpoint_kind served_kind;
     uint64_t served_frame; /* the checkpoint it started from */
     uint64_t replayed;     /* frame events executed again */
+    uint64_t offset;       /* in the outside stream: what happened there before */
     double elapsed_ms;
 };
 

@@ -164,10 +164,6 @@ static int on_item(void *ctx, enum tf_item type, const uint8_t *data, size_t len
         break;
     case TF_ITEM_PROGRAM:
     case TF_ITEM_DONE:
-    case TF_ITEM_CHILD:
-    case TF_ITEM_COUNT:
-    case TF_ITEM_NAME:
-    case TF_ITEM_PROGRAM:
         break;
     }
     return 0;

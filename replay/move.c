@@ -249,6 +249,35 @@ int tf_move(struct tf_timeline *t, const struct tf_stop *here, const struct tf_m
     return r;
 }
 
+/* The first call of a function that is not of the standard library or an installed package. */
+static int first_own_call(struct tf_timeline *t, uint64_t *frame, struct tf_err *err)
+{
+    const struct tf_codes *all = tf_timeline_codes(t, err);
+    struct tf_frame event;
+    uint8_t *bits = all ? calloc(1, all->n / 8 + 1) : NULL;
+    if (!bits)
+        return all ? tf_err_set(err, TF_E_IO, "out of memory") : err->code;
+    for (uint32_t id = 1; id < all->n; id++)
+        if (!all->codes[id].library)
+            bits[id >> 3] |= (uint8_t)(1u << (id & 7));
+    tf_cursor_filter(t->cursor, bits, all->n);
+    int r = tf_cursor_seek(t->cursor, 1, err);
+    if (r == 0)
+        r = tf_cursor_next(t->cursor, &event, err);
+    *frame = r > 0 && event.frame <= tf_timeline_reach(t, NULL) ? event.frame : 1;
+    tf_cursor_filter(t->cursor, NULL, 0);
+    free(bits);
+    return r < 0 ? r : 0;
+}
+
+static int opening_at_start(struct tf_timeline *t, position *out, struct tf_err *err)
+{
+    uint64_t frame;
+    int r = first_own_call(t, &frame, err);
+    *out = (position){r ? 1 : frame, 0};
+    return r;
+}
+
 int tf_move_opening(struct tf_timeline *t, position *out, struct tf_err *err)
 {
     struct tf_frame event;
@@ -256,7 +285,7 @@ int tf_move_opening(struct tf_timeline *t, position *out, struct tf_err *err)
     uint64_t from = last > 2 * TF_BLOCK_FRAMES ? last - 2 * TF_BLOCK_FRAMES : 1;
     *out = (position){1, 0};
     if (t->run->exit_status == 0 || last == 0)
-        return 0;
+        return opening_at_start(t, out, err);
     /* The last function that was left by an exception although nobody had called it: what runs behind it are
      * the interpreter's own last calls (excepthook, atexit). */
     int r = tf_cursor_seek(t->cursor, from, err);
@@ -279,7 +308,7 @@ int tf_move_opening(struct tf_timeline *t, position *out, struct tf_err *err)
     if (r < 0)
         return r;
     if (!top)
-        return 0;
+        return opening_at_start(t, out, err);
     *out = (position){first, 0};
     return 1;
 }

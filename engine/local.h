@@ -55,6 +55,9 @@ void tf_stop_arm(const struct tf_stop_req *req, void *tstate, void *frame, int e
 uint64_t tf_stop_lines_seen(void);
 
 /* inspect.c, where.c */
+/* The value of number i of the frame's variables (co_localsplusnames), borrowed; NULL if unbound. Allocates
+ * nothing. */
+PyObject *tf_frame_local(tf_frame *f, PyCodeObject *co, int i);
 void tf_inspect(const struct tf_inspect_req *req, const char *text, size_t text_len);
 size_t tf_where(char *buf, size_t size);
 /* Copies a str as UTF-8 without allocating; surrogates become '?'. At most size - 1 bytes and a NUL; returns

@@ -5,6 +5,7 @@
  * version (u8) and the stack that it needs (u8, in values). Then instructions for a stack machine follow, an
  * opcode (u8) and its operands:
  *
+ *   OBJECT                            the object that the program is about is pushed
  *   NAME text, ATTR text              a variable is pushed; an attribute takes its object's place
  *   NONE, FALSE, TRUE, INT i64, FLOAT f64, STR text, BYTES u32 length and bytes,
  *   BIG u8 negative, u32 count, u32 digits of 30 bits, the lowest first      constants
@@ -77,6 +78,7 @@ enum opcode {
     OP_LIST,
     OP_SET,
     OP_CALL,
+    OP_OBJECT,
 };
 
 /* The first six are Py_LT to Py_GE. */
@@ -1815,6 +1817,11 @@ static enum tf_pure run(const uint8_t *program, size_t len, const struct tf_pure
             if (r == TF_PURE_OK)
                 *++top = of_object(object);
             break;
+        case OP_OBJECT:
+            if (!scope->object)
+                return TF_PURE_CANNOT;
+            *++top = of_object(scope->object);
+            break;
         case OP_ATTR:
             text = take_text(&p);
             r = attribute(top, &text, &value);
@@ -2553,6 +2560,77 @@ enum tf_pure tf_pure_prepare(const char *text, size_t len, tf_frame *frame, PyOb
     Py_XDECREF(code);
     Py_XDECREF(tree);
     return r;
+}
+
+void tf_pure_place(const char *text, size_t len, tf_frame *frame, PyObject **object, PyObject **program,
+                   PyObject **as_text)
+{
+    *object = *program = *as_text = NULL;
+    while (len && (*text == ' ' || *text == '\t')) {
+        text++;
+        len--;
+    }
+    if (memchr(text, 0, len) || memchr(text, '\n', len))
+        return;
+    struct output o = {0};
+    struct value value;
+    PyCompilerFlags flags = {.cf_flags = PyCF_ONLY_AST | PyCF_IGNORE_COOKIE | PyCF_SOURCE_IS_UTF8,
+                             .cf_feature_version = PY_MINOR_VERSION};
+    PyObject *source = PyBytes_FromStringAndSize(text, (Py_ssize_t)len), *key = NULL, *base = NULL;
+    PyObject *tree =
+        source ? Py_CompileStringExFlags(PyBytes_AS_STRING(source), "<timefork>", Py_eval_input, &flags, -1)
+               : NULL;
+    PyObject *body = tree ? part(tree, "body") : NULL;
+    bool attribute = body && is_node(body, "Attribute");
+    if (!body || (!attribute && !is_node(body, "Subscript")))
+        goto out;
+    PyObject *inner = part(body, "value");
+    long first = PyLong_AsLong(part(inner, "col_offset")),
+         last = PyLong_AsLong(part(inner, "end_col_offset"));
+    if (PyErr_Occurred() || first < 0 || last <= first || (size_t)last > len)
+        goto out;
+    base = tf_evaluate(frame, NULL, text + first, (size_t)(last - first));
+    put_u8(&o, FORMAT);
+    put_u8(&o, 2);
+    put_u8(&o, OP_OBJECT);
+    if (attribute) {
+        PyObject *name = part(body, "attr");
+        if (!base || !name || !PyUnicode_Check(name))
+            goto out;
+        put_u8(&o, OP_ATTR);
+        put_text(&o, name);
+        *as_text = PyUnicode_FromFormat("_.%U", name);
+    } else {
+        PyObject *slice = part(body, "slice");
+        first = PyLong_AsLong(part(slice, "col_offset"));
+        last = PyLong_AsLong(part(slice, "end_col_offset"));
+        if (!base || PyErr_Occurred() || first < 0 || last <= first || (size_t)last > len)
+            goto out;
+        key = tf_evaluate(frame, NULL, text + first, (size_t)(last - first));
+        if (!key || put_constant(&o, key) != TF_PURE_OK)
+            goto out;
+        put_u8(&o, OP_SUBSCRIPT);
+        *as_text = PyUnicode_FromFormat("_[%R]", key);
+    }
+    put_u8(&o, OP_END);
+    struct tf_pure_scope scope = {.object = base};
+    if (*as_text && run(o.data, o.len, &scope, &value) != TF_PURE_CANNOT)
+        *program = PyBytes_FromStringAndSize((char *)o.data, (Py_ssize_t)o.len);
+    /* One that the expression made will not be there again; and only of what the collector knows can be told
+     * that it is gone (tf_object_at). */
+    if (*program && Py_REFCNT(base) > 1 && PyObject_IS_GC(base))
+        *object = Py_NewRef(base);
+out:
+    if (!*object) {
+        Py_CLEAR(*as_text);
+        Py_CLEAR(*program);
+    }
+    PyErr_Clear();
+    free(o.data);
+    Py_XDECREF(source);
+    Py_XDECREF(tree);
+    Py_XDECREF(base);
+    Py_XDECREF(key);
 }
 
 /* For the tests, which play the core: evaluates in the current function (or in `frame`) of this process. */

@@ -30,12 +30,20 @@ enum tf_pure {
  * may be NULL. */
 enum tf_pure tf_pure_prepare(const char *text, size_t len, tf_frame *frame, PyObject **program, bool *local);
 
+/* Of BASE.name or BASE[key], with a key that is a scalar now: the object that BASE is (new reference,
+ * evaluated in `frame`), a program that asks scope->object for the same attribute or item, and the text of an
+ * expression that does, with `_` for the object. NULL in *object: it is none of these, or needs Python code.
+ * In a thrown-away fork. */
+void tf_pure_place(const char *text, size_t len, tf_frame *frame, PyObject **object, PyObject **program,
+                   PyObject **as_text);
+
 /* Where names are looked up: variables of the frame (fast, cell, free, class body), then globals, builtins.
  * frame may not have begun yet. NULL: globals only. */
 struct tf_pure_scope {
     tf_frame *frame;
     PyObject *globals; /* borrowed; used when frame is NULL */
     PyObject *builtins;
+    PyObject *object; /* what a program of tf_pure_place() is about */
 };
 
 /* Is the expression true there? */

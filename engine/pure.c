@@ -884,7 +884,8 @@ static enum tf_pure contains(const struct value *v, const struct value *item, bo
         view = (struct view){false, v->seq.count, NULL, v->seq.items};
     }
     if (hashed) {
-        if (is_any_set(item) && !is_dict(v)) /* a set is looked for as if it were frozen */
+        if ((item->kind == V_SET || is_any_set(item)) &&
+            !is_dict(v)) /* a set is looked for as if it were frozen */
             return TF_PURE_CANNOT;
         r = hash_of(item, 0, &hash);
         if (r != TF_PURE_OK)
@@ -895,11 +896,6 @@ static enum tf_pure contains(const struct value *v, const struct value *item, bo
                            : find_in_set((PySetObject *)v->object, item, hash, 0);
             *result = r == TF_PURE_OK;
             return r == TF_PURE_CANNOT ? r : TF_PURE_OK;
-        }
-        for (size_t i = 0; i < view.count; i++) {
-            r = hash_of(&view.values[i], 0, &hash); /* the set display fails with what is not hashable */
-            if (r != TF_PURE_OK)
-                return r;
         }
     }
     for (size_t i = 0; i < view.count && !*result; i++) {
@@ -1386,6 +1382,18 @@ static enum tf_pure make_sequence(int kind, const struct value *items, size_t co
         memcpy(copy, items, count * sizeof(*copy));
     *result = (struct value){.kind = (uint8_t)kind, .seq = {copy, count}};
     return TF_PURE_OK;
+}
+
+/* A set display fails with what is not hashable. */
+static enum tf_pure make_set(const struct value *items, size_t count, struct value *result)
+{
+    for (size_t i = 0; i < count; i++) {
+        Py_hash_t hash;
+        enum tf_pure r = hash_of(&items[i], 0, &hash);
+        if (r != TF_PURE_OK)
+            return r;
+    }
+    return make_sequence(V_SET, items, count, result);
 }
 
 static enum tf_pure slice(const struct value *v, const struct value *lower, const struct value *upper,
@@ -1944,7 +1952,8 @@ static enum tf_pure run(const uint8_t *program, size_t len, const struct tf_pure
         case OP_SET:
             n = take_u16(&p);
             top -= n;
-            r = make_sequence(op == OP_TUPLE ? V_TUPLE : op == OP_LIST ? V_LIST : V_SET, top + 1, n, &value);
+            r = op == OP_SET ? make_set(top + 1, n, &value)
+                             : make_sequence(op == OP_LIST ? V_LIST : V_TUPLE, top + 1, n, &value);
             *++top = value;
             break;
         case OP_CALL: {

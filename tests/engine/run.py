@@ -743,7 +743,7 @@ last()
             min(1, i5);max(1, i5, fl);max(tup);min(tup, (0, 1));max(s, "z");min(lst[:2]);bool(lst);bool(0);int(fl);int(t);int(big);int(i5);float(i5);float(fl);str(s);max(nan, 1);max(1, nan);min(2, t);
             i5 + 1;i5 - 6;i5 * i5;i5 / 2;i5 // 2;neg // 2;neg % 3;7 % -3;neg // -2;-7 // 7;i5 ** 2;i5 ** 0;2 ** 62;fl + 1;1 - fl;fl * fl;fl / 2;fl // 1;-fl // 1;fl % 1;-fl % 1;fl % -1;fl ** 2;2 ** 0.5;i5 / i1;
             i5 << 3;i5 << 0;0 << 1000;i5 >> 1;neg >> 1;neg >> 100;i5 >> 64;i5 & 4;i5 | 8;i5 ^ 1;t & f_;t | f_;t ^ t;t & 1;t + t;-i5;+i5;~i5;-t;+t;-fl;+fl;-big if none else 1;inf - inf;inf * 0;1e308 * 10;
-            (1, s, None);[];();[i1, fl];{i1};(1, 2) == (1, 2.0);(i5 if t else 1 / 0);(1 / 0 if none else s);s or 1 / 0;none or 0 or e or empty;1 and 2 and s;not (t and f_);cx;cx == none;
+            (1, s, None);[];();[i1, fl];{i1};{i1, plain};not {s};(1, 2) == (1, 2.0);(i5 if t else 1 / 0);(1 / 0 if none else s);s or 1 / 0;none or 0 or e or empty;1 and 2 and s;not (t and f_);cx;cx == none;
             plain == base;plain == 5;plain != None;5 == plain;plain in (1, plain);(plain, 1) == (plain, 1);(plain, 1) == (base, 1);[plain, nan] == [plain, nan];Color is Color;Base == Sub;func is func;func == func;func.__name__;
             base is sub;base is base;s is None;s is 5 if none else 1;len is len;type is type;True;None;1.5;"lit";b"lit";123456789012345678901234567890;-5;-1.5;liar.__class__ if none else 1;unbound;shadowed;
             isinstance(liar, Liar);isinstance(Color, type);bool(plain);len(many) > 10 and base.count == 3;i5 > 3 and base.name == "base" and not base.none;mylist;dd;cnt;fz;Sub;print;''',
@@ -752,9 +752,9 @@ last()
             big + 1;limit + 1;least - 1;-least;limit * 2;2 ** 63;1 << 63;abs(least);s + "x";s * 2;s % 1;by + by;str(5);int("5");float("1");[x for x in lst];lambda: 1;f"{s}";s.upper();s.upper;print(1);sorted(lst);
             sum(tup);lst[::2];lst + lst;tup + (1,);st | st;st < st;cx + 1;cx == 1;rng[0];1 in rng;mv[0];Color.RED.value;int.real;type("X", (), {});max(lst, key=len);len(*lst);__debug__;globals();(yield_ := 5);
             eq == eq;[eq] == [1];dct == {};~t;1j;...;base.klass.append;{**dct};[*lst];od == od;dq == dq;hook.__class__;repr(s);any(lst);i5 is 5;s is "text";s[0] is "t";len(s) is 4;limit / 3;big == 1.5e30;
-            {} ;{1: 2};dq[0];ba[0];1 in dq;ba == b"x";Base.__dict__;base.method.__name__;id(base);hash(s);min(st);point == (1, 2);mylist == [1];fz in st;st in st;max(rng);0.0 ** -1 if none else 0.0 ** 1;''',
+            {} ;{1: 2};dq[0];ba[0];1 in dq;ba == b"x";Base.__dict__;base.method.__name__;id(base);hash(s);min(st);point == (1, 2);mylist == [1];fz in st;st in st;{1} in st;{1} in {1, 2};max(rng);0.0 ** -1 if none else 0.0 ** 1;''',
         "last^": '''nope;nope.x;base.nope;base.count.nope;i1.nope;none.x;slots.unset;shrunk.count;mixed.zzz;Base.zzz;mod.zzz;func.zzz;plain.x;lst[5];lst[-6];tup[3];s[4];by[5];e[0];lst["x"];lst[None];lst[1.5];tup["a"];dct["zz"];dct[3];
-            dct[[]];dct[lst];lst in dct;dct in st;[] in {1};none[0];i1[0];5 in s;None in s;300 in by;"x" in by;1 in 5;1 / 0;1 // 0;1 % 0;1.5 / 0;fl // 0;fl % 0.0;0 ** -1;1 << -1;1 >> -1;s - 1;s + 1;1 + s;none + 1;s + by;
+            {lst};{1, dct};not {st};1 in {1, lst};dct[[]];dct[lst];lst in dct;dct in st;[] in {1};{1} in dct;none[0];i1[0];5 in s;None in s;300 in by;"x" in by;1 in 5;1 / 0;1 // 0;1 % 0;1.5 / 0;fl // 0;fl % 0.0;0 ** -1;1 << -1;1 >> -1;s - 1;s + 1;1 + s;none + 1;s + by;
             fl & 1;fl << 1;none * 2;-s;-none;~fl;~s;s < 1;none < 1;none < none;1 < none;lst < tup;lst < 1;plain < plain;plain < 1;base > 5;len(5);len(none);len(plain);len(fl);abs(s);abs(none);min(5);max([]);max(());int(none);
             int(nan);int(inf);float(none);min(1, s);max(none, none);i5 > s;t < s;[1, 2] < [1, s];s[none:s];s["a":];lst[1.5:];big < s;lst[big];"text"["x"];base.__class__.zzz;1 in base.count;''',
         "func": '''arg;celled;celled[0];shadowed;unbound;local == arg + 1;rest;rest == ();kw;closure is r;later;i5;len(rest) == 0;base.count + arg''',
@@ -847,7 +847,7 @@ last()
             if kind == 11:
                 return f"{sub_()} if {sub_()} else {sub_()}"
             if kind == 12:
-                return "(" + sub_() + ", " + sub_() + ")" if r.random() < .5 else "[" + sub_() + "]"
+                return r.choice(["(%s, %s)", "[%s, %s]", "{%s, %s}"]) % (sub_(), sub_())
             if kind == 13:
                 f = r.choice("len abs min max type bool int float str isinstance".split())
                 return f"{f}({make(depth + 1)}{', ' + make(depth + 1) if f in ('min', 'max', 'isinstance') else ''})"

@@ -682,6 +682,28 @@ withdict = Base(); withdict.__dict__["more"] = 8
 shrunk = Base(); del shrunk.count
 sized, falsy, eq, myint, mystr, mylist, oddlist, mydict, plain = Sized(), Falsy(), Eq(), MyInt(4), MyStr("q"), MyList([1]), OddList([1]), MyDict(a=1), object()
 point, liar, withdesc, error = Point(1, 2), Liar(), WithDesc(), ValueError("bad", 2)
+huge, hugeset = {str(i): i for i in range(70000)}, set(range(0, 300000, 3))
+wide = Base()
+for k_ in range(50): setattr(wide, "attr%d" % k_, k_)
+late = Base(); late.attr49 = "late"
+class Wide:
+    def __init__(self):
+        for k_ in range(40): setattr(self, "w%d" % k_, k_)
+wides = [Wide() for _ in range(3)]
+del wides[1].w3, wides[2].w39
+class SlotsAndDict(Slots): __slots__ = "e", "__dict__"
+sd = SlotsAndDict(); sd.e, sd.other = "e", "o"
+class IntDict(int): pass
+class TupDict(tuple): pass
+class ErrDict(ValueError): pass
+class FuncHolder: pass
+func_holder = FuncHolder(); func_holder.f = print; func_holder.__dict__ = MyDict(z=1)
+intdict, tupdict, errdict = IntDict(7), TupDict((1, 2)), ErrDict("e")
+intdict.v, tupdict.v, errdict.v = 1, 2, 3
+class StrKey(str):
+    def __eq__(self, o): return True
+    __hash__ = str.__hash__
+strkeys = {StrKey("k"): 1, "other": 2}
 rng, mv = range(3), memoryview(b"abc")
 slots.b = base
 mod = types.ModuleType("mod"); mod.v = 3
@@ -722,7 +744,8 @@ last()
 '''
     # By function; after "!" only Python can tell, after "^" it is an error.
     PURE = {
-        "last": '''i0;i1;i5 > 4;neg < -6;i5 > 5 or i1;i0 and 1 / 0;not i0;not lst;big;big > limit;bigger < least;
+        "last": '''huge["69999"];huge["65535"];"70000" in huge;299997 in hugeset;299998 in hugeset;wide.attr49;wide.attr0;wide.count;late.attr49;late.name;
+            wides[0].w0;wides[0].w39;wides[1].w39;wides[2].w3;sd.a;sd.e;sd.other;tupdict.v;tupdict[1];errdict.v;errdict.args;func_holder.z;strkeys["other"];i0;i1;i5 > 4;neg < -6;i5 > 5 or i1;i0 and 1 / 0;not i0;not lst;big;big > limit;bigger < least;
             big == 1180591620717411303424;big > fl;i5 == 5.0;t == 1;t is True;t is 1 > 0;none is None;none is not None;i5 is None;fl == 2.5;nan == nan;nan != nan;nan < 1;
             inf > limit;limit == 9223372036854775807;limit == 9223372036854775808;limit < 9223372036854775807.0;limit == 2.0**63;limit > 9.223372036854775e18;
             least == -9223372036854775808;least == -9.223372036854775808e18;0.0 == negzero;negzero;-0.0;1 < i5 < 10;1 < i5 < 3;10 < i5 < 1 / 0;i5 == 5 != 6;
@@ -747,13 +770,13 @@ last()
             plain == base;plain == 5;plain != None;5 == plain;plain in (1, plain);(plain, 1) == (plain, 1);(plain, 1) == (base, 1);[plain, nan] == [plain, nan];Color is Color;Base == Sub;func is func;func == func;func.__name__;
             base is sub;base is base;s is None;s is 5 if none else 1;len is len;type is type;True;None;1.5;"lit";b"lit";123456789012345678901234567890;-5;-1.5;liar.__class__ if none else 1;unbound;shadowed;
             isinstance(liar, Liar);isinstance(Color, type);bool(plain);len(many) > 10 and base.count == 3;i5 > 3 and base.name == "base" and not base.none;mylist;dd;cnt;fz;Sub;print;''',
-        "last!": '''base.prop;big == 2**70;fz == {1, 2};cx == 1j;s * fl;zzz();base.method;base.method();base.cm;base.sm;base.__dict__;hook.count;hook.zzz;override.count;bool(sized);not sized;sized or 1;len(sized);falsy and 1;not falsy;eq == 1;1 == eq;eq in [1];1 in [eq];
+        "last!": '''strkeys["k"];"k" in strkeys;base.prop;big == 2**70;fz == {1, 2};cx == 1j;s * fl;zzz();base.method;base.method();base.cm;base.sm;base.__dict__;hook.count;hook.zzz;override.count;bool(sized);not sized;sized or 1;len(sized);falsy and 1;not falsy;eq == 1;1 == eq;eq in [1];1 in [eq];
             myint == 4;mystr == "q";4 == myint;myint + 1;myint;oddlist[0];len(oddlist);1 in oddlist;mydict["zz"];dd["zz"];cnt["zz"];dd == 1;isinstance(5, WithMeta);isinstance(liar, int);withdesc.d;Base.cm;WithDesc.d;lazy.zzz;
             big + 1;limit + 1;least - 1;-least;limit * 2;2 ** 63;1 << 63;abs(least);s + "x";s * 2;s % 1;by + by;str(5);int("5");float("1");[x for x in lst];lambda: 1;f"{s}";s.upper();s.upper;print(1);sorted(lst);
             sum(tup);lst[::2];lst + lst;tup + (1,);st | st;st < st;cx + 1;cx == 1;rng[0];1 in rng;mv[0];Color.RED.value;int.real;type("X", (), {});max(lst, key=len);len(*lst);__debug__;globals();(yield_ := 5);
             eq == eq;[eq] == [1];dct == {};~t;1j;...;base.klass.append;{**dct};[*lst];od == od;dq == dq;hook.__class__;repr(s);any(lst);i5 is 5;s is "text";s[0] is "t";len(s) is 4;limit / 3;big == 1.5e30;
             {} ;{1: 2};dq[0];ba[0];1 in dq;ba == b"x";Base.__dict__;base.method.__name__;id(base);hash(s);min(st);point == (1, 2);mylist == [1];fz in st;st in st;{1} in st;{1} in {1, 2};max(rng);0.0 ** -1 if none else 0.0 ** 1;''',
-        "last^": '''nope;nope.x;base.nope;base.count.nope;i1.nope;none.x;slots.unset;shrunk.count;mixed.zzz;Base.zzz;mod.zzz;func.zzz;plain.x;lst[5];lst[-6];tup[3];s[4];by[5];e[0];lst["x"];lst[None];lst[1.5];tup["a"];dct["zz"];dct[3];
+        "last^": '''wides[1].w3;wides[2].w39;late.attr48;func_holder.f;sd.unset;sd.zzz;tupdict.zzz;errdict.zzz;huge["x"];nope;nope.x;base.nope;base.count.nope;i1.nope;none.x;slots.unset;shrunk.count;mixed.zzz;Base.zzz;mod.zzz;func.zzz;plain.x;lst[5];lst[-6];tup[3];s[4];by[5];e[0];lst["x"];lst[None];lst[1.5];tup["a"];dct["zz"];dct[3];
             {lst};{1, dct};not {st};1 in {1, lst};dct[[]];dct[lst];lst in dct;dct in st;[] in {1};{1} in dct;none[0];i1[0];5 in s;None in s;300 in by;"x" in by;1 in 5;1 / 0;1 // 0;1 % 0;1.5 / 0;fl // 0;fl % 0.0;0 ** -1;1 << -1;1 >> -1;s - 1;s + 1;1 + s;none + 1;s + by;
             fl & 1;fl << 1;none * 2;-s;-none;~fl;~s;s < 1;none < 1;none < none;1 < none;lst < tup;lst < 1;plain < plain;plain < 1;base > 5;len(5);len(none);len(plain);len(fl);abs(s);abs(none);min(5);max([]);max(());int(none);
             int(nan);int(inf);float(none);min(1, s);max(none, none);i5 > s;t < s;[1, 2] < [1, s];s[none:s];s["a":];lst[1.5:];big < s;lst[big];"text"["x"];base.__class__.zzz;1 in base.count;''',
@@ -854,7 +877,7 @@ last()
             if kind == 14:
                 return f"{sub_()} {r.choice(['<', '==', 'in', '>='])} {sub_()} {r.choice(['<', '!=', 'is'])} {sub_()}"
             return f"{sub_()}[{r.choice(['', '1', '-1', 'i1'])}:{r.choice(['', '2', '-1', 'none'])}]"
-        expressions = [make(0) for _ in range(int(os.environ.get("PURE_COUNT", "3000")))]
+        expressions = [make(0) for _ in range(int(os.environ.get("PURE_COUNT", "2000")))]
         answers = self.ask(self.PURE_PROGRAM, "last", [(PURE, 0, 0, 0, e) for e in expressions])
         verdicts = [(e, self.verdict(items)) for e, items in zip(expressions, answers)]
         wrong = [w for e, v in verdicts if (w := self.check_pure(e, v))]

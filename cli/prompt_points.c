@@ -547,22 +547,29 @@ static int each(struct tf_prompt *p, const char *args,
                 int (*fn)(struct tf_points *, struct point *, struct tf_err *), json_t *out,
                 struct tf_err *err)
 {
-    json_t *numbers = json_array();
+    json_t *wanted = json_array(), *done = json_array(), *number;
     struct point *b;
+    size_t i;
     int r = 0;
-    json_object_set_new(out, "breakpoints", numbers);
+    json_object_set_new(out, "breakpoints", done);
     if (!*args)
-        for (size_t i = 0; i < p->points->n; i++)
-            json_array_append_new(numbers, json_integer(p->points->v[i]->number));
+        for (i = 0; i < p->points->n; i++)
+            json_array_append_new(wanted, json_integer(p->points->v[i]->number));
     while (*args && !r) {
         r = numbered(p, args, &b, &args, err);
         if (!r)
-            json_array_append_new(numbers, json_integer(b->number));
+            json_array_append_new(wanted, json_integer(b->number));
     }
-    for (size_t i = 0; i < json_array_size(numbers) && !r; i++) {
-        b = find(p->points, (uint64_t)json_integer_value(json_array_get(numbers, i)));
-        r = b ? fn(p->points, b, err) : 0; /* NULL: it was named twice */
+    for (i = 0; i < json_array_size(wanted) && !r; i++) {
+        number = json_array_get(wanted, i);
+        b = find(p->points, (uint64_t)json_integer_value(number));
+        if (!b) /* it was named twice */
+            continue;
+        r = fn(p->points, b, err);
+        if (!r)
+            json_array_append(done, number);
     }
+    json_decref(wanted);
     return r;
 }
 

@@ -16,6 +16,8 @@
 
 #define TF_CTL_ADDR 0x5e0000000000ul /* struct tf_replay_ctl, then the digests; read only in the program */
 #define TF_CTL_SIZE (64ul << 20)
+#define TF_SCAN_ADDR 0x5b0000000000ul /* struct tf_scan, of a process that scans; then its own memory */
+#define TF_SCAN_SIZE (256ul << 20)
 #define TF_LOG_ADDR 0x610000000000ul /* the outside stream, byte 0 at TF_LOG_ADDR; sparse, read only */
 #define TF_LOG_SIZE (1ul << 40)
 
@@ -49,6 +51,7 @@ enum tf_op {
     TF_REQ_FORK = 1, /* + a socket: a copy serves it and says HELLO there */
     TF_REQ_RUN,      /* struct tf_run_req: go on until it stops; a copy does this once */
     TF_REQ_INSPECT,  /* struct tf_inspect_req, then the text */
+    TF_REQ_SCAN,     /* struct tf_scan: what the RUN that follows looks for (TF_STOP_SCAN) */
     TF_REQ_LOADED,   /* u64: the outside stream is in memory up to this offset (answer to NEED) */
     /* replies */
     TF_REP_HELLO = 64, /* struct tf_place */
@@ -59,6 +62,15 @@ enum tf_op {
     TF_REP_BLOCK,      /* u64 block, then its words: they do not have the recorded digest */
     TF_REP_BARRIER,    /* struct tf_place, then text: the recording goes on, replay cannot */
     TF_REP_ITEM,       /* u32 enum tf_item, then its payload */
+    TF_REP_HIT,        /* struct tf_scan_hit */
+    TF_REP_LOG,        /* struct tf_scan_log, then text */
+    TF_REP_PROGRESS,   /* u64: frame events that have happened */
+    TF_REP_SCANNED,    /* struct tf_stop_rep: the scan has ended; so does the process */
+};
+
+struct tf_scan_log {
+    uint32_t point, failed;
+    uint64_t frame, lines;
 };
 
 struct tf_place {

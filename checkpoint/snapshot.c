@@ -186,6 +186,13 @@ void tf_serve(void)
         struct tf_msg msg;
         int fd = -1;
         receive(&msg, sizeof msg, &fd);
+        if (msg.op == TF_REQ_SCAN) { /* of any length: it has a place of its own */
+            void *room = tf_scan_room(msg.len);
+            if (!room)
+                tf_leave(1);
+            receive(room, msg.len, NULL);
+            continue;
+        }
         if (msg.len > sizeof payload)
             tf_leave(1);
         receive(payload, msg.len, NULL);

@@ -249,7 +249,6 @@ static void run_line(struct session *s, const char *text)
     }
     json_object_set_new(o, "command",
                         c && r == 0 ? json_string(c->name) : tf_json_text(line, strcspn(line, " \t")));
-    cancelled = false;
     p->began_ms = tf_now_ms();
     if (r == 0)
         r = c->run(p, args, o, &err);
@@ -320,21 +319,23 @@ static void run_terminal(struct session *s)
     }
     greet(p);
     json_t *o = json_object();
-    struct tf_err err = {0};
     json_object_set_new(o, "position", tf_prompt_place_json(p));
     json_t *source = tf_prompt_source_line(p, json_string_value(json_object_get(p->place, "file")),
                                            json_integer_value(json_object_get(p->place, "line")));
     if (source)
         json_object_set_new(o, "source", source);
-    (void)err;
     tf_prompt_print_place(p, o);
     json_decref(o);
     fflush(p->out);
     struct sigaction now = {.sa_handler = on_interrupt}, before;
     sigemptyset(&now.sa_mask);
     sigaction(SIGINT, &now, &before);
-    while (!p->quit && (line = tf_edit_read(edit)))
+    while (!p->quit && (line = tf_edit_read(edit))) {
+        cancelled = false;
+        tf_edit_watch(edit, &cancelled);
         run_line(s, line);
+        tf_edit_unwatch(edit);
+    }
     sigaction(SIGINT, &before, NULL);
     tf_edit_close(edit);
 }

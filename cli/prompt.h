@@ -161,6 +161,9 @@ struct tf_edit;
 struct tf_edit *tf_edit_open(struct tf_prompt *p);
 /* The next line, valid until the next call; NULL at the end. */
 const char *tf_edit_read(struct tf_edit *edit);
+/* While a command runs between these two, Ctrl-C sets *cancel. */
+void tf_edit_watch(struct tf_edit *edit, volatile bool *cancel);
+void tf_edit_unwatch(struct tf_edit *edit);
 void tf_edit_close(struct tf_edit *edit);
 
 /* ---- prompt.c ---- */

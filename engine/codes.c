@@ -139,6 +139,23 @@ static const char *text_of(PyObject *str, char *buf, size_t size, size_t *len)
     return buf;
 }
 
+/* The code objects that are alive, by id. .bss: what is not used costs nothing. Codes beyond it are not found
+ * by searches. */
+#define CODES_MAX (1u << 20)
+static PyCodeObject *by_id[CODES_MAX];
+
+PyCodeObject *tf_code_by_id(uint32_t id)
+{
+    return id < CODES_MAX ? by_id[id] : NULL;
+}
+
+void tf_code_freed(void *value)
+{
+    uint32_t id = TF_CODE_ID((uintptr_t)value);
+    if (id < CODES_MAX)
+        by_id[id] = NULL;
+}
+
 uint64_t tf_code_define(PyCodeObject *co)
 {
     static char file_buf[16384], name_buf[16384];
@@ -158,5 +175,9 @@ uint64_t tf_code_define(PyCodeObject *co)
     if (tf_set_extra(co, tf_state.slot, (void *)(uintptr_t)value) < 0)
         PyErr_Clear();
     tf_raised_put(ts, raised);
+    if (TF_CODE_ID(value) < CODES_MAX)
+        by_id[TF_CODE_ID(value)] = co;
+    if (TF_UNLIKELY(tf_scanning))
+        tf_scan_code(co, TF_CODE_ID(value));
     return value;
 }

@@ -171,10 +171,10 @@ struct tf_code_extra {
 };
 
 #if TF_PY311
-#define tf_request_extra_index() _PyEval_RequestCodeExtraIndex(NULL)
+#define tf_request_extra_index(freed) _PyEval_RequestCodeExtraIndex(freed)
 #define tf_set_extra(co, slot, value) _PyCode_SetExtra((PyObject *)(co), slot, value)
 #else
-#define tf_request_extra_index() PyUnstable_Eval_RequestCodeExtraIndex(NULL)
+#define tf_request_extra_index(freed) PyUnstable_Eval_RequestCodeExtraIndex(freed)
 #define tf_set_extra(co, slot, value) PyUnstable_Code_SetExtra((PyObject *)(co), slot, value)
 #endif
 

@@ -11,6 +11,7 @@
 #ifndef TF_ENGINE_H
 #define TF_ENGINE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,6 +25,7 @@ enum tf_stop_kind {
         2, /* right after event `frame`, in the hook: for verification; handled by the core, not armed */
     TF_STOP_ALL =
         3, /* when every event of the recording has happened, of one that was cut off; handled by the core */
+    TF_STOP_SCAN = 4, /* begin to scan after event `frame`; handled by the core */
     TF_STOP_EXIT =
         1, /* the current function is about to leave (return, yield or unwind): `frame` + 1 is that event */
 };
@@ -57,13 +59,15 @@ enum tf_item {
                          expression to get it, as "[3]", "['key']" or ".name"; else a text in "<>" */
     TF_ITEM_COUNT,    /* u64: how many children there are */
     TF_ITEM_NAME,     /* a name, for completion */
-    TF_ITEM_PROGRAM,  /* an expression that was prepared: u32 enum tf_program bits, module\0, program */
+    TF_ITEM_PROGRAM,  /* an expression that was prepared: u32 enum tf_program bits, u64 address of the frame,
+                         module\0, program */
 };
 /* What is known of an expression that was prepared in a function. */
 enum tf_program {
     TF_PROGRAM_PURE = 1,  /* the program that follows can be evaluated without running Python code, as far as
                              can be told from the text; else it is empty */
     TF_PROGRAM_LOCAL = 2, /* it uses variables of the function itself */
+    TF_PROGRAM_GENERATOR = 4, /* the function is a generator or coroutine */
 };
 enum tf_inspect {
     TF_INSPECT_STACK = 1, /* FRAME items, then RETURNED or RAISED if the stop is at an exit, DONE */
@@ -82,6 +86,59 @@ struct tf_inspect_req {
     uint32_t from;  /* LOCALS, ARGS, EXPAND: the first to send */
     uint32_t count; /* EXPAND: how many at most */
     uint32_t frame; /* which function of the stack: 0 is the innermost. Not there: ERROR, DONE */
+};
+
+/*
+ * A search (replay/search.h): while a copy of a checkpoint runs on, positions are reported at which one of
+ * its points is met. One piece of memory, read only: this head, then what it points to (byte offsets from its
+ * start; a length of 0 means that there is none).
+ */
+enum tf_scan_mode {
+    TF_SCAN_FIRST, /* report the first hit and end */
+    TF_SCAN_LAST,  /* go to the end, report the last hit */
+    TF_SCAN_EACH,  /* report each */
+};
+enum tf_scan_kind { TF_SCAN_LINE = 1, TF_SCAN_CALL, TF_SCAN_RAISE, TF_SCAN_WATCH };
+#define TF_SCAN_POINTS 60
+#define TF_SCAN_LINES (1ul << 63) /* in a mask: this function gets line events */
+struct tf_scan_text {
+    uint32_t at, len;
+};
+struct tf_scan_point {
+    uint32_t kind; /* enum tf_scan_kind */
+    uint32_t first_line, last_line, depth;
+    uint32_t on_stack; /* LINE: the function at `depth`, or one below it, that has been on the stack since the
+                          scan began */
+    uint32_t reserved;
+    struct tf_scan_text condition, condition_program; /* text, and program of engine/pure.h */
+    struct tf_scan_text log, type;
+    struct tf_scan_text watch, watch_program, module;
+    uint64_t hit_first, hit_last, hit_every; /* hits are counted from where the scan begins */
+    /* WATCH: whose variables. entry: the call that began the activation (0: globals of `module`); depth: its
+     * depth. frame_address: of a generator's frame, entry is 0 then. */
+    uint64_t entry, frame_address;
+};
+struct tf_scan {
+    uint64_t size;                   /* of it all */
+    uint64_t from_frame, from_lines; /* hits count behind this position */
+    uint64_t end_frame, end_lines;   /* up to this one; end_lines UINT64_MAX: until the next event */
+    uint32_t mode;                   /* enum tf_scan_mode */
+    uint32_t depth;                  /* of the stack after the event at which the scan begins */
+    uint32_t timeout_ms;             /* for one expression that needs a fork */
+    uint32_t points, points_at;      /* struct tf_scan_point[points] */
+    uint32_t codes, masks_at;        /* uint64_t[codes], by code id: bit i: points[i] is concerned */
+    uint32_t every_event;            /* scan_event() is wanted at each event */
+};
+struct tf_scan_hit {
+    uint64_t frame, lines;               /* lines UINT64_MAX: not counted in this function */
+    uint64_t before_frame, before_lines; /* WATCH: where the line that changed it began; frame 0: unknown */
+    uint64_t old_frame, old_lines;       /* WATCH: the last place with the old value; frame 0: unknown */
+    uint64_t points, failed;
+};
+/* What a fork finds that evaluates something aside. */
+struct tf_scan_aside {
+    uint32_t state; /* 0: nothing (it died), 1: false, 2: true, 3: raised */
+    uint64_t fingerprint;
 };
 
 struct tf_core {
@@ -104,6 +161,20 @@ struct tf_core {
     /* Sends one item to who asked. parts are concatenated. */
     void (*item)(int type, const void *part1, size_t len1, const void *part2, size_t len2, const void *part3,
                  size_t len3);
+    /* Scanning: how many events have happened, the depth of the stack, and the least depth since the scan
+     * began. */
+    uint64_t (*scan_place)(uint32_t *depth, uint32_t *least);
+    /* Scanning: a hit. Does not return when it ends the scan. */
+    void (*scan_hit)(const struct tf_scan_hit *hit);
+    /* Scanning: nothing more is of interest. */
+    void (*scan_end)(void) __attribute__((noreturn));
+    /* Scanning: runs fn in a fork, which may do what it likes and writes its answer to *result. 0; -1: it
+     * died, -2: it did not end in time. */
+    int (*scan_aside)(void (*fn)(void *arg, struct tf_scan_aside *result), void *arg,
+                      struct tf_scan_aside *result);
+    /* Scanning, in such a fork: text that a log point makes at the present hit. */
+    void (*scan_log)(uint32_t point, uint64_t frame, uint64_t lines, bool failed, const char *text,
+                     size_t len);
     /* Replay cannot go on; the message names what and where. Never returns. */
     void (*divergence)(const char *fmt, ...) __attribute__((noreturn, format(printf, 1, 2)));
 };
@@ -119,6 +190,10 @@ struct tf_engine {
     void (*arm)(const struct tf_stop_req *req, void *tstate, void *frame, int event);
     /* Lines seen since arm(), for a process that meets another event before its stop. */
     uint64_t (*lines_seen)(void);
+    /* Begins to scan. As arm(): called from slow(); the event is the last that has happened. */
+    void (*scan)(const struct tf_scan *scan, void *tstate, void *frame, int event);
+    /* Each later event, if the scan wants it. */
+    void (*scan_event)(uint32_t word, void *tstate, void *frame);
     /* Questions; in a fork of a stopped process. Sends items and TF_ITEM_DONE. */
     void (*inspect)(const struct tf_inspect_req *req, const char *text, size_t text_len);
     /* Writes "file:line in function" of the innermost Python frames, one a line, for messages. Allocates

@@ -67,14 +67,6 @@ static __attribute__((noinline, cold)) void switch_thread(PyThreadState *ts)
             switch_thread(ts);                                                                               \
     } while (0)
 
-static inline __attribute__((always_inline)) uint64_t code_extra(PyCodeObject *co)
-{
-    const struct tf_code_extra *extra = co->co_extra;
-    if (TF_UNLIKELY(!extra || extra->size <= tf_state.slot))
-        return 0;
-    return (uint64_t)(uintptr_t)extra->extras[tf_state.slot];
-}
-
 #if !TF_PY311
 /* The distance on the C stack between the evaluation of f and the evaluation that it was called from; 0 if
  * not known. */
@@ -202,7 +194,7 @@ static int units_to_give(PyThreadState *ts)
         if (is_direct(f))
             units += EVAL_UNITS;
 #if TF_PY313
-        else if (f->previous && (code_extra(tf_frame_code(f)) & TF_CODE_INIT) &&
+        else if (f->previous && (tf_code_extra_of(tf_frame_code(f)) & TF_CODE_INIT) &&
                  is_constructed(f->previous->previous, f))
             units += CONSTRUCTOR_UNITS;
 #endif
@@ -223,7 +215,7 @@ static __attribute__((noinline, cold)) uint64_t define(PyCodeObject *co, PyThrea
 
 static inline __attribute__((always_inline)) uint64_t code_value(PyCodeObject *co, PyThreadState *ts)
 {
-    uint64_t value = code_extra(co);
+    uint64_t value = tf_code_extra_of(co);
     return TF_LIKELY(value) ? value : define(co, ts);
 }
 
@@ -316,7 +308,7 @@ void tf_hook_install(void)
     PyThreadState *ts = PyThreadState_Get();
     PyInterpreterState *interp = PyThreadState_GetInterpreter(ts);
     tf_state.last_id = ts->id;
-    tf_state.slot = tf_request_extra_index();
+    tf_state.slot = tf_request_extra_index(tf_code_freed);
     if (tf_state.slot < 0)
         Py_FatalError("timefork: every slot for extra data of code objects is taken");
 #if !TF_PY311

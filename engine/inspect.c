@@ -239,9 +239,11 @@ static bool put_name(PyObject *name, PyObject *value, void *arg)
 }
 
 /* One namespace for all: nested scopes of an expression (generators, lambdas) see globals only. */
-static PyObject *merged_namespace(tf_frame *f)
+static PyObject *merged_namespace(tf_frame *f, PyObject *globals)
 {
-    PyObject *ns = f && f->f_globals && PyDict_Check(f->f_globals) ? PyDict_Copy(f->f_globals) : PyDict_New();
+    if (f && f->f_globals)
+        globals = f->f_globals;
+    PyObject *ns = globals && PyDict_Check(globals) ? PyDict_Copy(globals) : PyDict_New();
     if (!ns)
         return NULL;
     if (f)
@@ -281,16 +283,15 @@ static void flush(const char *name)
     Py_DECREF(file);
 }
 
-static void evaluate(tf_frame *f, const char *text, size_t len)
+PyObject *tf_evaluate(tf_frame *f, PyObject *globals, const char *text, size_t len)
 {
     while (len && (*text == ' ' || *text == '\t' || *text == '\n' || *text == '\r')) {
         text++;
         len--;
     }
     if (memchr(text, 0, len)) {
-        static const char message[] = "SyntaxError: source code string cannot contain null bytes";
-        send_error(message, sizeof(message) - 1);
-        return;
+        PyErr_SetString(PyExc_SyntaxError, "source code string cannot contain null bytes");
+        return NULL;
     }
     PyObject *source = PyBytes_FromStringAndSize(text, (Py_ssize_t)len), *ns = NULL, *code = NULL,
              *value = NULL;
@@ -306,30 +307,35 @@ static void evaluate(tf_frame *f, const char *text, size_t len)
     if (!code)
         goto done;
     if (((PyCodeObject *)code)->co_flags & (CO_COROUTINE | CO_ASYNC_GENERATOR)) {
-        static const char message[] =
-            "SyntaxError: await is not supported in expressions: the event loop of the past stands still";
-        send_error(message, sizeof(message) - 1);
+        PyErr_SetString(PyExc_SyntaxError,
+                        "await is not supported in expressions: the event loop of the past stands still");
         goto done;
     }
-    ns = merged_namespace(f);
+    ns = merged_namespace(f, globals);
     if (ns)
         value = PyEval_EvalCode(code, ns, ns);
+done:
+    Py_XDECREF(source);
+    Py_XDECREF(code);
+    Py_XDECREF(ns);
+    return value;
+}
+
+static void evaluate(tf_frame *f, const char *text, size_t len)
+{
+    PyObject *value = tf_evaluate(f, NULL, text, len);
     if (value)
         send_value(TF_ITEM_VALUE, NULL, 0, value);
-done:
     if (PyErr_Occurred())
         send_raised();
     flush("stdout");
     flush("stderr");
-    Py_XDECREF(source);
-    Py_XDECREF(code);
-    Py_XDECREF(ns);
     Py_XDECREF(value);
 }
 
 /* ---- */
 
-static void settle(PyThreadState *ts)
+void tf_settle(PyThreadState *ts)
 {
     (void)tf_raised_take(ts);
     tf_hook_remove();
@@ -350,7 +356,7 @@ void tf_inspect(const struct tf_inspect_req *req, const char *text, size_t text_
     int what = (int)req->what;
     PyThreadState *ts = tf_this_thread();
     if (ts) { /* also while the interpreter is taken down */
-        settle(ts);
+        tf_settle(ts);
         tf_frame *f = tf_frame_complete(tf_current_frame(ts));
         if (what == TF_INSPECT_STACK)
             send_stack(f);

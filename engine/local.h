@@ -34,6 +34,20 @@ uint8_t tf_code_opcode(PyCodeObject *co, Py_ssize_t index);
 /* How many units of inline cache follow such an opcode. */
 int tf_code_caches(uint8_t opcode);
 
+/* The code object with this id; NULL: it is gone. */
+PyCodeObject *tf_code_by_id(uint32_t id);
+/* What stands in co_extra of a code object that goes. */
+void tf_code_freed(void *value);
+
+/* What stands in the code object's co_extra; 0: it has not run yet. */
+static inline __attribute__((always_inline)) uint64_t tf_code_extra_of(const PyCodeObject *co)
+{
+    const struct tf_code_extra *extra = co->co_extra;
+    if (TF_UNLIKELY(!extra || extra->size <= tf_state.slot))
+        return 0;
+    return (uint64_t)(uintptr_t)extra->extras[tf_state.slot];
+}
+
 /* hook.c */
 void tf_hook_install(void);
 void tf_hook_remove(void);
@@ -54,9 +68,52 @@ extern struct tf_exit_value tf_exit_value;
 void tf_stop_arm(const struct tf_stop_req *req, void *tstate, void *frame, int event);
 uint64_t tf_stop_lines_seen(void);
 
+/* Does the frame run inside a trace function or callback of the program's own? There the interpreter makes no
+ * events. frame may not be linked yet. */
+bool tf_inside_callback(PyThreadState *ts, tf_frame *frame);
+#if TF_PY311
+/* What tracing makes at its first event in a function, made beforehand: the line table of the code, the
+ * frame's object. */
+void tf_make_line_array(PyCodeObject *co);
+void tf_make_frame_object(PyThreadState *ts, tf_frame *frame);
+#endif
+
+/* scan.c */
+extern bool tf_scanning;
+void tf_scan(const struct tf_scan *scan, void *tstate, void *frame, int event);
+void tf_scan_event(uint32_t word, void *tstate, void *frame);
+void tf_scan_code(PyCodeObject *co, uint32_t id); /* a code object that is new to the scan */
+
+/* heap.c */
+struct tf_diverted {
+    int gc_enabled, gc_count;
+};
+/* What is allocated from here to tf_divert_end() comes from the engine's heap, and the garbage collector does
+ * not notice. */
+struct tf_diverted tf_divert_begin(PyThreadState *ts);
+void tf_divert_end(PyThreadState *ts, struct tf_diverted saved);
+bool tf_heap_owns(const void *p);
+/* The structures of the interpreter are not those that this engine was built for: ends the replay. */
+void tf_other_layout(void) __attribute__((noreturn, cold));
+
+/* tool.c */
+#if !TF_PY311
+int tf_tool_take(PyInterpreterState *interp);            /* a number that the program does not use */
+void tf_tool_name(PyInterpreterState *interp, int tool); /* makes it ours */
+/* `def` is called for event number `what`; *events gets its bit. False: no memory. */
+bool tf_tool_listen(PyInterpreterState *interp, int tool, int what, PyMethodDef *def, int *events);
+/* Switches events on: of one code object, or (NULL) of all. False: not possible. */
+bool tf_tool_set(int tool, PyCodeObject *co, int events);
+#endif
+
 /* inspect.c, where.c */
 void tf_inspect(const struct tf_inspect_req *req, const char *text, size_t text_len);
 size_t tf_where(char *buf, size_t size);
+/* In a fork that is thrown away: no events any more, limits raised. */
+void tf_settle(PyThreadState *ts);
+/* The value of an expression in a function, or (frame NULL) with these globals; NULL with an exception. In
+ * such a fork. New reference. */
+PyObject *tf_evaluate(tf_frame *frame, PyObject *globals, const char *text, size_t len);
 /* Copies a str as UTF-8 without allocating; surrogates become '?'. At most size - 1 bytes and a NUL; returns
  * the length. */
 size_t tf_utf8(PyObject *str, char *buf, size_t size);

@@ -28,6 +28,8 @@ static const struct tf_engine engine = {
     .main = engine_main,
     .arm = tf_stop_arm,
     .lines_seen = tf_stop_lines_seen,
+    .scan = tf_scan,
+    .scan_event = tf_scan_event,
     .inspect = tf_inspect,
     .where = tf_where,
 };

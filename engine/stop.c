@@ -20,9 +20,8 @@
  * (recursion limit): the core sees the next event instead. Lines of a frame that throw() links without
  * running it count for its caller.
  *
- * Addresses. What arm() has to allocate (instrumentation tables, callbacks, a frame object) comes from a heap
- * of its own, so that the objects which the program makes between arm() and the stop have the addresses that
- * they had in the recording.
+ * What arm() has to allocate comes from the engine's own heap (heap.c), so that the objects which the program
+ * makes between arm() and the stop have the addresses that they had in the recording.
  */
 #include "engine/local.h"
 
@@ -46,118 +45,6 @@ static struct {
 uint64_t tf_stop_lines_seen(void)
 {
     return armed.lines;
-}
-
-/* ---- The private heap: a bump allocator in .bss, in front of the three allocators. */
-
-#define HEAP_SIZE (16u << 20)
-static char heap[HEAP_SIZE] __attribute__((aligned(16)));
-static size_t heap_used;
-static bool diverting;
-static PyMemAllocatorEx below[3];
-
-static bool in_heap(const void *p)
-{
-    return (const char *)p >= heap && (const char *)p < heap + HEAP_SIZE;
-}
-
-static void *heap_alloc(size_t size)
-{
-    size_t need = ((size + 15) & ~(size_t)15) + 16; /* 16 bytes in front hold the size */
-    if (size > HEAP_SIZE || need > HEAP_SIZE - heap_used)
-        return NULL;
-    char *p = heap + heap_used;
-    heap_used += need;
-    memcpy(p, &size, sizeof(size));
-    return p + 16;
-}
-
-static void *div_malloc(void *ctx, size_t size)
-{
-    PyMemAllocatorEx *a = ctx;
-    void *p = diverting ? heap_alloc(size) : NULL;
-    return p ? p : a->malloc(a->ctx, size);
-}
-
-static void *div_calloc(void *ctx, size_t n, size_t size)
-{
-    PyMemAllocatorEx *a = ctx;
-    void *p =
-        diverting && (size == 0 || n <= HEAP_SIZE / size) ? heap_alloc(n * size) : NULL; /* .bss is zero */
-    return p ? p : a->calloc(a->ctx, n, size);
-}
-
-static void *div_realloc(void *ctx, void *old, size_t size)
-{
-    PyMemAllocatorEx *a = ctx;
-    if (!old)
-        return div_malloc(ctx, size);
-    if (!in_heap(old))
-        return a->realloc(a->ctx, old, size);
-    size_t old_size;
-    memcpy(&old_size, (char *)old - 16, sizeof(old_size));
-    void *p = div_malloc(ctx, size);
-    if (p)
-        memcpy(p, old, old_size < size ? old_size : size);
-    return p;
-}
-
-static void div_free(void *ctx, void *p)
-{
-    PyMemAllocatorEx *a = ctx;
-    if (!in_heap(p))
-        a->free(a->ctx, p);
-}
-
-/*
- * The engine is built with the headers of one patch version and used with others of the same minor version.
- * The internal structures that are used here have not changed within one so far; if they ever do, this says
- * so in time.
- */
-static __attribute__((noreturn, cold)) void other_layout(void)
-{
-    tf_state.core->divergence("this engine was built with the headers of Python " PY_VERSION
-                              ", and the structures of Python %.16s are "
-                              "others: build timefork again with the headers of this Python",
-                              Py_GetVersion());
-    abort();
-}
-
-static void check_gc_layout(PyThreadState *ts)
-{
-    int was = PyGC_Disable();
-    bool off = ts->interp->gc.enabled == 0;
-    PyGC_Enable();
-    bool on = ts->interp->gc.enabled == 1;
-    if (!was)
-        PyGC_Disable();
-    if (!off || !on)
-        other_layout();
-}
-
-static struct gc_saved {
-    int enabled, count;
-} divert_begin(PyThreadState *ts)
-{
-    static const PyMemAllocatorDomain domains[3] = {PYMEM_DOMAIN_RAW, PYMEM_DOMAIN_MEM, PYMEM_DOMAIN_OBJ};
-    for (int i = 0; i < 3; i++) {
-        PyMem_GetAllocator(domains[i], &below[i]);
-        PyMemAllocatorEx a = {&below[i], div_malloc, div_calloc, div_realloc, div_free};
-        PyMem_SetAllocator(domains[i], &a);
-    }
-    diverting = true;
-    check_gc_layout(ts);
-    struct _gc_runtime_state *gc = &ts->interp->gc;
-    struct gc_saved saved = {gc->enabled, gc->generations[0].count};
-    gc->enabled = 0;
-    return saved;
-}
-
-static void divert_end(PyThreadState *ts, struct gc_saved saved)
-{
-    ts->interp->gc.enabled = saved.enabled;
-    ts->interp->gc.generations[0].count = saved.count;
-    diverting = false;
 }
 
 /* ---- Reaching it. */
@@ -208,7 +95,7 @@ static bool is_callback(PyThreadState *ts, tf_frame *f, tf_frame *caller)
 
 /* Does the frame run inside one of them? Then the interpreter makes no events for it. If only the event that
  * has just happened belonged to one, there will be events again. */
-static bool inside_callback(PyThreadState *ts, tf_frame *frame)
+bool tf_inside_callback(PyThreadState *ts, tf_frame *frame)
 {
     if (!ts->tracing)
         return false;
@@ -296,7 +183,7 @@ static int tracer(PyObject *obj, PyFrameObject *frame, int what, PyObject *arg)
 
 /* The line table that tracing makes at its first event. Made here, where it does not cost the program's heap.
  */
-static void make_line_array(PyCodeObject *co)
+void tf_make_line_array(PyCodeObject *co)
 {
     if (co->_co_linearray)
         return;
@@ -319,7 +206,7 @@ static void make_line_array(PyCodeObject *co)
 }
 
 /* Tracing makes a frame object at its first event; also made here. The frame may not be linked yet. */
-static void make_frame_object(PyThreadState *ts, tf_frame *frame)
+void tf_make_frame_object(PyThreadState *ts, tf_frame *frame)
 {
     tf_frame *current = tf_current_frame(ts);
     _Py_CODEUNIT *instr = tf_frame_instr(frame);
@@ -335,10 +222,10 @@ static void make_frame_object(PyThreadState *ts, tf_frame *frame)
 static void watch(PyThreadState *ts, tf_frame *frame, int event)
 {
     (void)event;
-    make_line_array(tf_frame_code(frame));
-    make_frame_object(ts, frame);
+    tf_make_line_array(tf_frame_code(frame));
+    tf_make_frame_object(ts, frame);
     armed.program_tracer = ts->c_tracefunc;
-    if (inside_callback(ts, frame)) {
+    if (tf_inside_callback(ts, frame)) {
         ts->tracing = 0;
         armed.program_tracer = NULL;
         ts->c_profilefunc = NULL;
@@ -394,59 +281,11 @@ static PyMethodDef line_def = {"timefork", (PyCFunction)(void (*)(void))at_line_
 static PyMethodDef jump_def = {"timefork", (PyCFunction)(void (*)(void))at_jump_event, METH_FASTCALL, NULL};
 static PyMethodDef exit_def = {"timefork", (PyCFunction)(void (*)(void))at_exit_event, METH_FASTCALL, NULL};
 
-/* Calls sys.monitoring's own functions for the effect; the tables that they need are private to the
- * interpreter. */
-static bool call_monitoring(const char *name, int tool, PyCodeObject *co, int events)
-{
-    PyObject *monitoring = PySys_GetObject("monitoring"); /* borrowed */
-    PyObject *function = monitoring ? PyObject_GetAttrString(monitoring, name) : NULL;
-    PyObject *number = PyLong_FromLong(tool), *set = PyLong_FromLong(events), *result = NULL;
-    if (function && number && set) {
-        PyObject *local[] = {number, (PyObject *)co, set}, *global[] = {number, set};
-        result = co ? PyObject_Vectorcall(function, local, 3, NULL)
-                    : PyObject_Vectorcall(function, global, 2, NULL);
-    }
-    bool ok = result != NULL;
-    Py_XDECREF(function);
-    Py_XDECREF(number);
-    Py_XDECREF(set);
-    Py_XDECREF(result);
-    return ok;
-}
-
-/* Asks the interpreter what was written behind its back. */
-static bool tool_is_named(int tool, PyObject *name)
-{
-    PyObject *monitoring = PySys_GetObject("monitoring"); /* borrowed */
-    PyObject *found = monitoring ? PyObject_CallMethod(monitoring, "get_tool", "i", tool) : NULL;
-    bool same = found == name;
-    Py_XDECREF(found);
-    return same;
-}
-
-static bool listen(PyInterpreterState *interp, int tool, int what, PyMethodDef *def, int *events)
-{
-    PyObject *callback = PyCFunction_New(def, NULL);
-    if (!callback)
-        return false;
-    if (PyObject_GC_IsTracked(callback))
-        PyObject_GC_UnTrack(callback);
-    interp->monitoring_callables[tool][what] = callback;
-    *events |= 1 << what;
-    return true;
-}
-
 static void watch(PyThreadState *ts, tf_frame *frame, int event)
 {
     PyInterpreterState *interp = ts->interp;
-    int tool = 5;
-    while (tool > 0 && interp->monitoring_tool_names[tool])
-        tool--;
-    if (interp->monitoring_tool_names[tool]) { /* the program uses all six: one of them has to give way */
-        for (int e = 0; e < _PY_MONITORING_EVENTS; e++)
-            interp->monitoring_callables[tool][e] = NULL;
-    }
-    if (inside_callback(ts, frame)) {
+    int tool = tf_tool_take(interp);
+    if (tf_inside_callback(ts, frame)) {
         ts->tracing = 0;
         ts->c_tracefunc = NULL;
         ts->c_profilefunc = NULL;
@@ -454,19 +293,17 @@ static void watch(PyThreadState *ts, tf_frame *frame, int event)
             for (int e = 0; e < _PY_MONITORING_EVENTS; e++)
                 interp->monitoring_callables[t][e] = NULL;
     }
-    interp->monitoring_tool_names[tool] = Py_NewRef(Py_Ellipsis);
-    if (!tool_is_named(tool, Py_Ellipsis))
-        other_layout();
+    tf_tool_name(interp, tool);
     int events = 0;
     bool ok = true;
     if (armed.req.kind == TF_STOP_EXIT) {
         int what = armed.req.exit_event == TF_RETURN  ? PY_MONITORING_EVENT_PY_RETURN
                    : armed.req.exit_event == TF_YIELD ? PY_MONITORING_EVENT_PY_YIELD
                                                       : PY_MONITORING_EVENT_PY_UNWIND;
-        ok = listen(interp, tool, what, &exit_def, &events);
+        ok = tf_tool_listen(interp, tool, what, &exit_def, &events);
     } else if (armed.req.lines) {
-        ok = listen(interp, tool, PY_MONITORING_EVENT_LINE, &line_def, &events) &&
-             listen(interp, tool, PY_MONITORING_EVENT_JUMP, &jump_def, &events);
+        ok = tf_tool_listen(interp, tool, PY_MONITORING_EVENT_LINE, &line_def, &events) &&
+             tf_tool_listen(interp, tool, PY_MONITORING_EVENT_JUMP, &jump_def, &events);
 #if TF_PY313
         /* 3.13 leaves out a first line that is the function's own line, unless its start is an event too
          * (nobody listens). */
@@ -480,11 +317,10 @@ static void watch(PyThreadState *ts, tf_frame *frame, int event)
         /* The program's own callbacks would come first, with frame events that come after this position. */
         for (int t = 0; t < PY_MONITORING_TOOL_IDS; t++)
             interp->monitoring_callables[t][what] = NULL;
-        ok = listen(interp, tool, what, &start_def, &events);
+        ok = tf_tool_listen(interp, tool, what, &start_def, &events);
     }
     bool global = events & (1 << PY_MONITORING_EVENT_PY_UNWIND | 1 << PY_MONITORING_EVENT_PY_THROW);
-    if (ok && (global ? call_monitoring("set_events", tool, NULL, events)
-                      : call_monitoring("set_local_events", tool, tf_frame_code(frame), events)))
+    if (ok && (global ? tf_tool_set(tool, NULL, events) : tf_tool_set(tool, tf_frame_code(frame), events)))
         return;
     tf_state.core->divergence(
         "timefork could not watch for the position: out of memory, or sys.monitoring was replaced");
@@ -519,8 +355,8 @@ void tf_stop_arm(const struct tf_stop_req *req, void *tstate, void *frame_arg, i
         reached();
 
     struct tf_raised raised = tf_raised_take(ts); /* the event may be an unwinding */
-    struct gc_saved gc = divert_begin(ts);
+    struct tf_diverted saved = tf_divert_begin(ts);
     watch(ts, frame, event);
-    divert_end(ts, gc);
+    tf_divert_end(ts, saved);
     tf_raised_put(ts, raised);
 }

@@ -206,6 +206,11 @@ static void set_limit(void)
         stop = tf.block_base + BLOCK_FRAMES;
     if (here <= tf.ctl->frames && stop > tf.ctl->frames)
         stop = here < tf.ctl->frames ? tf.ctl->frames : tf.ctl->frames + 1;
+    if (tf.scanning) {
+        uint64_t scan = tf_scan_limit(here);
+        if (scan > here && scan < stop)
+            stop = scan;
+    }
     uint64_t signal = tf_log_next_stop();
     if (signal > here && signal < stop)
         stop = signal;
@@ -228,14 +233,23 @@ static void slow_replay(uint32_t word, void *tstate, void *frame)
         /* The recording ends here, without an exit: the process was killed. What would come now never
          * happened. */
         tf.p--;
+        if (tf.scanning)
+            tf_scan_end();
         tf_core.stopped(TF_STOPPED_END, 0);
     }
     if (tf_frames() == tf.ctl->frames && tf.p > tf.words)
         check_block((uint32_t)(tf.p - tf.words));
     if (tf.p == tf.words + BLOCK_FRAMES) {
         check_block(BLOCK_FRAMES);
+        if (tf.scanning)
+            tf_scan_block_ends();
         tf.block_base += BLOCK_FRAMES;
         tf.p = tf.words;
+    }
+    if (tf.scanning) {
+        tf_scan_at(word, tstate, frame);
+        set_limit();
+        return;
     }
     if (tf.run.snapshot_ticks && tf_tsc() > tf.run_due)
         tf_snapshot_replay(); /* returns in the process that goes on, and in a copy that was told to run */
@@ -243,6 +257,11 @@ static void slow_replay(uint32_t word, void *tstate, void *frame)
     if (tf.run.stop.frame == tf_frames() && tf.run.stop.kind != TF_STOP_ALL) {
         if (tf.run.stop.kind == TF_STOP_EVENT)
             tf_core.stopped(TF_STOPPED_AT, 0);
+        if (tf.run.stop.kind == TF_STOP_SCAN) {
+            tf_scan_begin(word, tstate, frame);
+            set_limit();
+            return;
+        }
         tf.armed = true;
         tf.mode = TF_ARMS;
         tf.engine->arm(&tf.run.stop, tstate, frame, (int)TF_TAG(word));
@@ -289,6 +308,8 @@ void tf_emit_resume(void)
 /* The program calls exit: nothing comes after that. */
 void tf_replay_end(void)
 {
+    if (tf.scanning)
+        tf_scan_end();
     if (tf.armed)
         tf_core.stopped(TF_STOPPED_SHORT, tf.engine->lines_seen());
     tf_core.stopped(TF_STOPPED_END, 0);
@@ -390,6 +411,8 @@ void tf_replay_barrier(const char *why)
     static char text[16384];
     struct tf_place place;
     int n = snprintf(text, sizeof text / 2, "%s\n", why);
+    if (tf.scanning)
+        tf_scan_end();
     if (tf.armed)
         tf_core.stopped(TF_STOPPED_SHORT, tf.engine->lines_seen());
     if (tf.engine)
@@ -408,5 +431,10 @@ const struct tf_core tf_core = {
     .thread = on_thread,
     .stopped = on_stopped,
     .item = on_item,
+    .scan_place = tf_scan_place,
+    .scan_hit = tf_scan_hit,
+    .scan_end = tf_scan_end,
+    .scan_aside = tf_scan_aside,
+    .scan_log = tf_scan_log,
     .divergence = tf_diverge,
 };

@@ -64,7 +64,7 @@ struct tf_process {
     uint64_t offset;     /* of the next outside event */
     uint64_t valid_end;  /* the outside stream is loaded up to here */
     struct tf_run_req run;
-    bool running, armed;
+    bool running, armed, scanning;
     bool moved; /* the program changed its folder: paths that are not absolute mean something else here */
     bool shared_memory; /* record: there is memory that a fork would share: no more checkpoints */
     struct timespec last_clock[TF_CLOCKS]; /* what the program last read of each clock */
@@ -159,6 +159,21 @@ void tf_slow(uint32_t word, void *tstate, void *frame);
 void tf_replay_end(void) __attribute__((noreturn)); /* the program exits */
 void tf_diverge(const char *fmt, ...) __attribute__((noreturn, format(printf, 1, 2)));
 void tf_replay_barrier(const char *text) __attribute__((noreturn));
+
+/* ---- scan.c ---- */
+/* Memory for a request of so many bytes; NULL: there is none. Once in a process. */
+void *tf_scan_room(uint64_t size);
+void tf_scan_begin(uint32_t word, void *tstate, void *frame);
+void tf_scan_at(uint32_t word, void *tstate, void *frame); /* an event, where the limit was */
+uint64_t tf_scan_limit(uint64_t here);                     /* the event of interest that comes next */
+void tf_scan_block_ends(void);                             /* the words begin anew */
+void tf_scan_end(void) __attribute__((noreturn));
+/* What tf_core offers for it: see engine.h. */
+uint64_t tf_scan_place(uint32_t *depth, uint32_t *least);
+void tf_scan_hit(const struct tf_scan_hit *hit);
+int tf_scan_aside(void (*fn)(void *arg, struct tf_scan_aside *result), void *arg,
+                  struct tf_scan_aside *result);
+void tf_scan_log(uint32_t point, uint64_t frame, uint64_t lines, bool failed, const char *text, size_t len);
 
 /* ---- clock.c ---- */
 int tf_clock_install(void);

@@ -33,7 +33,8 @@ int tf_move(struct tf_timeline *timeline, const struct tf_stop *here, const stru
             struct tf_hit *hit, const struct tf_search_opts *opts, struct tf_err *err);
 
 /* The position at which the run is best looked at first: where the exception that ended it left the function
- * that raised it (1), or else its start (0). Errors: negative. */
+ * that raised it (1), or else the start of the program: the first call of a function that belongs to no
+ * library (0). Errors: negative. */
 int tf_move_opening(struct tf_timeline *timeline, struct tf_position *out, struct tf_err *err);
 /* How often did a function of these codes get called up to `frame`, and the event of call number n (from 1;
  * 0 if there are fewer). From the index. */

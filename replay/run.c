@@ -64,10 +64,19 @@ int tf_run_until_stop(struct tf_timeline *t, struct tf_runner *runner, uint64_t 
     struct tf_message *m = &t->message;
     struct tf_place place;
     for (;;) {
-        int r = tf_runner_recv(runner, m, -1, err);
+        int r = tf_runner_wait(runner, t->cancel, err);
+        if (r == 0)
+            r = tf_runner_recv(runner, m, -1, err);
         if (r)
             return r;
         switch (m->op) {
+        case TF_REP_HIT:
+        case TF_REP_LOG:
+        case TF_REP_PROGRESS:
+            if (t->on_scan && (r = t->on_scan(t->scan_ctx, m, err)))
+                return r;
+            break;
+        case TF_REP_SCANNED:
         case TF_REP_STOPPED:
             if (m->len != sizeof *rep)
                 return tf_err_set(err, TF_E_REPLAY, "the replaying process answered nonsense");
@@ -137,7 +146,9 @@ int tf_run_start(struct tf_timeline *t, const struct tf_stop_req *stop, uint64_t
         }
         if (r)
             return tf_err_prefix(err, "the replay cannot be started: ");
-        struct tf_run_req req = {.stop = *stop, .snapshot_ticks = snapshot_ticks(t, from->frame, present)};
+        struct tf_run_req req = {.stop = *stop};
+        if (!t->scan) /* a copy that scans is no checkpoint for others */
+            req.snapshot_ticks = snapshot_ticks(t, from->frame, present);
         const uint32_t *prefix = NULL;
         if (from->recorded) {
             uint32_t n;
@@ -149,6 +160,11 @@ int tf_run_start(struct tf_timeline *t, const struct tf_stop_req *stop, uint64_t
                 tf_runner_end(runner);
                 return err->code;
             }
+        }
+        r = t->scan ? tf_runner_send(runner, TF_REQ_SCAN, t->scan, t->scan->size, NULL, 0, err) : 0;
+        if (r) {
+            tf_runner_end(runner);
+            return r;
         }
         r = tf_runner_send(runner, TF_REQ_RUN, &req, sizeof req, prefix, req.prefix_words * sizeof *prefix,
                            err);

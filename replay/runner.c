@@ -147,6 +147,17 @@ int tf_runner_recv(const struct tf_runner *runner, struct tf_message *message, i
     return recv_all(runner, message->data, head.len, &message->fd, deadline_ms, err);
 }
 
+int tf_runner_wait(const struct tf_runner *runner, const volatile bool *cancel, struct tf_err *err)
+{
+    for (;;) {
+        struct pollfd poll_fd = {.fd = runner->socket, .events = POLLIN};
+        if (cancel && *cancel)
+            return tf_err_set(err, TF_E_CANCELLED, "interrupted");
+        if (poll(&poll_fd, 1, cancel ? 100 : -1) > 0)
+            return 0;
+    }
+}
+
 int tf_runner_fork(const struct tf_runner *runner, struct tf_runner *copy, struct tf_place *place,
                    struct tf_err *err)
 {

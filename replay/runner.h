@@ -6,6 +6,7 @@
 #ifndef TF_RUNNER_H
 #define TF_RUNNER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -33,6 +34,9 @@ int tf_runner_send(const struct tf_runner *runner, enum tf_op op, const void *he
  * (the message says how it ended, as far as is known). */
 int tf_runner_recv(const struct tf_runner *runner, struct tf_message *message, int64_t deadline_ms,
                    struct tf_err *err);
+/* Waits until a message comes (or the process is gone: recv tells). TF_E_CANCELLED when *cancel (may be NULL)
+ * becomes true meanwhile. */
+int tf_runner_wait(const struct tf_runner *runner, const volatile bool *cancel, struct tf_err *err);
 /* Makes a copy of a parked process. */
 int tf_runner_fork(const struct tf_runner *runner, struct tf_runner *copy, struct tf_place *place,
                    struct tf_err *err);

@@ -20,8 +20,10 @@ struct tf_expr {
      * globals only. */
     uint64_t entry;
     uint32_t depth; /* of that activation */
-    bool generator; /* it is one of a generator or coroutine */
-    char *module;   /* its globals are those of sys.modules[module] */
+    uint32_t code;
+    uint64_t address; /* of a generator's frame */
+    bool generator;   /* it is one of a generator or coroutine */
+    char *module;     /* its globals are those of sys.modules[module] */
 };
 /* Checks the syntax and prepares an expression in function number `frame` of the present stack (0 is the
  * innermost). TF_E_USAGE: it is no expression; the message says what Python says. */
@@ -42,8 +44,11 @@ struct tf_point {
     size_t codes_n;        /* interpreter's frozen modules */
     uint32_t first_line, last_line; /* LINE: 0 and 0: any. Functions without such a line cost nothing */
     uint32_t depth;                 /* LINE: at this depth of the stack only; 0: any */
-    const char *type;               /* RAISE: name of the exception's class or of a base class; NULL: any */
+    bool on_stack;    /* LINE, forward: in the function at `depth` and those below it on the present stack, as
+                         long as they are on it */
+    const char *type; /* RAISE: name of the exception's class or of a base class; NULL: any */
     const struct tf_expr *watch;
+    uint64_t frame_address;          /* CALL: only into this frame; 0: any */
     const struct tf_expr *condition; /* LINE, CALL, RAISE: hits only where it is true; NULL: always */
     /* Of the hits, numbered from 1 over the whole run, only those from hit_first on (0: all), up to hit_last
      * (0: all), and each hit_every-th (0: all) count. */
@@ -54,8 +59,10 @@ struct tf_point {
 struct tf_hit {
     struct tf_position position; /* LINE: at the start of the line. CALL: the call. RAISE: at the start of the
                                     line that raises. WATCH: the first place with the new value */
-    struct tf_position before;   /* WATCH: the last place with the old value: the start of the line that
-                                    changed it; frame 0: unknown */
+    struct tf_position old;      /* WATCH: the last place known to have the old value; frame 0: none is */
+    struct tf_position before;   /* WATCH: where the line that changed it began: its function is the one that
+                                    ran   then. Functions that the line called may have changed it before, too
+                                    (hits   of their own) */
     uint64_t points;             /* bit i: points[i] */
     uint64_t failed;             /* bit i: the condition of points[i] raised an exception: a hit, too */
 };

@@ -193,6 +193,7 @@ void tf_timeline_close(struct tf_timeline *t)
     tf_cursor_close(t->cursor);
     tf_log_close(t->log);
     tf_shared_destroy(&t->shared);
+    tf_codes_free(&t->codes);
     free(t->message.data);
     free(t->words);
     free(t->why);
@@ -204,6 +205,13 @@ uint64_t tf_timeline_reach(const struct tf_timeline *t, const char **why)
     if (why)
         *why = t->why;
     return t->reach;
+}
+
+const struct tf_codes *tf_timeline_codes(struct tf_timeline *t, struct tf_err *err)
+{
+    if (!t->codes.codes && tf_store_codes(t->store, t->run, &t->codes, err))
+        return NULL;
+    return &t->codes;
 }
 
 struct tf_cursor *tf_timeline_cursor(struct tf_timeline *t)
@@ -340,6 +348,7 @@ int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct 
     tf_runner_end(&t->present);
     t->present = runner;
     t->standing = true;
+    t->here = position;
     *stop = (struct tf_stop){
         .position = position,
         .frame = event,

@@ -22,13 +22,29 @@ struct tf_timeline {
     size_t n;
 
     struct tf_runner present;
+    struct tf_position here; /* of it */
     bool standing;
 
     /* The words of one block, for comparing. */
     uint64_t words_block;
     uint32_t words_n, *words;
     struct tf_message message;
+
+    /* While a search lets a copy run: what it is looking for, who hears what it says, who may cancel it. */
+    const struct tf_scan *scan;
+    int (*on_scan)(void *ctx, const struct tf_message *message, struct tf_err *err);
+    void *scan_ctx;
+    const volatile bool *cancel;
+
+    struct tf_codes codes; /* of the run; see tf_timeline_codes() */
 };
+
+/* The code objects of the run, loaded when first asked for; NULL with err. */
+const struct tf_codes *tf_timeline_codes(struct tf_timeline *t, struct tf_err *err);
+
+/* The activation that runs after an event (after an exit: the caller), and its depth; 0: none does. */
+int tf_timeline_running(struct tf_timeline *t, uint64_t frame, struct tf_activation *out, uint32_t *depth,
+                        struct tf_err *err);
 
 double tf_timeline_ms(void); /* CLOCK_MONOTONIC */
 
@@ -45,8 +61,8 @@ void tf_timeline_drop_checkpoint(struct tf_timeline *t, size_t i);
  * end. *from: a copy of the checkpoint's description. */
 int tf_run_start(struct tf_timeline *t, const struct tf_stop_req *stop, uint64_t present,
                  struct tf_runner *runner, struct tf_checkpoint *from, struct tf_err *err);
-/* Serves the runner until it stops. TF_E_DIVERGENCE, or TF_E_NOTFOUND for a barrier: *at (may be NULL) says
- * where. */
+/* Serves the runner until it stops (or, of a scan, has ended). TF_E_DIVERGENCE, or TF_E_NOTFOUND for a
+ * barrier: *at (may be NULL) says where. */
 int tf_run_until_stop(struct tf_timeline *t, struct tf_runner *runner, uint64_t present,
                       struct tf_stop_rep *rep, struct tf_place *at, struct tf_err *err);
 /* The events since the last whole block must be the recorded ones, too. */

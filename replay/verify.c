@@ -70,8 +70,8 @@ static void locate(struct tf_timeline *t, uint64_t frame, struct tf_err *err)
             tf_run_check_prefix(t, &rep, &ignored) == 0) {
             t->present = runner;
             t->standing = true;
-            tf_timeline_inspect(t, &(struct tf_inspect_req){.what = TF_INSPECT_STACK}, NULL, 5000, add_place, err,
-                                &ignored);
+            tf_timeline_inspect(t, &(struct tf_inspect_req){.what = TF_INSPECT_STACK}, NULL, 5000, add_place,
+                                err, &ignored);
             t->present = present;
             t->standing = standing;
         }

@@ -297,7 +297,7 @@ static int walk_run(struct tf_encoder *enc, const struct tf_block *block, uint32
 
     for (uint32_t i = from; i < to; i++) {
         uint32_t word = words[i], tag = TF_TAG(word), low = TF_LOW(word);
-        uint32_t entry = tf_is_entry(word);
+        uint32_t entry = TF_IS_ENTRY(word);
         uint32_t code = low;
         bad |= (entry != 0) != (low != 0);
         w->kinds[tag]++;

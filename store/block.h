@@ -103,9 +103,4 @@ int tf_codes_match(const void *codes, size_t len, const uint8_t *bits, size_t n_
 int tf_codes_each(const void *codes, size_t len, void (*fn)(void *ctx, uint32_t code, uint32_t count),
                   void *ctx);
 
-static inline bool tf_is_entry(uint32_t word)
-{
-    return (0x9u >> TF_TAG(word)) & 1; /* TF_CALL and TF_RESUME */
-}
-
 #endif

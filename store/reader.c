@@ -269,7 +269,7 @@ static int advance(struct tf_cursor *c, struct tf_frame *out, struct tf_err *err
     out->frame = b->first_frame + c->at;
     out->event = TF_TAG(word);
     out->thread = s->thread;
-    if (tf_is_entry(word)) {
+    if (TF_IS_ENTRY(word)) {
         s->v[s->n++] = (struct tf_stack_entry){.entry = out->frame, .code = TF_LOW(word)};
         out->code = TF_LOW(word);
         out->entry = out->frame;
@@ -373,6 +373,29 @@ int tf_cursor_next(struct tf_cursor *c, struct tf_frame *out, struct tf_err *err
         }
         c->next = (no + 1) * TF_BLOCK_FRAMES + 1;
     }
+    return 0;
+}
+
+int tf_cursor_activations(struct tf_cursor *c, uint64_t frame, struct tf_activation **out, size_t *n,
+                          struct tf_frame *event, struct tf_err *err)
+{
+    *out = NULL;
+    *n = 0;
+    if (frame == 0 || frame > c->n_frames)
+        return tf_err_set(err, TF_E_NOTFOUND, "there is no frame %llu: the run has %llu",
+                          (unsigned long long)frame, (unsigned long long)c->n_frames);
+    int rc = go_to(c, frame, err);
+    if (!rc)
+        rc = advance(c, event, err);
+    if (rc)
+        return rc;
+    struct tf_activation *v = malloc((event->depth + 1) * sizeof *v);
+    if (!v)
+        return tf_db_memory(err);
+    for (uint32_t i = 0; i < event->depth; i++)
+        v[i] = (struct tf_activation){.entry = c->stack->v[i].entry, .code = c->stack->v[i].code};
+    *out = v;
+    *n = event->depth;
     return 0;
 }
 

@@ -253,7 +253,7 @@ static void check_sane(const struct tf_block *b)
     assert_true(b->n <= TF_BLOCK_FRAMES);
     for (uint32_t i = 0; i < b->n; i++) {
         assert_true(TF_IS_FRAME(b->words[i]));
-        assert_int_equal(tf_is_entry(b->words[i]), TF_LOW(b->words[i]) != 0);
+        assert_int_equal(TF_IS_ENTRY(b->words[i]), TF_LOW(b->words[i]) != 0);
     }
     assert_int_equal(b->n == 0, b->n_runs == 0);
     for (size_t i = 0; i < b->n_runs; i++)

@@ -1,0 +1,364 @@
+/* move.c: see move.h. */
+#include <stdlib.h>
+#include <string.h>
+#include "replay/move.h"
+#include "replay/timeline_private.h"
+
+typedef struct tf_position position;
+
+/* The stack at the present, outermost first: with the function that is about to leave, if it is. */
+struct stack {
+    struct tf_activation *v;
+    size_t n;
+};
+
+static int stack_here(struct tf_timeline *t, const struct tf_stop *here, struct stack *s, struct tf_err *err)
+{
+    struct tf_frame event;
+    int r = tf_cursor_activations(t->cursor, here->position.frame, &s->v, &s->n, &event, err);
+    if (r == 0 && s->n && event.event != TF_CALL && event.event != TF_RESUME && here->position.lines)
+        s->n--;
+    return r;
+}
+
+/* The event with which the function at this depth leaves, from `frame` on; 0: it never does. */
+static int leaves(struct tf_timeline *t, uint64_t frame, uint32_t depth, uint64_t *out, struct tf_err *err)
+{
+    struct tf_frame event;
+    *out = 0;
+    int r = tf_cursor_seek(t->cursor, frame, err);
+    while (r == 0 && (r = tf_cursor_next(t->cursor, &event, err)) > 0) {
+        if (event.depth == depth && event.event != TF_CALL && event.event != TF_RESUME) {
+            *out = event.frame;
+            return 0;
+        }
+        r = 0;
+    }
+    return r;
+}
+
+/* The moves' own point stands behind the user's. */
+struct points {
+    struct tf_point v[TF_POINTS_MAX];
+    size_t n;
+    uint64_t own;
+};
+
+static int with_points(const struct tf_move_req *req, const struct tf_point *own, struct points *p,
+                       struct tf_err *err)
+{
+    if (req->points_n + 1 > TF_POINTS_MAX)
+        return tf_err_set(err, TF_E_USAGE, "at most %d breakpoints can be enabled while stepping",
+                          TF_POINTS_MAX - 1);
+    p->n = req->points_n;
+    if (p->n)
+        memcpy(p->v, req->points, p->n * sizeof *p->v);
+    p->own = 0;
+    if (own) {
+        p->own = 1ul << p->n;
+        p->v[p->n++] = *own;
+    }
+    return 0;
+}
+
+static int at_start(struct tf_hit *hit)
+{
+    *hit = (struct tf_hit){.position = {1, 0}};
+    return 0;
+}
+
+static int at_end(struct tf_timeline *t, struct tf_hit *hit)
+{
+    *hit = (struct tf_hit){.position = {tf_timeline_reach(t, NULL), 0}};
+    return 0;
+}
+
+static int found(struct tf_hit *hit, const struct points *p)
+{
+    hit->points &= ~p->own;
+    hit->failed &= ~p->own;
+    return 1;
+}
+
+static int step(struct tf_timeline *t, const struct tf_stop *here, const struct tf_move_req *req,
+                struct tf_hit *hit, const struct tf_search_opts *opts, struct tf_err *err)
+{
+    struct tf_point line = {.kind = TF_POINT_LINE};
+    struct points p;
+    int r = with_points(req, &line, &p, err);
+    if (r == 0)
+        r = req->reverse ? tf_search_backward(t, here->position, (position){0}, p.v, p.n, hit, opts, err)
+                         : tf_search_forward(t, here->position, (position){0}, p.v, p.n, hit, opts, err);
+    if (r < 0)
+        return r;
+    if (r)
+        return found(hit, &p);
+    return req->reverse ? at_start(hit) : at_end(t, hit);
+}
+
+/* Forward: the next line of a function that has been on the stack all the time. */
+static int next(struct tf_timeline *t, const struct tf_stop *here, const struct tf_move_req *req,
+                const struct stack *s, struct tf_hit *hit, const struct tf_search_opts *opts,
+                struct tf_err *err)
+{
+    size_t n = s->n - req->frame;
+    uint32_t *codes = malloc((n + 1) * sizeof *codes);
+    struct points p;
+    if (!codes)
+        return tf_err_set(err, TF_E_IO, "out of memory");
+    for (size_t i = 0; i < n; i++)
+        codes[i] = s->v[i].code;
+    struct tf_point line = {
+        .kind = TF_POINT_LINE, .codes = codes, .codes_n = n, .depth = (uint32_t)n, .on_stack = true};
+    int r = with_points(req, &line, &p, err);
+    if (r == 0)
+        r = tf_search_forward(t, here->position, (position){0}, p.v, p.n, hit, opts, err);
+    free(codes);
+    return r < 0 ? r : r ? found(hit, &p) : at_end(t, hit);
+}
+
+/* Backward: the line before, of the same function, or else of the one that called it. Between the call of a
+ * function and the present nothing else stands at its depth. first: how many functions of the stack are left
+ * out. */
+static int line_before(struct tf_timeline *t, const struct tf_stop *here, const struct tf_move_req *req,
+                       const struct stack *s, size_t first, struct tf_hit *hit,
+                       const struct tf_search_opts *opts, struct tf_err *err)
+{
+    position from = here->position;
+    for (size_t i = 0; i < s->n; i++) {
+        const struct tf_activation *a = &s->v[s->n - 1 - i];
+        struct tf_point line = {
+            .kind = TF_POINT_LINE, .codes = &a->code, .codes_n = 1, .depth = (uint32_t)(s->n - i)};
+        struct points p;
+        int r = with_points(req, i >= first ? &line : NULL, &p, err);
+        if (r)
+            return r;
+        r = p.n ? tf_search_backward(t, from, (position){a->entry, 0}, p.v, p.n, hit, opts, err) : 0;
+        if (r < 0)
+            return r;
+        if (r)
+            return found(hit, &p);
+        from = (position){a->entry, 0};
+    }
+    return at_start(hit);
+}
+
+static int finish(struct tf_timeline *t, const struct tf_stop *here, const struct tf_move_req *req,
+                  const struct stack *s, struct tf_hit *hit, const struct tf_search_opts *opts,
+                  struct tf_err *err)
+{
+    size_t depth = s->n - req->frame;
+    uint64_t exit;
+    struct points p;
+    /* At the end of the function already: its caller's end is meant. */
+    bool leaving = req->frame == 0 && here->position.lines == 0 && here->frame.event != TF_CALL &&
+                   here->frame.event != TF_RESUME;
+    if (leaving)
+        depth--;
+    if (!depth)
+        return at_end(t, hit);
+    uint64_t from = here->position.frame + (here->position.lines || leaving ? 1 : 0);
+    int r = leaves(t, from, (uint32_t)depth, &exit, err);
+    if (r == 0)
+        r = with_points(req, NULL, &p, err);
+    if (r)
+        return r;
+    bool ends = !exit || exit > tf_timeline_reach(t, NULL);
+    if (p.n) {
+        r = tf_search_forward(t, here->position, ends ? (position){0} : (position){exit, 0}, p.v, p.n, hit,
+                              opts, err);
+        if (r)
+            return r < 0 ? r : found(hit, &p);
+    }
+    if (ends)
+        return at_end(t, hit);
+    *hit = (struct tf_hit){.position = {exit, 0}};
+    return 1;
+}
+
+struct line_of {
+    uint32_t number, frame, line;
+};
+
+static int on_frame(void *ctx, enum tf_item type, const uint8_t *data, size_t len)
+{
+    struct line_of *l = ctx;
+    if (type == TF_ITEM_FRAME && len >= 4 && l->number++ == l->frame)
+        memcpy(&l->line, data, 4);
+    return 0;
+}
+
+static int until(struct tf_timeline *t, const struct tf_stop *here, const struct tf_move_req *req,
+                 const struct stack *s, struct tf_hit *hit, const struct tf_search_opts *opts,
+                 struct tf_err *err)
+{
+    size_t depth = s->n - req->frame;
+    const struct tf_activation *a = &s->v[depth - 1];
+    struct line_of at = {.frame = req->frame};
+    struct tf_inspect_req stack = {.what = TF_INSPECT_STACK};
+    uint64_t exit;
+    struct points p;
+    int r = req->line ? 0 : tf_timeline_inspect(t, &stack, NULL, 5000, on_frame, &at, err);
+    if (r)
+        return r;
+    struct tf_point line = {.kind = TF_POINT_LINE,
+                            .codes = &a->code,
+                            .codes_n = 1,
+                            .first_line = req->line ? req->line : at.line + 1,
+                            .last_line = INT32_MAX,
+                            .depth = (uint32_t)depth};
+    bool leaving = req->frame == 0 && here->position.lines == 0 && here->frame.event != TF_CALL &&
+                   here->frame.event != TF_RESUME;
+    if (leaving) /* there is no line left in it */
+        return next(t, here, req, s, hit, opts, err);
+    r = leaves(t, here->position.frame + (here->position.lines ? 1 : 0), (uint32_t)depth, &exit, err);
+    if (r == 0)
+        r = with_points(req, &line, &p, err);
+    if (r)
+        return r;
+    bool ends = !exit || exit > tf_timeline_reach(t, NULL);
+    r = tf_search_forward(t, here->position, ends ? (position){0} : (position){exit, 0}, p.v, p.n, hit, opts,
+                          err);
+    if (r)
+        return r < 0 ? r : found(hit, &p);
+    if (ends)
+        return at_end(t, hit);
+    *hit = (struct tf_hit){.position = {exit, 0}};
+    return 1;
+}
+
+int tf_move(struct tf_timeline *t, const struct tf_stop *here, const struct tf_move_req *req,
+            struct tf_hit *hit, const struct tf_search_opts *opts, struct tf_err *err)
+{
+    struct stack s = {0};
+    *hit = (struct tf_hit){0};
+    if (req->what == TF_MOVE_STEP)
+        return step(t, here, req, hit, opts, err);
+    int r = stack_here(t, here, &s, err);
+    if (r == 0 && s.n == 0)
+        r = req->reverse ? at_start(hit) : at_end(t, hit);
+    else if (r == 0 && req->frame >= s.n)
+        r = tf_err_set(err, TF_E_USAGE, "there is no function number %u on the stack", req->frame);
+    else if (r == 0 && req->reverse)
+        r = line_before(t, here, req, &s, req->frame + (req->what == TF_MOVE_FINISH), hit, opts, err);
+    else if (r == 0)
+        r = req->what == TF_MOVE_NEXT     ? next(t, here, req, &s, hit, opts, err)
+            : req->what == TF_MOVE_FINISH ? finish(t, here, req, &s, hit, opts, err)
+                                          : until(t, here, req, &s, hit, opts, err);
+    free(s.v);
+    return r;
+}
+
+/* The first call of a function that is not of the standard library or an installed package. */
+static int first_own_call(struct tf_timeline *t, uint64_t *frame, struct tf_err *err)
+{
+    const struct tf_codes *all = tf_timeline_codes(t, err);
+    struct tf_frame event;
+    uint8_t *bits = all ? calloc(1, all->n / 8 + 1) : NULL;
+    if (!bits)
+        return all ? tf_err_set(err, TF_E_IO, "out of memory") : err->code;
+    for (uint32_t id = 1; id < all->n; id++)
+        if (!all->codes[id].library)
+            bits[id >> 3] |= (uint8_t)(1u << (id & 7));
+    tf_cursor_filter(t->cursor, bits, all->n);
+    int r = tf_cursor_seek(t->cursor, 1, err);
+    if (r == 0)
+        r = tf_cursor_next(t->cursor, &event, err);
+    *frame = r > 0 && event.frame <= tf_timeline_reach(t, NULL) ? event.frame : 1;
+    tf_cursor_filter(t->cursor, NULL, 0);
+    free(bits);
+    return r < 0 ? r : 0;
+}
+
+static int opening_at_start(struct tf_timeline *t, position *out, struct tf_err *err)
+{
+    uint64_t frame;
+    int r = first_own_call(t, &frame, err);
+    *out = (position){r ? 1 : frame, 0};
+    return r;
+}
+
+int tf_move_opening(struct tf_timeline *t, position *out, struct tf_err *err)
+{
+    struct tf_frame event;
+    uint64_t last = tf_timeline_reach(t, NULL), top = 0, first = 0;
+    uint64_t from = last > 2 * TF_BLOCK_FRAMES ? last - 2 * TF_BLOCK_FRAMES : 1;
+    *out = (position){1, 0};
+    if (t->run->exit_status == 0 || last == 0)
+        return opening_at_start(t, out, err);
+    /* The last function that was left by an exception although nobody had called it: what runs behind it are
+     * the interpreter's own last calls (excepthook, atexit). */
+    int r = tf_cursor_seek(t->cursor, from, err);
+    uint64_t chain = 0;
+    uint32_t depth = 0;
+    while (r == 0 && (r = tf_cursor_next(t->cursor, &event, err)) > 0 && event.frame <= last) {
+        r = 0;
+        if (event.event != TF_UNWIND) {
+            chain = 0;
+            continue;
+        }
+        if (!chain || event.depth + 1 != depth)
+            chain = event.frame;
+        depth = event.depth;
+        if (event.depth == 1) {
+            top = event.frame;
+            first = chain;
+        }
+    }
+    if (r < 0)
+        return r;
+    if (!top)
+        return opening_at_start(t, out, err);
+    *out = (position){first, 0};
+    return 1;
+}
+
+int tf_move_call(struct tf_timeline *t, const uint32_t *codes, size_t codes_n, uint64_t n, uint64_t *frame,
+                 struct tf_err *err)
+{
+    const struct tf_codes *all = tf_timeline_codes(t, err);
+    struct tf_frame event;
+    uint8_t *bits = all ? calloc(1, all->n / 8 + 1) : NULL;
+    *frame = 0;
+    if (!bits)
+        return all ? tf_err_set(err, TF_E_IO, "out of memory") : err->code;
+    for (size_t i = 0; i < codes_n; i++)
+        if (codes[i] < all->n)
+            bits[codes[i] >> 3] |= (uint8_t)(1u << (codes[i] & 7));
+    tf_cursor_filter(t->cursor, bits, all->n);
+    int r = tf_cursor_seek(t->cursor, 1, err);
+    while (r == 0 && (r = tf_cursor_next(t->cursor, &event, err)) > 0) {
+        r = 0;
+        if (event.event == TF_CALL && --n == 0) {
+            *frame = event.frame;
+            break;
+        }
+    }
+    tf_cursor_filter(t->cursor, NULL, 0);
+    free(bits);
+    return r < 0 ? r : 0;
+}
+
+int tf_move_time(struct tf_timeline *t, uint64_t time_ns, uint64_t *frame, struct tf_err *err)
+{
+    uint64_t low = 1, high = tf_timeline_reach(t, NULL);
+    *frame = 1;
+    while (low <= high && high) {
+        uint64_t middle = low + (high - low) / 2;
+        struct tf_frame event;
+        int r = tf_cursor_seek(t->cursor, middle, err);
+        if (r == 0)
+            r = tf_cursor_next(t->cursor, &event, err);
+        if (r < 0)
+            return r;
+        if (r == 0)
+            break;
+        if (event.time_ns <= time_ns) {
+            *frame = middle;
+            low = middle + 1;
+        } else {
+            high = middle - 1;
+        }
+    }
+    return 0;
+}

@@ -10,6 +10,9 @@
 #include "cli/prompt_parse.h"
 #include "cli/prompt_points.h"
 
+/* Steps need one of the points of a search for themselves. */
+#define ENABLED_MAX (TF_POINTS_MAX - 1)
+
 enum kind { BREAK, LOG, WATCH, CATCH_RAISE, CATCH_UNCAUGHT };
 
 struct point {
@@ -91,11 +94,11 @@ static int room(const struct tf_points *points, struct tf_err *err)
     size_t n = 0;
     for (size_t i = 0; i < points->n; i++)
         n += points->v[i]->enabled && points->v[i]->kind != CATCH_UNCAUGHT;
-    return n < TF_POINTS_MAX ? 0
-                             : tf_err_set(err, TF_E_USAGE,
-                                          "%d breakpoints are enabled, and more cannot be at once: disable "
-                                          "or delete one",
-                                          TF_POINTS_MAX);
+    return n < ENABLED_MAX ? 0
+                           : tf_err_set(err, TF_E_USAGE,
+                                        "%d breakpoints are enabled, and more cannot be at once: disable "
+                                        "or delete one",
+                                        ENABLED_MAX);
 }
 
 /* Makes it one of the breakpoints and gives it a number. It is theirs then. */
@@ -120,7 +123,7 @@ size_t tf_points_active(struct tf_prompt *p, const struct tf_point **active)
 {
     struct tf_points *points = p->points;
     size_t n = 0;
-    for (size_t i = 0; i < points->n && n < TF_POINTS_MAX; i++) {
+    for (size_t i = 0; i < points->n && n < ENABLED_MAX; i++) {
         struct point *b = points->v[i];
         struct tf_point *to = &points->active[n];
         if (!b->enabled || b->kind == CATCH_UNCAUGHT)

@@ -79,6 +79,7 @@ enum tf_inspect {
     TF_INSPECT_NAMES,   /* NAME items: text is "" (variables, globals, builtins) or an expression (attributes)
                          */
     TF_INSPECT_PREPARE, /* PROGRAM or ERROR, DONE: text is an expression, see engine/pure.h */
+    TF_INSPECT_PURE,    /* VALUE: for tests, what engine/pure.c says of an expression and what Python says */
 };
 /* A question. */
 struct tf_inspect_req {

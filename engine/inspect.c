@@ -6,6 +6,9 @@
  * expressions) runs as it likes.
  */
 #include "engine/local.h"
+#include "engine/pure.h"
+#include <structmember.h>
+#include <time.h>
 
 #define HEADROOM 1000 /* calls that a repr may make, even where the program has used up its own limit */
 
@@ -149,9 +152,9 @@ static void send_stack(tf_frame *f)
 
 /* ---- Variables. */
 
-/* The value of fast local number i, borrowed; NULL if unbound. */
-static PyObject *fast_local(tf_frame *f, PyCodeObject *co, int i, char kind)
+PyObject *tf_frame_local(tf_frame *f, PyCodeObject *co, int i)
 {
+    char kind = PyBytes_AS_STRING(co->co_localspluskinds)[i];
     PyObject *value = f->localsplus[i];
     if (kind & CO_FAST_FREE) {
         /* A generator that never ran has its free variables still in the function only. */
@@ -169,14 +172,18 @@ static PyObject *fast_local(tf_frame *f, PyCodeObject *co, int i, char kind)
     return value;
 }
 
-/* Calls see(name, value) for each variable of the frame, until it says false. */
+/* Calls see(name, value) for each variable of the frame, or each parameter, until it says false. */
 typedef bool (*see_fn)(PyObject *name, PyObject *value, void *arg);
 
-static void each_local(tf_frame *f, see_fn see, void *arg)
+static void each_local(tf_frame *f, bool parameters, see_fn see, void *arg)
 {
     PyCodeObject *co = tf_frame_code(f);
-    for (int i = 0; i < co->co_nlocalsplus; i++) {
-        PyObject *value = fast_local(f, co, i, PyBytes_AS_STRING(co->co_localspluskinds)[i]);
+    int count = co->co_nlocalsplus;
+    if (parameters)
+        count = co->co_argcount + co->co_kwonlyargcount + ((co->co_flags & CO_VARARGS) != 0) +
+                ((co->co_flags & CO_VARKEYWORDS) != 0);
+    for (int i = 0; i < count; i++) {
+        PyObject *value = tf_frame_local(f, co, i);
         if (!value)
             continue;
         Py_INCREF(value);
@@ -185,7 +192,7 @@ static void each_local(tf_frame *f, see_fn see, void *arg)
         if (!go_on)
             return;
     }
-    if ((co->co_flags & CO_OPTIMIZED) || !f->f_locals)
+    if (parameters || (co->co_flags & CO_OPTIMIZED) || !f->f_locals)
         return;
     PyObject *items = PyMapping_Items(f->f_locals); /* a copy: reprs may change the namespace */
     if (!items) {
@@ -239,7 +246,7 @@ static bool put_name(PyObject *name, PyObject *value, void *arg)
 }
 
 /* One namespace for all: nested scopes of an expression (generators, lambdas) see globals only. */
-static PyObject *merged_namespace(tf_frame *f, PyObject *globals)
+static PyObject *merged_namespace(tf_frame *f, PyObject *globals, bool innermost)
 {
     if (f && f->f_globals)
         globals = f->f_globals;
@@ -247,11 +254,11 @@ static PyObject *merged_namespace(tf_frame *f, PyObject *globals)
     if (!ns)
         return NULL;
     if (f)
-        each_local(f, put_name, ns);
+        each_local(f, false, put_name, ns);
     PyObject *builtins = f && f->f_builtins ? f->f_builtins : PyEval_GetBuiltins();
     if (PyDict_SetItemString(ns, "__builtins__", builtins) < 0)
         PyErr_Clear();
-    if (tf_exit_value.event >= 0 && tf_exit_value.value &&
+    if (innermost && tf_exit_value.event >= 0 && tf_exit_value.value &&
         PyDict_SetItemString(ns, tf_exit_value.event == TF_UNWIND ? "__exception__" : "__return__",
                              tf_exit_value.value) < 0)
         PyErr_Clear();
@@ -283,7 +290,8 @@ static void flush(const char *name)
     Py_DECREF(file);
 }
 
-PyObject *tf_evaluate(tf_frame *f, PyObject *globals, const char *text, size_t len)
+/* New reference, or NULL with an exception. */
+static PyObject *value_of(tf_frame *f, PyObject *globals, bool innermost, const char *text, size_t len)
 {
     while (len && (*text == ' ' || *text == '\t' || *text == '\n' || *text == '\r')) {
         text++;
@@ -311,7 +319,7 @@ PyObject *tf_evaluate(tf_frame *f, PyObject *globals, const char *text, size_t l
                         "await is not supported in expressions: the event loop of the past stands still");
         goto done;
     }
-    ns = merged_namespace(f, globals);
+    ns = merged_namespace(f, globals, innermost);
     if (ns)
         value = PyEval_EvalCode(code, ns, ns);
 done:
@@ -321,16 +329,332 @@ done:
     return value;
 }
 
-static void evaluate(tf_frame *f, const char *text, size_t len)
+PyObject *tf_evaluate(tf_frame *frame, PyObject *globals, const char *text, size_t len)
 {
-    PyObject *value = tf_evaluate(f, NULL, text, len);
-    if (value)
+    return value_of(frame, globals, true, text, len);
+}
+
+/* The value's repr in lines. Bytes; NULL if pprint cannot do it. */
+static PyObject *pretty(PyObject *value)
+{
+    PyObject *module = PyImport_ImportModule("pprint");
+    PyObject *text = module ? PyObject_CallMethod(module, "pformat", "(O)", value) : NULL;
+    PyObject *bytes = text && PyUnicode_Check(text) ? encoded(text) : NULL;
+    Py_XDECREF(module);
+    Py_XDECREF(text);
+    PyErr_Clear();
+    return bytes;
+}
+
+static void send_pretty(PyObject *value)
+{
+    PyObject *text = pretty(value), *type = type_name(Py_TYPE(value), false);
+    if (text && type)
+        send(TF_ITEM_VALUE, PyBytes_AS_STRING(type), (size_t)PyBytes_GET_SIZE(type) + 1,
+             PyBytes_AS_STRING(text), (size_t)PyBytes_GET_SIZE(text), NULL, 0);
+    else
         send_value(TF_ITEM_VALUE, NULL, 0, value);
-    if (PyErr_Occurred())
-        send_raised();
-    flush("stdout");
-    flush("stderr");
-    Py_XDECREF(value);
+    Py_XDECREF(text);
+    Py_XDECREF(type);
+}
+
+/* ---- Children of an object. */
+
+struct children {
+    enum { ITEMS_NONE, ITEMS_SEQUENCE, ITEMS_MAPPING, ITEMS_SET } kind;
+    PyObject *items;      /* a list; of (key, value) for a mapping. NULL: none. Strong, as all here */
+    PyObject *attributes; /* a list of (name, value) */
+};
+
+/* Raw pairs: what a subclass does with its items is not asked. */
+static PyObject *dict_pairs(PyObject *dict)
+{
+    PyObject *pairs = PyList_New(0), *key, *value;
+    Py_ssize_t at = 0;
+    while (pairs && PyDict_Next(dict, &at, &key, &value)) {
+        PyObject *pair = PyTuple_Pack(2, key, value);
+        if (!pair || PyList_Append(pairs, pair) < 0)
+            PyErr_Clear();
+        Py_XDECREF(pair);
+    }
+    return pairs;
+}
+
+static void take_items(PyObject *o, struct children *c)
+{
+    if (PyList_Check(o)) {
+        c->kind = ITEMS_SEQUENCE;
+        c->items = PyList_GetSlice(o, 0, PyList_GET_SIZE(o));
+    } else if (PyTuple_Check(o)) {
+        c->kind = ITEMS_SEQUENCE;
+        c->items = PyList_New(PyTuple_GET_SIZE(o));
+        for (Py_ssize_t i = 0; c->items && i < PyTuple_GET_SIZE(o); i++)
+            PyList_SET_ITEM(c->items, i, Py_NewRef(PyTuple_GET_ITEM(o, i)));
+    } else if (PyDict_Check(o)) {
+        c->kind = ITEMS_MAPPING;
+        c->items = dict_pairs(o);
+    } else if (PyAnySet_Check(o)) {
+        c->kind = ITEMS_SET;
+        c->items = PySequence_List(o);
+    } else if (PyRange_Check(o) || strcmp(Py_TYPE(o)->tp_name, "collections.deque") == 0 ||
+               strcmp(Py_TYPE(o)->tp_name, "array.array") == 0) {
+        c->kind = ITEMS_SEQUENCE;
+        c->items = PySequence_List(o);
+    } else if (!PyType_Check(o) && PyMapping_Check(o) && PyObject_HasAttrString(o, "keys")) {
+        c->kind = ITEMS_MAPPING;
+        c->items = PyMapping_Items(o);
+    }
+    PyErr_Clear();
+}
+
+static void add_attribute(PyObject *list, PyObject *name, PyObject *value)
+{
+    PyObject *pair = PyTuple_Pack(2, name, value);
+    if (!pair || PyList_Append(list, pair) < 0)
+        PyErr_Clear();
+    Py_XDECREF(pair);
+}
+
+/* Attributes that stand in slots, the base classes' first. */
+static void take_slots(PyObject *o, PyObject *list)
+{
+    PyObject *mro = Py_TYPE(o)->tp_mro;
+    for (Py_ssize_t i = mro ? PyTuple_GET_SIZE(mro) : 0; i-- > 0;) {
+        PyTypeObject *type = (PyTypeObject *)PyTuple_GET_ITEM(mro, i);
+        if (!PyType_Check((PyObject *)type) || !(type->tp_flags & Py_TPFLAGS_HEAPTYPE))
+            continue;
+        PyObject *dict = PyObject_GetAttrString((PyObject *)type, "__dict__");
+        PyObject *pairs = dict ? PyMapping_Items(dict) : NULL;
+        for (Py_ssize_t k = 0; pairs && k < PyList_GET_SIZE(pairs); k++) {
+            PyObject *name = PyTuple_GET_ITEM(PyList_GET_ITEM(pairs, k), 0);
+            PyObject *descr = PyTuple_GET_ITEM(PyList_GET_ITEM(pairs, k), 1);
+            if (!Py_IS_TYPE(descr, &PyMemberDescr_Type) ||
+                ((PyMemberDescrObject *)descr)->d_member->type != T_OBJECT_EX || !PyUnicode_Check(name))
+                continue;
+            PyObject *value = PyMember_GetOne((char *)o, ((PyMemberDescrObject *)descr)->d_member);
+            if (value)
+                add_attribute(list, name, value);
+            Py_XDECREF(value);
+            PyErr_Clear();
+        }
+        PyErr_Clear();
+        Py_XDECREF(dict);
+        Py_XDECREF(pairs);
+    }
+}
+
+static void take_attributes(PyObject *o, struct children *c)
+{
+    bool public = PyType_Check(o) || PyModule_Check(o);
+    c->attributes = PyList_New(0);
+    PyObject *dict = PyObject_GetAttrString(o, "__dict__");
+    PyErr_Clear();
+    PyObject *pairs = dict && PyDict_Check(dict) ? dict_pairs(dict)
+                      : dict && PyType_Check(o)  ? PyMapping_Items(dict)
+                                                 : NULL;
+    for (Py_ssize_t i = 0; c->attributes && pairs && i < PyList_GET_SIZE(pairs); i++) {
+        PyObject *name = PyTuple_GET_ITEM(PyList_GET_ITEM(pairs, i), 0);
+        PyObject *value = Py_NewRef(PyTuple_GET_ITEM(PyList_GET_ITEM(pairs, i), 1));
+        bool shown = PyUnicode_Check(name);
+        if (shown && public) {
+            shown = PyUnicode_GET_LENGTH(name) && PyUnicode_ReadChar(name, 0) != '_';
+            PyObject *got = shown ? PyObject_GetAttr(o, name) : NULL; /* not the descriptor itself */
+            if (got)
+                Py_SETREF(value, got);
+        }
+        if (shown)
+            add_attribute(c->attributes, name, value);
+        Py_DECREF(value);
+        PyErr_Clear();
+    }
+    if (c->attributes && !public)
+        take_slots(o, c->attributes);
+    PyErr_Clear();
+    Py_XDECREF(dict);
+    Py_XDECREF(pairs);
+}
+
+/* Can the key be written as it is shown? */
+static bool is_literal(PyObject *key, int depth)
+{
+    if (PyTuple_CheckExact(key) && depth < 8) {
+        for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(key); i++)
+            if (!is_literal(PyTuple_GET_ITEM(key, i), depth + 1))
+                return false;
+        return true;
+    }
+    return PyUnicode_CheckExact(key) || PyLong_CheckExact(key) || PyBool_Check(key) ||
+           PyBytes_CheckExact(key) || key == Py_None;
+}
+
+/* Bytes. *value: borrowed. */
+static PyObject *child(const struct children *c, Py_ssize_t number, PyObject **value)
+{
+    Py_ssize_t items = c->items ? PyList_GET_SIZE(c->items) : 0;
+    PyObject *label = NULL, *key = NULL;
+    if (number >= items) {
+        PyObject *pair = PyList_GET_ITEM(c->attributes, number - items);
+        PyObject *name = PyTuple_GET_ITEM(pair, 0);
+        *value = PyTuple_GET_ITEM(pair, 1);
+        label = PyUnicode_FromFormat(PyUnicode_IsIdentifier(name) ? ".%U" : "<attribute %R>", name);
+    } else if (c->kind == ITEMS_MAPPING) {
+        PyObject *pair = PyList_GET_ITEM(c->items, number);
+        bool good = PyTuple_Check(pair) && PyTuple_GET_SIZE(pair) == 2;
+        key = good ? PyTuple_GET_ITEM(pair, 0) : NULL;
+        *value = good ? PyTuple_GET_ITEM(pair, 1) : pair;
+    } else {
+        *value = PyList_GET_ITEM(c->items, number);
+        label = PyUnicode_FromFormat(c->kind == ITEMS_SET ? "<%zd>" : "[%zd]", number);
+    }
+    PyErr_Clear();
+    PyObject *bytes = label ? encoded(label) : NULL;
+    Py_XDECREF(label);
+    if (key) { /* its repr may raise */
+        PyObject *repr = repr_of(key);
+        bool literal = is_literal(key, 0);
+        bytes = PyBytes_FromString(literal ? "[" : "<key ");
+        if (bytes)
+            PyBytes_ConcatAndDel(&bytes, repr);
+        if (bytes)
+            PyBytes_ConcatAndDel(&bytes, PyBytes_FromString(literal ? "]" : ">"));
+        PyErr_Clear();
+    }
+    return bytes ? bytes : PyBytes_FromString("<?>");
+}
+
+static void send_children(PyObject *value, uint32_t from, uint32_t count)
+{
+    struct children c = {0};
+    take_items(value, &c);
+    take_attributes(value, &c);
+    uint64_t items = c.items ? (uint64_t)PyList_GET_SIZE(c.items) : 0;
+    uint64_t total = items + (c.attributes ? (uint64_t)PyList_GET_SIZE(c.attributes) : 0);
+    for (uint64_t i = from; i < total && i - from < count; i++) {
+        PyObject *one = NULL, *label = child(&c, (Py_ssize_t)i, &one);
+        PyObject *type = one ? type_name(Py_TYPE(one), false) : NULL;
+        if (label && type) {
+            const char *text = PyBytes_AS_STRING(label);
+            size_t len = strlen(text) + 1; /* a repr may hold NUL bytes: the label ends there */
+            send(TF_ITEM_TRIES, text, len, PyBytes_AS_STRING(type), (size_t)PyBytes_GET_SIZE(type) + 1, NULL,
+                 0);
+            send_value(TF_ITEM_CHILD, text, len, one);
+        }
+        Py_XDECREF(label);
+        Py_XDECREF(type);
+    }
+    send(TF_ITEM_COUNT, &total, sizeof(total), NULL, 0, NULL, 0);
+    Py_XDECREF(c.items);
+    Py_XDECREF(c.attributes);
+}
+
+/* ---- Names, for completion. */
+
+/* Those of `names` (any iterable) that were not sent before. */
+static void send_names(PyObject *names, PyObject *seen)
+{
+    PyObject *list = names ? PySequence_List(names) : NULL;
+    for (Py_ssize_t i = 0; list && i < PyList_GET_SIZE(list); i++) {
+        PyObject *name = PyList_GET_ITEM(list, i);
+        if (!PyUnicode_Check(name) || PySet_Contains(seen, name) != 0)
+            continue;
+        PyObject *text = encoded(name);
+        if (text && PySet_Add(seen, name) == 0)
+            send(TF_ITEM_NAME, PyBytes_AS_STRING(text), (size_t)PyBytes_GET_SIZE(text), NULL, 0, NULL, 0);
+        Py_XDECREF(text);
+    }
+    PyErr_Clear();
+    Py_XDECREF(list);
+}
+
+static void send_variables(tf_frame *f, bool innermost)
+{
+    PyObject *seen = PySet_New(NULL), *ns = merged_namespace(f, NULL, innermost), *locals = PyDict_New();
+    PyObject *names = f && f->f_builtins ? f->f_builtins : PyEval_GetBuiltins();
+    if (seen && ns && locals) {
+        if (f)
+            each_local(f, false, put_name, locals);
+        send_names(locals, seen);
+        send_names(ns, seen);
+        if (names && PyModule_Check(names))
+            names = PyModule_GetDict(names);
+        send_names(names, seen);
+    }
+    PyErr_Clear();
+    Py_XDECREF(seen);
+    Py_XDECREF(ns);
+    Py_XDECREF(locals);
+}
+
+static bool is_blank(const char *text, size_t len)
+{
+    while (len && (*text == ' ' || *text == '\t' || *text == '\n' || *text == '\r')) {
+        text++;
+        len--;
+    }
+    return len == 0;
+}
+
+/* ---- Programs. */
+
+static void send_program(tf_frame *f, const char *text, size_t len)
+{
+    PyObject *program, *name = f && f->f_globals && PyDict_Check(f->f_globals)
+                                   ? PyDict_GetItemString(f->f_globals, "__name__")
+                                   : NULL; /* borrowed */
+    bool local;
+    enum tf_pure r = tf_pure_prepare(text, len, f, &program, &local);
+    if (r == TF_PURE_RAISES)
+        return; /* the exception is sent */
+    PyErr_Clear();
+    PyObject *module = name && PyUnicode_Check(name) ? encoded(name) : PyBytes_FromString("");
+    bool generator = f && f->owner == FRAME_OWNED_BY_GENERATOR;
+    uint32_t bits = (r == TF_PURE_OK ? TF_PROGRAM_PURE : 0) | (local ? TF_PROGRAM_LOCAL : 0) |
+                    (generator ? TF_PROGRAM_GENERATOR : 0);
+    uint64_t address = (uint64_t)(uintptr_t)f;
+    char head[4096];
+    size_t at = sizeof(bits) + sizeof(address);
+    size_t n = module ? strnlen(PyBytes_AS_STRING(module), sizeof(head) - at - 1) : 0;
+    memcpy(head, &bits, sizeof(bits));
+    memcpy(head + sizeof(bits), &address, sizeof(address));
+    memcpy(head + at, module ? PyBytes_AS_STRING(module) : "", n);
+    head[at + n] = 0;
+    send(TF_ITEM_PROGRAM, head, at + n + 1, program ? PyBytes_AS_STRING(program) : "",
+         program ? (size_t)PyBytes_GET_SIZE(program) : 0, NULL, 0);
+    Py_XDECREF(module);
+    Py_XDECREF(program);
+}
+
+/* What the program of an expression says, and what Python says: for the tests. */
+static void send_comparison(tf_frame *f, const char *text, size_t len)
+{
+    static const char *const words[] = {"ok", "cannot", "raises"};
+    struct tf_pure_scope scope = {.frame = f};
+    PyObject *program;
+    bool local, truth = false;
+    uint64_t fingerprint = 0, python_fingerprint = 0;
+    int python_truth = -1;
+    char result[128];
+    enum tf_pure fits = TF_PURE_CANNOT, r = tf_pure_prepare(text, len, f, &program, &local);
+    if (r == TF_PURE_RAISES)
+        return;
+    if (r == TF_PURE_OK) {
+        const uint8_t *p = (const uint8_t *)PyBytes_AS_STRING(program);
+        size_t n = (size_t)PyBytes_GET_SIZE(program);
+        fits = tf_pure_truth(p, n, &scope, &truth);
+        r = tf_pure_fingerprint(p, n, &scope, &fingerprint);
+    }
+    PyObject *value = value_of(f, NULL, true, text, len);
+    if (value) {
+        python_fingerprint = tf_pure_object_fingerprint(value);
+        python_truth = PyObject_IsTrue(value);
+    }
+    PyErr_Clear();
+    int size =
+        snprintf(result, sizeof(result), "%s %s %d %016llx %d %016llx", words[r], words[fits], truth,
+                 (unsigned long long)fingerprint, python_truth, (unsigned long long)python_fingerprint);
+    const char *type = value ? Py_TYPE(value)->tp_name : "";
+    send(TF_ITEM_VALUE, type, strlen(type) + 1, result, (size_t)size, NULL, 0);
+    Py_XDECREF(program);
 }
 
 /* ---- */
@@ -351,24 +675,79 @@ void tf_settle(PyThreadState *ts)
 #endif
 }
 
+static void answer(const struct tf_inspect_req *req, tf_frame *f, const char *text, size_t len)
+{
+    bool innermost = req->frame == 0;
+    PyObject *value = NULL;
+    switch (req->what) {
+    case TF_INSPECT_STACK:
+        send_stack(f);
+        return;
+    case TF_INSPECT_LOCALS:
+    case TF_INSPECT_ARGS:
+        if (f) {
+            bool args = req->what == TF_INSPECT_ARGS;
+            struct sending s = {.function = args || (tf_frame_code(f)->co_flags & CO_OPTIMIZED),
+                                .from = req->from};
+            each_local(f, args, send_local, &s);
+        }
+        return;
+    case TF_INSPECT_PREPARE:
+        send_program(f, text, len);
+        break;
+    case TF_INSPECT_PURE:
+        send_comparison(f, text, len);
+        break;
+    case TF_INSPECT_NAMES:
+        if (is_blank(text, len)) {
+            send_variables(f, innermost);
+            break;
+        }
+        /* fall through */
+    default:
+        value = value_of(f, NULL, innermost, text, len);
+    }
+    if (value && req->what == TF_INSPECT_EVAL)
+        send_value(TF_ITEM_VALUE, NULL, 0, value);
+    if (value && req->what == TF_INSPECT_PRETTY)
+        send_pretty(value);
+    if (value && req->what == TF_INSPECT_EXPAND) {
+        send_value(TF_ITEM_VALUE, NULL, 0, value);
+        send_children(value, req->from, req->count);
+    }
+    if (value && req->what == TF_INSPECT_NAMES) {
+        PyObject *names = PyObject_Dir(value), *seen = PySet_New(NULL);
+        if (names && seen)
+            send_names(names, seen);
+        Py_XDECREF(names);
+        Py_XDECREF(seen);
+    }
+    if (PyErr_Occurred())
+        send_raised();
+    flush("stdout");
+    flush("stderr");
+    Py_XDECREF(value);
+}
+
 void tf_inspect(const struct tf_inspect_req *req, const char *text, size_t text_len)
 {
-    int what = (int)req->what;
     PyThreadState *ts = tf_this_thread();
+    char message[80];
     if (ts) { /* also while the interpreter is taken down */
         tf_settle(ts);
         tf_frame *f = tf_frame_complete(tf_current_frame(ts));
-        if (what == TF_INSPECT_STACK)
-            send_stack(f);
-        else if (what == TF_INSPECT_EVAL)
-            evaluate(f, text, text_len);
-        else if (what == TF_INSPECT_LOCALS && f) {
-            struct sending s = {.function = tf_frame_code(f)->co_flags & CO_OPTIMIZED, .from = req->from};
-            each_local(f, send_local, &s);
-        }
-    } else if (what == TF_INSPECT_EVAL) {
-        static const char message[] = "Python is not running yet, or no more";
-        send_error(message, sizeof(message) - 1);
+        if (req->what != TF_INSPECT_STACK)
+            for (uint32_t n = req->frame; f && n; n--)
+                f = tf_frame_complete(f->previous);
+        if (f || req->frame == 0 || req->what == TF_INSPECT_STACK)
+            answer(req, f, text, text_len);
+        else
+            send_error(message, (size_t)snprintf(message, sizeof(message),
+                                                 "there is no function number %u on the stack", req->frame));
+    } else if (req->what != TF_INSPECT_STACK && req->what != TF_INSPECT_LOCALS &&
+               req->what != TF_INSPECT_ARGS) {
+        send_error(message,
+                   (size_t)snprintf(message, sizeof(message), "Python is not running yet, or no more"));
     }
     send(TF_ITEM_DONE, NULL, 0, NULL, 0, NULL, 0);
 }

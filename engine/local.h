@@ -107,6 +107,9 @@ bool tf_tool_set(int tool, PyCodeObject *co, int events);
 #endif
 
 /* inspect.c, where.c */
+/* The value of number i of the frame's variables (co_localsplusnames), borrowed; NULL if unbound. Allocates
+ * nothing. */
+PyObject *tf_frame_local(tf_frame *f, PyCodeObject *co, int i);
 void tf_inspect(const struct tf_inspect_req *req, const char *text, size_t text_len);
 size_t tf_where(char *buf, size_t size);
 /* In a fork that is thrown away: no events any more, limits raised. */

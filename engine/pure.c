@@ -2031,8 +2031,10 @@ static uint64_t item_fingerprint(const struct value *v)
         return combine(SEED_IDENTITY, (uintptr_t)v->object, (uintptr_t)Py_TYPE(v->object));
     }
     uint64_t h = combine(v->kind, v->seq.count, 0);
-    for (size_t i = 0; i < v->seq.count; i++)
-        h = combine(SEED_ITEMS, h, item_fingerprint(&v->seq.items[i]));
+    for (size_t i = 0; i < v->seq.count; i++) {
+        uint64_t item = item_fingerprint(&v->seq.items[i]);
+        h = v->kind == V_SET ? h + combine(SEED_PAIR, item, 0) : combine(SEED_ITEMS, h, item);
+    }
     return h;
 }
 

@@ -925,6 +925,8 @@ static enum tf_pure slot_length(PyObject *o, lenfunc sq, lenfunc mp, Py_ssize_t 
 {
     if (!sq && !mp)
         return TF_PURE_RAISES;
+    if (PyUnicode_Check(o) && !PyUnicode_IS_READY(o)) /* 3.11: asking for the length makes it ready */
+        return TF_PURE_CANNOT;
     for (size_t i = 0; i < sizeof(sized) / sizeof(sized[0]); i++) {
         PyTypeObject *t = sized[i];
         lenfunc known_sq = t->tp_as_sequence ? t->tp_as_sequence->sq_length : NULL;

@@ -47,8 +47,12 @@ struct tf_prompt {
     bool json, interactive, colour;
     bool quit;
     FILE *out;
-    int64_t began_ms;    /* the command that runs: CLOCK_MONOTONIC */
-    int64_t progress_ms; /* when progress was shown last, 0: it is not on the screen */
+    /* Of the command that runs, for showing how far it is; under a lock of prompt.c. */
+    struct {
+        bool running, shown;
+        int64_t began_ms, quiet_ms; /* CLOCK_MONOTONIC; not shown before quiet_ms */
+        double done;                /* 0..1, negative: unknown */
+    } progress;
 };
 
 /* Colours: "" where there are none. */
@@ -161,8 +165,9 @@ struct tf_edit;
 struct tf_edit *tf_edit_open(struct tf_prompt *p);
 /* The next line, valid until the next call; NULL at the end. */
 const char *tf_edit_read(struct tf_edit *edit);
-/* While a command runs between these two, Ctrl-C sets *cancel. */
-void tf_edit_watch(struct tf_edit *edit, volatile bool *cancel);
+/* While a command runs between these two, Ctrl-C sets *cancel, and tick is called now and then, on another
+ * thread. */
+void tf_edit_watch(struct tf_edit *edit, volatile bool *cancel, void (*tick)(struct tf_prompt *p));
 void tf_edit_unwatch(struct tf_edit *edit);
 void tf_edit_close(struct tf_edit *edit);
 

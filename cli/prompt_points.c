@@ -382,7 +382,7 @@ static int cmd_watch(struct tf_prompt *p, const char *args, json_t *out, struct 
     if (!(b = new_point(WATCH, err)))
         return err->code;
     int r = tf_watched_new(p, args, &b->watched, err);
-    if (!r && !(value = tf_watched_value(p, &b->watched, &p->here, err)))
+    if (!r && !(value = tf_watched_value(p, &b->watched, &p->here, false, err)))
         r = err->code;
     r = finish_point(p, b, r, out, err);
     if (!r)
@@ -724,7 +724,7 @@ int tf_points_report(struct tf_prompt *p, const struct tf_hit *hit, json_t *out,
             json_object_set_new(change, "number", json_integer(b->number));
             json_object_set_new(change, "expr",
                                 tf_json_text(b->watched.expr->text, strlen(b->watched.expr->text)));
-            int r = tf_watched_change(p, &b->watched, hit, change, &p->here, err);
+            int r = tf_watched_change(p, &b->watched, hit, hit->objects >> i & 1, change, &p->here, err);
             if (r) {
                 struct tf_err ignored;
                 struct tf_stop stop;

@@ -1,7 +1,6 @@
 /*
  * prompt.c: the prompt: reads commands, finds them, runs them, prints what they answer (see prompt.h).
  */
-#include <ctype.h>
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>

@@ -105,8 +105,10 @@ json_t *tf_prompt_eval(struct tf_prompt *p, const char *expr, enum tf_inspect wh
 /* Search options with progress on a terminal and Ctrl-C; the caller may add on_log: if ctx is then the
  * caller's, progress must be a function of the caller's, too, that calls tf_prompt_progress(). */
 struct tf_search_opts tf_prompt_search_opts(struct tf_prompt *p);
+/* How much of the command is done, 0..1. On a terminal, another thread shows it once that takes long. */
 void tf_prompt_progress(void *prompt, double done);
-/* Takes the progress line off the screen; to be called before something is printed during a search. */
+/* Takes the progress line off the screen, and keeps it off for a moment; to be called before something is
+ * printed during a search. */
 void tf_prompt_clear_progress(struct tf_prompt *p);
 
 /* A file for people: without the folder in which the program ran. Points into `file`. */

@@ -120,19 +120,27 @@ static json_t *short_place(struct tf_prompt *p, const struct tf_stop *stop, stru
     return out;
 }
 
+/* Was the value set by the call itself: is it one of a parameter, at the start of its function? */
+static bool set_by_call(const struct tf_watched *w, const struct tf_hit *hit)
+{
+    return !hit->objects && w->expr->entry && hit->position.frame == w->expr->entry &&
+           hit->position.lines == 0;
+}
+
 int tf_watched_change(struct tf_prompt *p, const struct tf_watched *w, const struct tf_hit *hit,
                       bool of_object, json_t *change, struct tf_stop *stop, struct tf_err *err)
 {
     json_t *value = json_null(), *place = json_null();
+    bool call = set_by_call(w, hit);
     int r = 0;
-    if (hit->old.frame) {
+    if (hit->old.frame && !call) {
         r = tf_timeline_goto(p->timeline, hit->old, stop, err);
         if (r)
             return r;
         if (!(value = tf_watched_value(p, w, stop, of_object, err)))
             return err->code;
     }
-    if (hit->before.frame) {
+    if (hit->before.frame && !call) {
         r = tf_timeline_goto(p->timeline, hit->before, stop, err);
         if (r || !(place = short_place(p, stop, err))) {
             json_decref(value);
@@ -144,6 +152,11 @@ int tf_watched_change(struct tf_prompt *p, const struct tf_watched *w, const str
     r = tf_timeline_goto(p->timeline, hit->position, stop, err);
     if (r)
         return r;
+    if (call) {
+        if (!(place = short_place(p, stop, err)))
+            return err->code;
+        json_object_set_new(change, "changed_at", place);
+    }
     if (!(value = tf_watched_value(p, w, stop, of_object, err)))
         return err->code;
     json_object_set_new(change, "new", value);
@@ -191,13 +204,6 @@ static struct tf_position life_begin(const struct tf_watched *w)
     return (struct tf_position){w->expr->entry && !w->expr->object ? w->expr->entry : 1, 0};
 }
 
-/* Was the value set by the call itself: is it one of a parameter, at the start of its function? */
-static bool set_by_call(const struct tf_watched *w, const struct tf_hit *hit)
-{
-    return !hit->objects && w->expr->entry && hit->position.frame == w->expr->entry &&
-           hit->position.lines == 0;
-}
-
 int tf_command_last(struct tf_prompt *p, const char *args, json_t *out, struct tf_err *err)
 {
     struct tf_watched w;
@@ -213,11 +219,16 @@ int tf_command_last(struct tf_prompt *p, const char *args, json_t *out, struct t
     struct tf_point point = {.kind = TF_POINT_WATCH, .watch = w.expr};
     r = tf_search_backward(p->timeline, p->here.position, life_begin(&w), &point, 1, &hit, &opts, err);
     if (r == 0)
-        r = w.expr->entry ? tf_err_set(err, TF_E_NOTFOUND,
-                                       "'%s' has not changed since its function was called, at #%llu", args,
-                                       (unsigned long long)w.expr->entry)
-                          : tf_err_set(err, TF_E_NOTFOUND,
-                                       "'%s' has not changed from the start of the run to here", args);
+        r = w.expr->entry == p->here.position.frame && !p->here.position.lines
+                ? tf_err_set(err, TF_E_NOTFOUND,
+                             "'%s' has not changed in this call, which begins here; 'reverse-finish' goes to "
+                             "the line that made it",
+                             args)
+            : w.expr->entry ? tf_err_set(err, TF_E_NOTFOUND,
+                                         "'%s' has not changed since its function was called, at #%llu", args,
+                                         (unsigned long long)w.expr->entry)
+                            : tf_err_set(err, TF_E_NOTFOUND,
+                                         "'%s' has not changed from the start of the run to here", args);
     if (r > 0) {
         r = tf_watched_change(p, &w, &hit, hit.objects & 1, out, &stop, err);
         bool call = set_by_call(&w, &hit);
@@ -237,11 +248,13 @@ int tf_command_last(struct tf_prompt *p, const char *args, json_t *out, struct t
 
 void tf_print_last(struct tf_prompt *p, json_t *result)
 {
-    fprintf(p->out, "%s was ", tf_prompt_text(result, "expr"));
-    print_value(p, json_object_get(result, "old"));
-    fprintf(p->out, "%s ",
-            json_is_true(json_object_get(result, "set_by_call")) ? "; the call made it"
-                                                                 : "; this line makes it");
+    bool call = json_is_true(json_object_get(result, "set_by_call"));
+    fprintf(p->out, "%s", tf_prompt_text(result, "expr"));
+    if (!call) {
+        fprintf(p->out, " was ");
+        print_value(p, json_object_get(result, "old"));
+    }
+    fprintf(p->out, "; %s makes it ", call ? "this call" : "this line");
     print_value(p, json_object_get(result, "new"));
     fprintf(p->out, "\n");
     tf_prompt_print_place(p, result);

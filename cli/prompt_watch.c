@@ -356,7 +356,11 @@ void tf_print_history(struct tf_prompt *p, json_t *result)
     json_array_foreach(changes, i, change)
     {
         json_t *at = json_object_get(change, "changed_at");
-        print_short_place(p, json_is_object(at) ? at : change);
+        if (json_is_object(at))
+            print_short_place(p, at);
+        else
+            fprintf(p->out, "#%lld  (an unknown line)",
+                    (long long)json_integer_value(json_object_get(change, "frame")));
         fprintf(p->out, "  ");
         print_value(p, json_object_get(change, "new"));
         fprintf(p->out, "\n");

@@ -149,7 +149,8 @@ void tf_points_free(struct tf_points *points);
 /* The enabled ones as search points (the array is owned by points and valid until they change). */
 size_t tf_points_active(struct tf_prompt *p, const struct tf_point **active);
 /* After a move that was ended by a hit: fills out with "reason", "breakpoints": [numbers], for watches
- * "watch": {"expr", "old", "new", "changed_at"}; removes temporary ones. The present is there already. */
+ * "watches": [{"number", "expr", "old", "new", "changed_at"}]; removes temporary ones. The present is there
+ * already. */
 int tf_points_report(struct tf_prompt *p, const struct tf_hit *hit, json_t *out, struct tf_err *err);
 /* Prints what tf_points_report() added, in front of the place. */
 void tf_points_print(struct tf_prompt *p, json_t *result);

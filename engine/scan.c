@@ -636,6 +636,10 @@ static PyObject *scan_hook(PyThreadState *ts, tf_frame *frame, int exc)
     bool program_traces = s.program_tracer || ts->c_profilefunc;
     /* A code object that is new gets its id in the hook: then it is asked for again there. */
     bool here = ts == s.ts && (wanted(tf_frame_code(frame)) || !tf_code_extra_of(tf_frame_code(frame)));
+    /* The evaluation that only makes a generator object must not have a frame object. */
+    if ((tf_frame_code(frame)->co_flags & (CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR)) &&
+        frame->owner != FRAME_OWNED_BY_GENERATOR)
+        here = program_traces = false;
     if (here && !ts->tracing)
         prepare_frame(ts, frame);
     ts->cframe->use_tracing = (here || program_traces) && !ts->tracing ? 255 : 0;

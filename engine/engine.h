@@ -174,6 +174,8 @@ struct tf_core {
      * UTF-8. */
     uint32_t (*code)(uint64_t hash, uint32_t first_line, uint32_t flags, const char *file, size_t file_len,
                      const char *name, size_t name_len);
+    /* The id that code() gives next. */
+    uint32_t (*next_code)(void);
     /* The frame events that follow belong to another thread. */
     void (*thread)(uint32_t thread);
     /* A stop was reached: parks the process and serves questions. Never returns. */
@@ -181,6 +183,8 @@ struct tf_core {
     /* Sends one item to who asked. parts are concatenated. */
     void (*item)(int type, const void *part1, size_t len1, const void *part2, size_t len2, const void *part3,
                  size_t len3);
+    /* Looking: what is written to standard output from now on is thrown away (true) or sent (false). */
+    void (*mute)(bool on);
     /* Scanning: how many events have happened, the depth of the stack, and the least depth since the scan
      * began. */
     uint64_t (*scan_place)(uint32_t *depth, uint32_t *least);

@@ -20,7 +20,8 @@ static PyMemAllocatorEx below[3];
 
 /* In front of each block; 16 bytes, for the alignment of what follows. */
 struct head {
-    size_t size, unused;
+    size_t size;
+    void *shadow; /* tf_heap_shadow() */
 };
 
 static bool in_heap(const void *p)
@@ -52,6 +53,10 @@ static void *heap_alloc(size_t size)
 
 static void heap_free(void *p)
 {
+    PyMemAllocatorEx *objects = &below[PYMEM_DOMAIN_OBJ];
+    if (head_of(p)->shadow)
+        objects->free(objects->ctx, head_of(p)->shadow);
+    head_of(p)->shadow = NULL;
     size_t class = ((head_of(p)->size + 15) & ~(size_t)15) / 16;
     if (class > 0 && class < CLASSES) {
         memcpy(p, &free_blocks[class], sizeof(void *));
@@ -321,6 +326,20 @@ void tf_heap_measure(void)
     numbers.measured_by = NULL;
     Py_XDECREF(first);
     Py_XDECREF(second);
+}
+
+bool tf_heap_shadow(void *p)
+{
+    PyMemAllocatorEx *objects = &below[PYMEM_DOMAIN_OBJ];
+    if (!in_heap(p) || head_of(p)->shadow)
+        return false;
+    head_of(p)->shadow = objects->malloc(objects->ctx, head_of(p)->size);
+    return head_of(p)->shadow != NULL;
+}
+
+bool tf_heap_has_shadow(const void *p)
+{
+    return in_heap(p) && head_of((void *)(uintptr_t)p)->shadow;
 }
 
 bool tf_heap_owns(const void *p)

@@ -733,6 +733,13 @@ static void answer(const struct tf_inspect_req *req, tf_frame *f, const char *te
 {
     bool innermost = req->frame == 0;
     PyObject *value = NULL;
+    if (req->what >= TF_INSPECT_EVAL && req->what != TF_INSPECT_ARGS) {
+        /* What the program has in its buffers is not the expression's output. */
+        tf_state.core->mute(true);
+        flush("stdout");
+        flush("stderr");
+        tf_state.core->mute(false);
+    }
     switch (req->what) {
     case TF_INSPECT_STACK:
         send_stack(f);

@@ -93,6 +93,10 @@ struct tf_diverted {
 struct tf_diverted tf_divert_begin(PyThreadState *ts);
 void tf_divert_end(PyThreadState *ts, struct tf_diverted saved);
 bool tf_heap_owns(const void *p);
+/* The program has come to need this block of the heap's: one of the same size is taken from its own, as in
+ * the recording, and given back when this one is freed. False: nothing was done. */
+bool tf_heap_shadow(void *p);
+bool tf_heap_has_shadow(const void *p);
 /* Numbers that the interpreter makes for callbacks of ours come from this heap, too: tf_heap_measure() once,
  * between begin and end; tf_heap_number() with each number that a callback gets. */
 void tf_heap_measure(void);

@@ -60,9 +60,11 @@ static struct {
     PyObject *raised;     /* the exception of the last RAISE; only its address is used */
     uint64_t raised_at;   /* the event after which it came */
     bool any_watch, any_local, any_raise;
-    uint32_t waiting; /* points that can still be met */
+    uint64_t raise_points; /* bit i: points[i] is a RAISE */
+    uint32_t waiting;      /* points that can still be met */
 #if TF_PY311
     Py_tracefunc program_tracer;
+    bool traced; /* the function that runs, or one further out, is one that is concerned */
 #endif
 } s;
 
@@ -136,6 +138,7 @@ static void answer_aside(void *arg, struct tf_scan_aside *result)
 {
     const struct question *q = arg;
     tf_settle(tf_this_thread());
+    tf_state.core->mute(true); /* what a condition prints is nobody's */
     PyObject *value = tf_evaluate(q->frame, q->globals, text_of(q->text), q->text.len);
     if (q->is_log)
         log_text(q, value);
@@ -282,9 +285,9 @@ static uint64_t watched_value(const struct tf_scan_point *point, struct watch *w
 }
 
 /* Looks at all watched values. line: where the line began that has run since they were looked at last. */
-static void check_watches(struct place at, struct place line)
+static void check_watches(struct place at, struct place line, struct tf_scan_hit *hit)
 {
-    struct tf_scan_hit hit = {0};
+    uint64_t points = hit->points;
     for (uint32_t i = 0; i < s.req->points; i++) {
         const struct tf_scan_point *point = &s.points[i];
         struct watch *w = &s.watches[i];
@@ -302,14 +305,13 @@ static void check_watches(struct place at, struct place line)
             continue; /* that an object comes or goes is no change of what it holds */
         if (point->skip_unset && !old)
             continue;
-        meet(i, point->entry ? w->frame : tf_current_frame(s.ts), at, &hit);
+        meet(i, point->entry ? w->frame : tf_current_frame(s.ts), at, hit);
     }
-    if (hit.points) {
-        hit.before_frame = line.frame;
-        hit.before_lines = line.lines;
-        hit.old_frame = s.checked.frame;
-        hit.old_lines = s.checked.lines;
-        report(&hit, at);
+    if (hit->points != points) {
+        hit->before_frame = line.frame;
+        hit->before_lines = line.lines;
+        hit->old_frame = s.checked.frame;
+        hit->old_lines = s.checked.lines;
     }
     s.checked = at;
 }
@@ -376,7 +378,9 @@ void tf_scan_event(uint32_t word, void *tstate, void *frame)
         return;
     struct tf_raised raised = tf_raised_take(s.ts);
     follow_watches(word, frame, s.here.frame, s.depth);
-    check_watches(s.here, *line_of(ran));
+    struct tf_scan_hit hit = {0};
+    check_watches(s.here, *line_of(ran), &hit);
+    report(&hit, s.here);
     tf_raised_put(s.ts, raised);
     if (TF_IS_ENTRY(word))
         *line_of(s.depth) = s.here;
@@ -408,12 +412,12 @@ static void at_line(tf_frame *frame, int line)
             (!point->last_line || (line >= 0 && (uint32_t)line <= point->last_line)) && at_depth(point))
             meet(i, frame, s.here, &hit);
     }
-    hit.line = line > 0 ? (uint32_t)line : 0;
-    report(&hit, s.here);
     if (s.any_watch) {
-        check_watches(s.here, *line_of(s.depth));
+        check_watches(s.here, *line_of(s.depth), &hit);
         *line_of(s.depth) = s.here;
     }
+    hit.line = line > 0 ? (uint32_t)line : 0;
+    report(&hit, s.here);
 }
 
 static void at_call(tf_frame *frame)
@@ -446,7 +450,9 @@ static void at_exit(tf_frame *frame)
     look_place();
     struct place at = {s.here.frame + 1, 0};
     end_if_beyond(at);
-    check_watches(at, *line_of(s.depth));
+    struct tf_scan_hit hit = {0};
+    check_watches(at, *line_of(s.depth), &hit);
+    report(&hit, at);
 }
 
 static bool is_of_type(PyObject *value, struct tf_scan_text type)
@@ -472,6 +478,10 @@ static bool is_of_type(PyObject *value, struct tf_scan_text type)
  */
 static void at_raise(tf_frame *frame, PyObject *value)
 {
+    uint32_t id = TF_CODE_ID(tf_code_extra_of(tf_frame_code(frame)));
+    uint64_t mask = id < s.req->codes ? s.masks[id] & s.raise_points : 0;
+    if (!mask)
+        return;
     uint64_t before = s.raised_at;
     PyObject *last = s.raised;
     look_place();
@@ -480,14 +490,12 @@ static void at_raise(tf_frame *frame, PyObject *value)
     if (last == value && before != s.here.frame)
         return;
     end_if_beyond(s.here);
-    uint32_t id = TF_CODE_ID(tf_code_extra_of(tf_frame_code(frame)));
     struct place at = s.here;
-    if (id >= s.req->codes || !(s.masks[id] & TF_SCAN_LINES))
+    if (!(s.masks[id] & TF_SCAN_LINES))
         at.lines = UNKNOWN;
     struct tf_scan_hit hit = {0};
     for (uint32_t i = 0; i < s.req->points; i++)
-        if (s.points[i].kind == TF_SCAN_RAISE &&
-            (!s.points[i].type.len || is_of_type(value, s.points[i].type)))
+        if ((mask >> i & 1) && (!s.points[i].type.len || is_of_type(value, s.points[i].type)))
             meet(i, frame, at, &hit);
     report(&hit, at);
 }
@@ -554,20 +562,31 @@ static uint64_t needs(PyCodeObject *co, uint32_t id)
 
 /* ---- 3.11 ---- */
 
+/* Also of one that is about to run for the first time, and has no id yet. */
 static bool wanted(PyCodeObject *co)
 {
-    uint32_t id = TF_CODE_ID(tf_code_extra_of(co));
-    return id < s.req->codes && s.masks[id];
+    uint64_t extra = tf_code_extra_of(co);
+    uint32_t id = extra ? TF_CODE_ID(extra) : tf_state.core->next_code();
+    return id < s.req->codes && s.masks[id] && (extra || needs(co, id) || s.raise_points);
 }
 
 static void (*frame_dealloc)(PyObject *);
 
-/* The collector counted the frame object neither when it was made nor counts it when it goes. */
+/* The collector counted the frame object neither when it was made nor counts it when it goes, unless the
+ * program has come to need it. */
 static void dealloc_ours(PyObject *self)
 {
-    if (tf_heap_owns((char *)self - sizeof(PyGC_Head)))
+    const void *block = (char *)self - sizeof(PyGC_Head);
+    if (tf_heap_owns(block) && !tf_heap_has_shadow(block))
         s.ts->interp->gc.generations[0].count++;
     frame_dealloc(self);
+}
+
+/* Somebody else holds the frame object, or a traceback: in the recording it was made for that. */
+static void note_needed(PyFrameObject *f)
+{
+    if (Py_REFCNT(f) > 1 && tf_heap_shadow((char *)f - sizeof(PyGC_Head)))
+        s.ts->interp->gc.generations[0].count++;
 }
 
 static int tracer(PyObject *obj, PyFrameObject *f, int what, PyObject *arg)
@@ -581,6 +600,7 @@ static int tracer(PyObject *obj, PyFrameObject *f, int what, PyObject *arg)
     if (tf_this_thread() != s.ts)
         return 0;
     struct tf_raised raised = tf_raised_take(s.ts);
+    note_needed(f);
     switch (what) {
     case PyTrace_CALL:
         if (tf_unit_oparg(*tf_frame_instr(frame)) == 0) /* of RESUME: the start of the function */
@@ -607,13 +627,25 @@ static int tracer(PyObject *obj, PyFrameObject *f, int what, PyObject *arg)
     return 0;
 }
 
-/* The program may set a trace function of its own meanwhile. */
-static void keep_tracer(PyThreadState *ts)
+/* The program may set a trace function of its own meanwhile: in a function that has our own, lines are missed
+ * from there on. */
+static void note_tracer(PyThreadState *ts)
 {
-    if (TF_LIKELY(ts->c_tracefunc == tracer))
+    if (ts->c_tracefunc == (s.traced ? tracer : s.program_tracer))
         return;
+    if (s.traced)
+        tf_state.core->divergence(
+            "the program calls sys.settrace in a function that is searched: Python 3.11 cannot "
+            "trace it for both");
     s.program_tracer = ts->c_tracefunc;
-    ts->c_tracefunc = tracer;
+}
+
+/* Without a function that asks for it there must be no trace function: exceptions would be treated
+ * differently. */
+static void set_tracer(PyThreadState *ts, bool traced)
+{
+    s.traced = traced;
+    ts->c_tracefunc = traced ? tracer : s.program_tracer;
 }
 
 static void prepare_frame(PyThreadState *ts, tf_frame *frame)
@@ -632,22 +664,23 @@ static tf_eval_fn hook_before;
 static PyObject *scan_hook(PyThreadState *ts, tf_frame *frame, int exc)
 {
     uint8_t outer = ts->cframe->use_tracing;
-    keep_tracer(ts);
-    bool program_traces = s.program_tracer || ts->c_profilefunc;
-    /* A code object that is new gets its id in the hook: then it is asked for again there. */
-    bool here = ts == s.ts && (wanted(tf_frame_code(frame)) || !tf_code_extra_of(tf_frame_code(frame)));
+    bool outer_traced = s.traced;
+    note_tracer(ts);
+    bool here = ts == s.ts && !ts->tracing && wanted(tf_frame_code(frame));
     /* The evaluation that only makes a generator object must not have a frame object. */
     if ((tf_frame_code(frame)->co_flags & (CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR)) &&
         frame->owner != FRAME_OWNED_BY_GENERATOR)
-        here = program_traces = false;
-    if (here && !ts->tracing)
+        here = false;
+    if (here)
         prepare_frame(ts, frame);
-    ts->cframe->use_tracing = (here || program_traces) && !ts->tracing ? 255 : 0;
+    set_tracer(ts, here);
+    ts->cframe->use_tracing = ts->c_tracefunc || ts->c_profilefunc ? (ts->tracing ? 0 : 255) : 0;
     PyObject *result = hook_before(ts, frame, exc);
-    struct tf_raised raised = tf_raised_take(ts);
-    keep_tracer(ts);
-    tf_raised_put(ts, raised);
-    ts->cframe->use_tracing = (s.program_tracer || ts->c_profilefunc) && !ts->tracing ? 255 : outer;
+    note_tracer(ts);
+    set_tracer(ts, outer_traced);
+    ts->cframe->use_tracing = (s.program_tracer || ts->c_profilefunc) && !ts->tracing ? 255
+                              : outer_traced                                          ? outer
+                                                                                      : 0;
     return result;
 }
 
@@ -665,7 +698,6 @@ static void install(PyThreadState *ts, tf_frame *entering, int event)
         if (s.masks[id] && tf_code_by_id(id))
             needs(tf_code_by_id(id), id);
     s.program_tracer = ts->c_tracefunc;
-    ts->c_tracefunc = tracer;
     hook_before = (tf_eval_fn)_PyInterpreterState_GetEvalFrameFunc(ts->interp);
     _PyInterpreterState_SetEvalFrameFunc(ts->interp, (_PyFrameEvalFunction)scan_hook);
     /* A function hands its flag to its caller when it ends: what is on the stack now must not lose it for one
@@ -689,11 +721,15 @@ static void install(PyThreadState *ts, tf_frame *entering, int event)
         if (traced && !ts->tracing)
             chain[n]->use_tracing = 255;
     }
-    for (tf_frame *f = tf_frame_complete(tf_current_frame(ts)); traced && f;
-         f = tf_frame_complete(f->previous))
+    bool ours = false;
+    for (tf_frame *f = tf_current_frame(ts); f; f = f->previous)
+        ours |= wanted(tf_frame_code(f));
+    set_tracer(ts, ours);
+    for (tf_frame *f = tf_frame_complete(tf_current_frame(ts)); ours && f; f = tf_frame_complete(f->previous))
         prepare_frame(ts, f);
     if (entering && wanted(tf_frame_code(entering)) && !ts->tracing) {
         prepare_frame(ts, entering);
+        set_tracer(ts, true);
         ts->cframe->use_tracing = 255; /* its evaluation begins after this, in the ordinary hook */
     }
 }
@@ -938,15 +974,20 @@ void tf_scan(const struct tf_scan *scan, void *tstate, void *frame, int event)
     look_place();
     s.waiting = scan->points;
     for (uint32_t i = 0; i < scan->points; i++) {
-        s.any_raise |= s.points[i].kind == TF_SCAN_RAISE;
+        if (s.points[i].kind == TF_SCAN_RAISE)
+            s.raise_points |= 1ul << i;
         s.any_local |= s.points[i].kind == TF_SCAN_WATCH && s.points[i].entry;
     }
+    s.any_raise = s.raise_points != 0;
     tf_frame *entering = event == TF_CALL || event == TF_RESUME ? frame : NULL;
     struct tf_raised raised = tf_raised_take(ts);
     install(ts, entering, event);
     start_watches(ts, entering);
-    if (s.any_watch)
-        check_watches(s.here, s.here);
+    if (s.any_watch) {
+        struct tf_scan_hit hit = {0};
+        check_watches(s.here, s.here, &hit);
+        report(&hit, s.here);
+    }
     tf_raised_put(ts, raised);
     tf_scanning = true;
 }

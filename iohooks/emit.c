@@ -352,6 +352,11 @@ static uint32_t on_code(uint64_t hash, uint32_t first_line, uint32_t flags, cons
     return id;
 }
 
+static uint32_t next_code(void)
+{
+    return tf.next_code + 1;
+}
+
 static void on_thread(uint32_t thread)
 {
     if (thread == tf.thread)
@@ -430,9 +435,11 @@ const struct tf_core tf_core = {
     .limit = &tf.limit,
     .slow = tf_slow,
     .code = on_code,
+    .next_code = next_code,
     .thread = on_thread,
     .stopped = on_stopped,
     .item = on_item,
+    .mute = tf_look_mute,
     .scan_place = tf_scan_place,
     .scan_hit = tf_scan_hit,
     .scan_end = tf_scan_end,

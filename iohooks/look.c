@@ -20,6 +20,7 @@
 
 static uint64_t open_fds[8]; /* bit set from FIRST_FD on */
 static size_t output_sent;
+static bool muted;
 
 static bool is_open(long fd)
 {
@@ -63,11 +64,18 @@ static long frozen_clock(struct tf_call *call)
 static void output(long fd, const void *data, size_t len)
 {
     uint32_t to = (uint32_t)fd;
+    if (muted)
+        return;
     if (len > OUTPUT_MAX - output_sent)
         len = OUTPUT_MAX - output_sent;
     output_sent += len;
     if (len)
         tf_core.item(TF_ITEM_OUTPUT, &to, sizeof to, data, len, NULL, 0);
+}
+
+void tf_look_mute(bool on)
+{
+    muted = on;
 }
 
 void tf_look_flush(void)

@@ -195,6 +195,7 @@ bool tf_signal_is_ignored(int sig);
 /* ---- look.c ---- */
 long tf_look(struct tf_call *call);
 void tf_look_flush(void);
+void tf_look_mute(bool on);
 
 /* ---- checkpoint/snapshot.c ---- */
 void tf_serve(void); /* parks: returns only in a copy that was told to run */

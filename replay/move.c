@@ -106,10 +106,14 @@ static int next(struct tf_timeline *t, const struct tf_stop *here, const struct 
     struct points p;
     if (!codes)
         return tf_err_set(err, TF_E_IO, "out of memory");
+    size_t named = 0;
     for (size_t i = 0; i < n; i++)
-        codes[i] = s->v[i].code;
+        if (!tf_timeline_is_frozen(t, s->v[i].code))
+            codes[named++] = s->v[i].code;
+    if (!named)
+        codes[named++] = s->v[n - 1].code;
     struct tf_point line = {
-        .kind = TF_POINT_LINE, .codes = codes, .codes_n = n, .depth = (uint32_t)n, .on_stack = true};
+        .kind = TF_POINT_LINE, .codes = codes, .codes_n = named, .depth = (uint32_t)n, .on_stack = true};
     int r = with_points(req, &line, &p, err);
     if (r == 0)
         r = tf_search_forward(t, here->position, (position){0}, p.v, p.n, hit, opts, err);
@@ -130,7 +134,9 @@ static int line_before(struct tf_timeline *t, const struct tf_stop *here, const 
         struct tf_point line = {
             .kind = TF_POINT_LINE, .codes = &a->code, .codes_n = 1, .depth = (uint32_t)(s->n - i)};
         struct points p;
-        int r = with_points(req, i >= first ? &line : NULL, &p, err);
+        /* Of functions without a source, only the present one is gone through. */
+        bool stops = i >= first && (!tf_timeline_is_frozen(t, a->code) || (i == 0 && first == 0));
+        int r = with_points(req, stops ? &line : NULL, &p, err);
         if (r)
             return r;
         r = p.n ? tf_search_backward(t, from, (position){a->entry, 0}, p.v, p.n, hit, opts, err) : 0;
@@ -278,39 +284,112 @@ static int opening_at_start(struct tf_timeline *t, position *out, struct tf_err 
     return r;
 }
 
+/* The events behind `from`, for looking backward. */
+struct events {
+    struct tf_frame *v;
+    size_t n;
+};
+
+static int load_events(struct tf_timeline *t, uint64_t from, uint64_t last, struct events *e,
+                       struct tf_err *err)
+{
+    e->n = 0;
+    e->v = malloc((last - from + 1) * sizeof *e->v);
+    if (!e->v)
+        return tf_err_set(err, TF_E_IO, "out of memory");
+    int r = tf_cursor_seek(t->cursor, from, err);
+    while (r == 0 && e->n <= last - from && (r = tf_cursor_next(t->cursor, &e->v[e->n], err)) > 0) {
+        e->n++;
+        r = 0;
+    }
+    return r < 0 ? r : 0;
+}
+
+/* The exits by exception through which the one that is event number `top` may have come, the innermost last:
+ * of each function, the last call of its own that an exception left. What __exit__ and finally call lies in
+ * between. */
+static size_t unwindings(const struct events *e, size_t top, size_t *chain, size_t room)
+{
+    size_t n = 0, at = top;
+    chain[n++] = top;
+    while (n < room && at > 0) {
+        uint32_t depth = e->v[at].depth;
+        size_t i = at;
+        while (i > 0 && e->v[i - 1].depth > depth &&
+               !(e->v[i - 1].depth == depth + 1 && e->v[i - 1].event == TF_UNWIND))
+            i--;
+        if (i == 0 || e->v[i - 1].depth <= depth)
+            break;
+        at = i - 1;
+        chain[n++] = at;
+    }
+    return n;
+}
+
+static int on_id(void *ctx, enum tf_item type, const uint8_t *data, size_t len)
+{
+    size_t name = strnlen((const char *)data, len);
+    if (type == TF_ITEM_VALUE && name < len)
+        *(uint64_t *)ctx = strtoull((const char *)data + name + 1, NULL, 10);
+    return 0;
+}
+
+/* The exception that leaves there: its identity. 0: not known (3.11 does not always tell). */
+static int exception_at(struct tf_timeline *t, uint64_t frame, uint64_t *id, struct tf_err *err)
+{
+    struct tf_stop stop;
+    struct tf_inspect_req req = {.what = TF_INSPECT_EVAL};
+    *id = 0;
+    int r = tf_timeline_goto(t, (position){frame, 0}, &stop, err);
+    return r ? r : tf_timeline_inspect(t, &req, "id(__exception__)", 5000, on_id, id, err);
+}
+
+#define CHAIN_MAX 65536
+
 int tf_move_opening(struct tf_timeline *t, position *out, struct tf_err *err)
 {
-    struct tf_frame event;
-    uint64_t last = tf_timeline_reach(t, NULL), top = 0, first = 0;
-    uint64_t from = last > 2 * TF_BLOCK_FRAMES ? last - 2 * TF_BLOCK_FRAMES : 1;
+    struct events e = {0};
+    uint64_t last = tf_timeline_reach(t, NULL), id, other;
+    size_t top = SIZE_MAX, *chain = NULL;
     *out = (position){1, 0};
     if (t->run->exit_status == 0 || last == 0)
         return opening_at_start(t, out, err);
+    int r = load_events(t, last > 2 * TF_BLOCK_FRAMES ? last - 2 * TF_BLOCK_FRAMES : 1, last, &e, err);
+    if (r)
+        goto out;
     /* The last function that was left by an exception although nobody had called it: what runs behind it are
      * the interpreter's own last calls (excepthook, atexit). */
-    int r = tf_cursor_seek(t->cursor, from, err);
-    uint64_t chain = 0;
-    uint32_t depth = 0;
-    while (r == 0 && (r = tf_cursor_next(t->cursor, &event, err)) > 0 && event.frame <= last) {
-        r = 0;
-        if (event.event != TF_UNWIND) {
-            chain = 0;
-            continue;
-        }
-        if (!chain || event.depth + 1 != depth)
-            chain = event.frame;
-        depth = event.depth;
-        if (event.depth == 1) {
-            top = event.frame;
-            first = chain;
-        }
+    for (size_t i = e.n; i-- > 0 && top == SIZE_MAX;)
+        if (e.v[i].depth == 1 && e.v[i].event == TF_UNWIND)
+            top = i;
+    if (top == SIZE_MAX) {
+        r = opening_at_start(t, out, err);
+        goto out;
     }
-    if (r < 0)
-        return r;
-    if (!top)
-        return opening_at_start(t, out, err);
-    *out = (position){first, 0};
-    return 1;
+    chain = malloc(CHAIN_MAX * sizeof *chain);
+    if (!chain) {
+        r = tf_err_set(err, TF_E_IO, "out of memory");
+        goto out;
+    }
+    /* How far down it is the same exception; a handler may have raised another one. */
+    size_t low = 0, high = unwindings(&e, top, chain, CHAIN_MAX);
+    r = exception_at(t, e.v[top].frame, &id, err);
+    while (r == 0 && high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        r = exception_at(t, e.v[chain[middle]].frame, &other, err);
+        if (!id)
+            id = other;
+        if (other == id || !other)
+            low = middle;
+        else
+            high = middle;
+    }
+    *out = (position){e.v[chain[low]].frame, 0};
+    r = r < 0 ? r : 1;
+out:
+    free(e.v);
+    free(chain);
+    return r;
 }
 
 int tf_move_call(struct tf_timeline *t, const uint32_t *codes, size_t codes_n, uint64_t n, uint64_t *frame,

@@ -72,6 +72,12 @@ static bool is_frozen(const struct tf_code *code)
     return strncmp(code->file, "<frozen ", 8) == 0;
 }
 
+bool tf_timeline_is_frozen(struct tf_timeline *t, uint32_t code)
+{
+    const struct tf_codes *all = tf_timeline_codes(t, NULL);
+    return all && code < all->n && is_frozen(&all->codes[code]);
+}
+
 /* Adds what is on the stack after an event. */
 static int add_stack(struct tf_timeline *t, uint64_t frame, struct codes *c, struct tf_err *err)
 {
@@ -446,6 +452,9 @@ static int set_masks(struct search *s, uint64_t arm, position end, uint64_t *mas
             p->watch->code < s->codes->n)
             masks[p->watch->code] |= bit;
         for (uint32_t id = 1; id < s->codes->n; id++) {
+            /* What the interpreter's own modules raise counts where it arrives, if no class was named. */
+            if (p->kind == TF_POINT_RAISE && (p->type || !is_frozen(&s->codes->codes[id])))
+                masks[id] |= bit;
             if (!codes_has(&here, id))
                 continue;
             if (p->kind == TF_POINT_WATCH || (p->kind == TF_POINT_RAISE && s->counted))
@@ -699,14 +708,13 @@ static int indexed_call(struct search *s, position from, position limit, bool ba
         r = tf_cursor_seek(t->cursor, from.frame + 1, err);
         while (r == 0 && (r = tf_cursor_next(t->cursor, &event, err)) > 0) {
             r = 0;
-            if (event.frame > limit.frame || event.event == TF_CALL)
+            if (event.frame > limit.frame)
                 break;
-            event.frame = 0;
+            if (event.event == TF_CALL) {
+                found = event.frame;
+                break;
+            }
         }
-        if (r == 0 && event.frame && event.frame <= limit.frame)
-            found = event.frame;
-        if (r > 0)
-            r = 0;
     } else {
         /* Back in steps that grow: blocks without such a function cost nothing. */
         uint64_t hi = from.lines ? from.frame : from.frame - 1, step = 4096;

@@ -51,6 +51,9 @@ const struct tf_codes *tf_timeline_codes(struct tf_timeline *t, struct tf_err *e
 int tf_timeline_running(struct tf_timeline *t, uint64_t frame, struct tf_activation *out, uint32_t *depth,
                         struct tf_err *err);
 
+/* Is it a function of the interpreter's frozen modules? They have no source. */
+bool tf_timeline_is_frozen(struct tf_timeline *t, uint32_t code);
+
 double tf_timeline_ms(void); /* CLOCK_MONOTONIC */
 
 /* Takes over a checkpoint's process; drops another one if there are too many. present: where the user is, or

@@ -127,6 +127,11 @@ static void ask_about(struct tf_inspect_req req, const char *text)
         emit_text(99, &status, sizeof(status), NULL, 0, NULL, 0);
 }
 
+static void core_mute(bool on)
+{
+    (void)on;
+}
+
 static void ask(int what, const char *text)
 {
     ask_about((struct tf_inspect_req){.what = (uint32_t)what}, text);
@@ -294,6 +299,7 @@ static const struct tf_core core = {
     .thread = core_thread,
     .stopped = (void *)core_stopped,
     .item = core_item,
+    .mute = core_mute,
     .divergence = (void *)core_divergence,
 };
 

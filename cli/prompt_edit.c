@@ -34,8 +34,8 @@ struct tf_edit {
     EditLine *el;
     History *history;
     char *history_file, *line;
-    bool cleared; /* Ctrl-C ended the line */
-    struct termios cooked;
+    bool cleared;                   /* Ctrl-C ended the line */
+    struct termios cooked, running; /* as it was; while a command runs */
     /* While a command runs. */
     pthread_t thread;
     bool watching;
@@ -370,8 +370,11 @@ static unsigned char on_ctrl_c(EditLine *el, int key)
 static unsigned char on_ctrl_z(EditLine *el, int key)
 {
     (void)key;
+    struct tf_edit *e = edit_of(el);
     el_set(el, EL_PREP_TERM, 0);
+    tcsetattr(STDIN_FILENO, TCSADRAIN, &e->cooked);
     raise(SIGTSTP);
+    tcsetattr(STDIN_FILENO, TCSADRAIN, &e->running);
     el_set(el, EL_PREP_TERM, 1);
     return CC_REDISPLAY;
 }
@@ -414,20 +417,13 @@ static void *watch(void *ctx)
 
 void tf_edit_watch(struct tf_edit *e, volatile bool *cancel)
 {
-    struct termios running = e->cooked;
     uint64_t ignored;
-    running.c_lflag &= ~(tcflag_t)(ISIG | ICANON | ECHO);
-    running.c_cc[VMIN] = 1;
-    running.c_cc[VTIME] = 0;
     if (e->done < 0)
         return;
     while (read(e->done, &ignored, sizeof ignored) > 0)
         ;
     e->cancel = cancel;
-    tcsetattr(STDIN_FILENO, TCSADRAIN, &running);
     e->watching = pthread_create(&e->thread, NULL, watch, e) == 0;
-    if (!e->watching)
-        tcsetattr(STDIN_FILENO, TCSADRAIN, &e->cooked);
 }
 
 void tf_edit_unwatch(struct tf_edit *e)
@@ -438,7 +434,6 @@ void tf_edit_unwatch(struct tf_edit *e)
     (void)!write(e->done, &one, sizeof one);
     pthread_join(e->thread, NULL);
     e->watching = false;
-    tcsetattr(STDIN_FILENO, TCSADRAIN, &e->cooked);
 }
 
 /* ---- lines ---- */
@@ -463,7 +458,14 @@ struct tf_edit *tf_edit_open(struct tf_prompt *p)
     el_set(e->el, EL_PROMPT_ESC, prompt_text, '\1');
     el_set(e->el, EL_EDITOR, "emacs");
     el_set(e->el, EL_SIGNAL, 0);
+    /* Also between lines, so that no key is ever a signal. */
     el_set(e->el, EL_SETTY, "-d", "-isig", NULL);
+    el_set(e->el, EL_SETTY, "-x", "-isig", "-icanon", "-echo", NULL);
+    e->running = e->cooked;
+    e->running.c_lflag &= ~(tcflag_t)(ISIG | ICANON | ECHO);
+    e->running.c_cc[VMIN] = 1;
+    e->running.c_cc[VTIME] = 0;
+    tcsetattr(STDIN_FILENO, TCSADRAIN, &e->running);
     el_set(e->el, EL_ADDFN, "tf-complete", "Completes commands, places, names", on_tab);
     el_set(e->el, EL_ADDFN, "tf-clear", "Clears the line", on_ctrl_c);
     el_set(e->el, EL_ADDFN, "tf-stop", "Stops the prompt", on_ctrl_z);
@@ -516,6 +518,7 @@ void tf_edit_close(struct tf_edit *e)
         save_history(e);
     if (e->el)
         el_end(e->el);
+    tcsetattr(STDIN_FILENO, TCSADRAIN, &e->cooked);
     if (e->history)
         history_end(e->history);
     if (e->done >= 0)

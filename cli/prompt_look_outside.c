@@ -141,7 +141,8 @@ void tf_look_print_output(struct tf_prompt *p, json_t *result)
         return;
     }
     if (before)
-        fprintf(p->out, "(%lld lines before; 'output N' shows the last N)\n", (long long)before);
+        fprintf(p->out, "(%lld line%s before; 'output N' shows the last N)\n", (long long)before,
+                before == 1 ? "" : "s");
     fwrite(json_string_value(text), 1, len, p->out);
     if (json_string_value(text)[len - 1] != '\n')
         fputc('\n', p->out);

@@ -84,8 +84,11 @@ void tf_look_print_lines(struct tf_prompt *p, json_t *result)
     {
         json_int_t number = first + (json_int_t)i;
         bool here = json_is_integer(at) && json_integer_value(at) == number;
-        fprintf(p->out, "%5lld %s%s%s %s\n", (long long)number, here ? tf_colour(p, TF_GREEN) : "",
-                here ? "->" : "  ", here ? tf_colour(p, TF_PLAIN) : "", json_string_value(line));
+        if (!here && !json_string_length(line))
+            fprintf(p->out, "%5lld\n", (long long)number);
+        else
+            fprintf(p->out, "%5lld %s%s%s %s\n", (long long)number, here ? tf_colour(p, TF_GREEN) : "",
+                    here ? "->" : "  ", here ? tf_colour(p, TF_PLAIN) : "", json_string_value(line));
     }
 }
 

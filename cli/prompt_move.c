@@ -261,11 +261,11 @@ static int goto_place(struct tf_prompt *p, const char *text, int64_t n, struct t
     }
     if (r == 0) {
         uint64_t times = n < 0 ? -(uint64_t)n : (uint64_t)n;
-        const char *does = spec.line ? "is reached" : "is called";
+        const char *does = spec.line ? "reached" : "called";
         if (times == 1)
-            r = tf_err_set(err, TF_E_NOTFOUND, "%s never %s in this run", spec.text, does);
+            r = tf_err_set(err, TF_E_NOTFOUND, "%s is never %s in this run", spec.text, does);
         else
-            r = tf_err_set(err, TF_E_NOTFOUND, "%s %s fewer than %llu times", spec.text, does,
+            r = tf_err_set(err, TF_E_NOTFOUND, "%s is %s fewer than %llu times", spec.text, does,
                            (unsigned long long)times);
     }
     tf_place_spec_clear(&spec);

@@ -203,7 +203,8 @@ static int no_function(struct tf_prompt *p, const char *name, const char *in, st
     const char *file;
     uint32_t line;
     if (!in && defined_somewhere(p, name, &file, &line))
-        return tf_err_set(err, TF_E_NOTFOUND, "'%s' (%s:%u) was never called in this run", name, file, line);
+        return tf_err_set(err, TF_E_NOTFOUND, "'%s' (%s:%u) was never called in this run", name,
+                          tf_prompt_file(p, file), line);
     for (size_t i = 1; i < p->codes.n; i++) {
         const struct tf_code *code = &p->codes.codes[i];
         if (code->library || (in && tf_file_fits(code->file, in) == TF_FIT_NONE))
@@ -228,9 +229,10 @@ static int move_to_code(struct tf_prompt *p, const char *file, uint32_t *line, s
     uint32_t found = tf_source_line(text, len, *line, &lines);
     free(text);
     if (!found && *line > lines)
-        return tf_err_set(err, TF_E_NOTFOUND, "%s has only %u lines", file, lines);
+        return tf_err_set(err, TF_E_NOTFOUND, "%s has only %u lines", tf_prompt_file(p, file), lines);
     if (!found)
-        return tf_err_set(err, TF_E_NOTFOUND, "there is no code at line %u of %s or behind it", *line, file);
+        return tf_err_set(err, TF_E_NOTFOUND, "there is no code at line %u of %s or behind it", *line,
+                          tf_prompt_file(p, file));
     *line = found;
     return 0;
 }
@@ -254,7 +256,8 @@ static int resolve_line(struct tf_prompt *p, const char *text, const char *file,
                 c.n--;
             }
         if (in_file && !c.n)
-            r = tf_err_set(err, TF_E_NOTFOUND, "no function that has line %u of %s ran", line, file);
+            r = tf_err_set(err, TF_E_NOTFOUND, "no function that has line %u of %s ran", line,
+                           tf_prompt_file(p, file));
     }
     if (!r)
         r = take(spec, &c, &p->codes, err);

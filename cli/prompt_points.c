@@ -10,6 +10,9 @@
 #include "cli/prompt_parse.h"
 #include "cli/prompt_points.h"
 
+/* Steps need one of the points of a search for themselves. */
+#define ENABLED_MAX (TF_POINTS_MAX - 1)
+
 enum kind { BREAK, LOG, WATCH, CATCH_RAISE, CATCH_UNCAUGHT };
 
 struct point {
@@ -91,11 +94,11 @@ static int room(const struct tf_points *points, struct tf_err *err)
     size_t n = 0;
     for (size_t i = 0; i < points->n; i++)
         n += points->v[i]->enabled && points->v[i]->kind != CATCH_UNCAUGHT;
-    return n < TF_POINTS_MAX ? 0
-                             : tf_err_set(err, TF_E_USAGE,
-                                          "%d breakpoints are enabled, and more cannot be at once: disable "
-                                          "or delete one",
-                                          TF_POINTS_MAX);
+    return n < ENABLED_MAX ? 0
+                           : tf_err_set(err, TF_E_USAGE,
+                                        "%d breakpoints are enabled, and more cannot be at once: disable "
+                                        "or delete one",
+                                        ENABLED_MAX);
 }
 
 /* Makes it one of the breakpoints and gives it a number. It is theirs then. */
@@ -120,7 +123,7 @@ size_t tf_points_active(struct tf_prompt *p, const struct tf_point **active)
 {
     struct tf_points *points = p->points;
     size_t n = 0;
-    for (size_t i = 0; i < points->n && n < TF_POINTS_MAX; i++) {
+    for (size_t i = 0; i < points->n && n < ENABLED_MAX; i++) {
         struct point *b = points->v[i];
         struct tf_point *to = &points->active[n];
         if (!b->enabled || b->kind == CATCH_UNCAUGHT)
@@ -382,7 +385,7 @@ static int cmd_watch(struct tf_prompt *p, const char *args, json_t *out, struct 
     if (!(b = new_point(WATCH, err)))
         return err->code;
     int r = tf_watched_new(p, args, &b->watched, err);
-    if (!r && !(value = tf_watched_value(p, &b->watched, &p->here, err)))
+    if (!r && !(value = tf_watched_value(p, &b->watched, &p->here, false, err)))
         r = err->code;
     r = finish_point(p, b, r, out, err);
     if (!r)
@@ -547,22 +550,29 @@ static int each(struct tf_prompt *p, const char *args,
                 int (*fn)(struct tf_points *, struct point *, struct tf_err *), json_t *out,
                 struct tf_err *err)
 {
-    json_t *numbers = json_array();
+    json_t *wanted = json_array(), *done = json_array(), *number;
     struct point *b;
+    size_t i;
     int r = 0;
-    json_object_set_new(out, "breakpoints", numbers);
+    json_object_set_new(out, "breakpoints", done);
     if (!*args)
-        for (size_t i = 0; i < p->points->n; i++)
-            json_array_append_new(numbers, json_integer(p->points->v[i]->number));
+        for (i = 0; i < p->points->n; i++)
+            json_array_append_new(wanted, json_integer(p->points->v[i]->number));
     while (*args && !r) {
         r = numbered(p, args, &b, &args, err);
         if (!r)
-            json_array_append_new(numbers, json_integer(b->number));
+            json_array_append_new(wanted, json_integer(b->number));
     }
-    for (size_t i = 0; i < json_array_size(numbers) && !r; i++) {
-        b = find(p->points, (uint64_t)json_integer_value(json_array_get(numbers, i)));
-        r = b ? fn(p->points, b, err) : 0; /* NULL: it was named twice */
+    for (i = 0; i < json_array_size(wanted) && !r; i++) {
+        number = json_array_get(wanted, i);
+        b = find(p->points, (uint64_t)json_integer_value(number));
+        if (!b) /* it was named twice */
+            continue;
+        r = fn(p->points, b, err);
+        if (!r)
+            json_array_append(done, number);
     }
+    json_decref(wanted);
     return r;
 }
 
@@ -724,7 +734,7 @@ int tf_points_report(struct tf_prompt *p, const struct tf_hit *hit, json_t *out,
             json_object_set_new(change, "number", json_integer(b->number));
             json_object_set_new(change, "expr",
                                 tf_json_text(b->watched.expr->text, strlen(b->watched.expr->text)));
-            int r = tf_watched_change(p, &b->watched, hit, change, &p->here, err);
+            int r = tf_watched_change(p, &b->watched, hit, hit->objects >> i & 1, change, &p->here, err);
             if (r) {
                 struct tf_err ignored;
                 struct tf_stop stop;

@@ -17,14 +17,15 @@ struct tf_watched {
 /* Prepares it in the selected function. */
 int tf_watched_new(struct tf_prompt *p, const char *text, struct tf_watched *out, struct tf_err *err);
 void tf_watched_clear(struct tf_watched *watched);
-/* Its value where the timeline stands: {"type", "value"} or {"error"}; null when the call whose variables it
+/* Its value where the timeline stands (of_object: what the object holds there, of which it is an attribute or
+ * item): {"type", "value"} or {"error"}; null when the call whose variables it
  * uses is not on the stack there. New reference; NULL with err. */
 json_t *tf_watched_value(struct tf_prompt *p, const struct tf_watched *watched, const struct tf_stop *stop,
-                         struct tf_err *err);
+                         bool of_object, struct tf_err *err);
 /* Adds "old", "new" and "changed_at" (the place of the line that changed it, or null) to change. Moves the
  * timeline: *stop is where it stands then (hit->position, if nothing failed). */
 int tf_watched_change(struct tf_prompt *p, const struct tf_watched *watched, const struct tf_hit *hit,
-                      json_t *change, struct tf_stop *stop, struct tf_err *err);
+                      bool of_object, json_t *change, struct tf_stop *stop, struct tf_err *err);
 /* Prints what tf_watched_change() added. */
 void tf_watched_print(struct tf_prompt *p, json_t *change);
 /* {"function", "entry"}: the call whose variables are meant; null for globals. */

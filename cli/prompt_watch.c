@@ -77,26 +77,30 @@ static int find_activation(struct tf_prompt *p, const struct tf_watched *w, cons
 }
 
 json_t *tf_watched_value(struct tf_prompt *p, const struct tf_watched *w, const struct tf_stop *stop,
-                         struct tf_err *err)
+                         bool of_object, struct tf_err *err)
 {
     struct tf_inspect_req req = {.what = TF_INSPECT_EVAL};
     char *in_module = NULL;
-    if (w->expr->entry) {
+    const char *text = w->expr->text;
+    if (of_object) {
+        req.object = w->expr->object;
+        req.type = w->expr->object_type;
+        text = w->expr->place_text;
+    } else if (w->expr->entry) {
         int r = find_activation(p, w, stop, &req.frame, err);
         if (r <= 0)
             return r ? NULL : json_null();
     } else if (w->expr->module && w->expr->module[0]) {
         /* The innermost function may be one of another module. */
-        char *text = tf_python_literal(w->expr->text), *module = tf_python_literal(w->expr->module);
-        if (!text || !module ||
+        char *literal = tf_python_literal(text), *module = tf_python_literal(w->expr->module);
+        if (!literal || !module ||
             asprintf(&in_module, "__import__('builtins').eval(%s, __import__('sys').modules[%s].__dict__)",
-                     text, module) < 0)
+                     literal, module) < 0)
             in_module = NULL;
-        free(text);
+        free(literal);
         free(module);
     }
-    json_t *value =
-        tf_answer_eval(p->timeline, &req, in_module ? in_module : w->expr->text, p->timeout_ms, err);
+    json_t *value = tf_answer_eval(p->timeline, &req, in_module ? in_module : text, p->timeout_ms, err);
     free(in_module);
     json_object_del(value, "expr");
     return value;
@@ -116,16 +120,29 @@ static json_t *short_place(struct tf_prompt *p, const struct tf_stop *stop, stru
     return out;
 }
 
+/* Was the value set by the call itself: is it one of a parameter, at the start of its function? */
+static bool set_by_call(const struct tf_watched *w, const struct tf_hit *hit)
+{
+    return !hit->objects && w->expr->entry && hit->position.frame == w->expr->entry &&
+           hit->position.lines == 0;
+}
+
 int tf_watched_change(struct tf_prompt *p, const struct tf_watched *w, const struct tf_hit *hit,
-                      json_t *change, struct tf_stop *stop, struct tf_err *err)
+                      bool of_object, json_t *change, struct tf_stop *stop, struct tf_err *err)
 {
     json_t *value = json_null(), *place = json_null();
-    int r;
-    if (hit->before.frame) {
-        r = tf_timeline_goto(p->timeline, hit->before, stop, err);
+    bool call = set_by_call(w, hit);
+    int r = 0;
+    if (hit->old.frame && !call) {
+        r = tf_timeline_goto(p->timeline, hit->old, stop, err);
         if (r)
             return r;
-        if (!(value = tf_watched_value(p, w, stop, err)) || !(place = short_place(p, stop, err))) {
+        if (!(value = tf_watched_value(p, w, stop, of_object, err)))
+            return err->code;
+    }
+    if (hit->before.frame && !call) {
+        r = tf_timeline_goto(p->timeline, hit->before, stop, err);
+        if (r || !(place = short_place(p, stop, err))) {
             json_decref(value);
             return err->code;
         }
@@ -135,7 +152,12 @@ int tf_watched_change(struct tf_prompt *p, const struct tf_watched *w, const str
     r = tf_timeline_goto(p->timeline, hit->position, stop, err);
     if (r)
         return r;
-    if (!(value = tf_watched_value(p, w, stop, err)))
+    if (call) {
+        if (!(place = short_place(p, stop, err)))
+            return err->code;
+        json_object_set_new(change, "changed_at", place);
+    }
+    if (!(value = tf_watched_value(p, w, stop, of_object, err)))
         return err->code;
     json_object_set_new(change, "new", value);
     return 0;
@@ -179,13 +201,7 @@ void tf_watched_print(struct tf_prompt *p, json_t *change)
 /* Where the life of what is watched begins. */
 static struct tf_position life_begin(const struct tf_watched *w)
 {
-    return (struct tf_position){w->expr->entry ? w->expr->entry : 1, 0};
-}
-
-/* Was the value set by the call itself: is it one of a parameter, at the start of its function? */
-static bool set_by_call(const struct tf_watched *w, const struct tf_hit *hit)
-{
-    return w->expr->entry && hit->position.frame == w->expr->entry && hit->position.lines == 0;
+    return (struct tf_position){w->expr->entry && !w->expr->object ? w->expr->entry : 1, 0};
 }
 
 int tf_command_last(struct tf_prompt *p, const char *args, json_t *out, struct tf_err *err)
@@ -203,13 +219,18 @@ int tf_command_last(struct tf_prompt *p, const char *args, json_t *out, struct t
     struct tf_point point = {.kind = TF_POINT_WATCH, .watch = w.expr};
     r = tf_search_backward(p->timeline, p->here.position, life_begin(&w), &point, 1, &hit, &opts, err);
     if (r == 0)
-        r = w.expr->entry ? tf_err_set(err, TF_E_NOTFOUND,
-                                       "'%s' has not changed since its function was called, at #%llu", args,
-                                       (unsigned long long)w.expr->entry)
-                          : tf_err_set(err, TF_E_NOTFOUND,
-                                       "'%s' has not changed from the start of the run to here", args);
+        r = w.expr->entry == p->here.position.frame && !p->here.position.lines
+                ? tf_err_set(err, TF_E_NOTFOUND,
+                             "'%s' has not changed in this call, which begins here; 'reverse-finish' goes to "
+                             "the line that made it",
+                             args)
+            : w.expr->entry ? tf_err_set(err, TF_E_NOTFOUND,
+                                         "'%s' has not changed since its function was called, at #%llu", args,
+                                         (unsigned long long)w.expr->entry)
+                            : tf_err_set(err, TF_E_NOTFOUND,
+                                         "'%s' has not changed from the start of the run to here", args);
     if (r > 0) {
-        r = tf_watched_change(p, &w, &hit, out, &stop, err);
+        r = tf_watched_change(p, &w, &hit, hit.objects & 1, out, &stop, err);
         bool call = set_by_call(&w, &hit);
         if (!r) {
             json_object_set_new(out, "reason", json_string("last"));
@@ -227,11 +248,13 @@ int tf_command_last(struct tf_prompt *p, const char *args, json_t *out, struct t
 
 void tf_print_last(struct tf_prompt *p, json_t *result)
 {
-    fprintf(p->out, "%s was ", tf_prompt_text(result, "expr"));
-    print_value(p, json_object_get(result, "old"));
-    fprintf(p->out, "%s ",
-            json_is_true(json_object_get(result, "set_by_call")) ? "; the call made it"
-                                                                 : "; this line makes it");
+    bool call = json_is_true(json_object_get(result, "set_by_call"));
+    fprintf(p->out, "%s", tf_prompt_text(result, "expr"));
+    if (!call) {
+        fprintf(p->out, " was ");
+        print_value(p, json_object_get(result, "old"));
+    }
+    fprintf(p->out, "; %s makes it ", call ? "this call" : "this line");
     print_value(p, json_object_get(result, "new"));
     fprintf(p->out, "\n");
     tf_prompt_print_place(p, result);
@@ -264,7 +287,7 @@ static int describe(struct tf_prompt *p, const struct tf_watched *w, const struc
         json_array_append_new(changes, change);
         json_object_set_new(change, "frame", json_integer((json_int_t)l->hits[i].position.frame));
         json_object_set_new(change, "line_offset", json_integer((json_int_t)l->hits[i].position.lines));
-        int r = tf_watched_change(p, w, &l->hits[i], change, &stop, err);
+        int r = tf_watched_change(p, w, &l->hits[i], l->hits[i].objects & 1, change, &stop, err);
         if (r)
             return r;
         if (opts.cancel && *opts.cancel)
@@ -296,7 +319,9 @@ int tf_command_history(struct tf_prompt *p, const char *args, json_t *out, struc
         r = tf_err_set(err, TF_E_IO, "out of memory");
     if (!r) {
         /* From in front of the call: what it sets its parameters to is the first change. */
-        struct tf_position from = {w.expr->entry ? w.expr->entry - 1 : 1, w.expr->entry ? UINT32_MAX : 0};
+        struct tf_position from = {1, 0};
+        if (w.expr->entry && !w.expr->object)
+            from = (struct tf_position){w.expr->entry - 1, UINT32_MAX};
         struct tf_search_opts opts = tf_prompt_search_opts(p);
         struct tf_point point = {.kind = TF_POINT_WATCH, .watch = w.expr};
         r = tf_search_each(p->timeline, from, (struct tf_position){0}, &point, 1, on_change, &l, &opts, err);

@@ -59,8 +59,7 @@ enum tf_item {
                          expression to get it, as "[3]", "['key']" or ".name"; else a text in "<>" */
     TF_ITEM_COUNT,    /* u64: how many children there are */
     TF_ITEM_NAME,     /* a name, for completion */
-    TF_ITEM_PROGRAM,  /* an expression that was prepared: u32 enum tf_program bits, u64 address of the frame,
-                         module\0, program */
+    TF_ITEM_PROGRAM,  /* an expression that was prepared: struct tf_prepared, then its texts */
 };
 /* What is known of an expression that was prepared in a function. */
 enum tf_program {
@@ -81,12 +80,25 @@ enum tf_inspect {
     TF_INSPECT_PREPARE, /* PROGRAM or ERROR, DONE: text is an expression, see engine/pure.h */
     TF_INSPECT_PURE,    /* VALUE: for tests, what engine/pure.c says of an expression and what Python says */
 };
+/* An expression that was prepared. module\0, program, program of the place, its text\0 follow. */
+struct tf_prepared {
+    uint32_t bits; /* enum tf_program */
+    uint32_t program_len, place_len;
+    uint32_t reserved;
+    uint64_t frame; /* address of the function's frame */
+    /* Of an attribute or item, BASE.name or BASE[key]: the object that BASE is now, whose attribute or item
+     * can be asked for at other times, too, under other names. 0: the expression is none, or it cannot be
+     * asked for without running code. */
+    uint64_t object, type;
+};
 /* A question. */
 struct tf_inspect_req {
     uint32_t what;  /* enum tf_inspect */
     uint32_t from;  /* LOCALS, ARGS, EXPAND: the first to send */
     uint32_t count; /* EXPAND: how many at most */
     uint32_t frame; /* which function of the stack: 0 is the innermost. Not there: ERROR, DONE */
+    uint64_t object,
+        type; /* EVAL: if there is an object of this type at this address, `_` is it, else: ERROR */
 };
 
 /*
@@ -118,6 +130,11 @@ struct tf_scan_point {
     /* WATCH: whose variables. entry: the call that began the activation (0: globals of `module`); depth: its
      * depth. frame_address: of a generator's frame, entry is 0 then. */
     uint64_t entry, frame_address;
+    /* WATCH of an attribute or item of an object: watch_program asks for it, whatever the object is called.
+     */
+    uint64_t object, object_type;
+    uint32_t skip_unset; /* WATCH: a value that was not there before is no change */
+    uint32_t births;     /* WATCH of an object: only that it comes to be is a hit */
 };
 struct tf_scan {
     uint64_t size;                   /* of it all */
@@ -169,6 +186,8 @@ struct tf_core {
     void (*scan_hit)(const struct tf_scan_hit *hit);
     /* Scanning: nothing more is of interest. */
     void (*scan_end)(void) __attribute__((noreturn));
+    /* Is this memory mapped? */
+    bool (*mapped)(uint64_t address, size_t len);
     /* Scanning: runs fn in a fork, which may do what it likes and writes its answer to *result. 0; -1: it
      * died, -2: it did not end in time. */
     int (*scan_aside)(void (*fn)(void *arg, struct tf_scan_aside *result), void *arg,

@@ -245,6 +245,21 @@ static bool put_name(PyObject *name, PyObject *value, void *arg)
     return true;
 }
 
+/* The object that a question is about; borrowed. */
+static PyObject *subject;
+
+/*
+ * An object that was collected has no references; the memory of one that is gone holds something else, whose
+ * type is another, or an object that is not finished.
+ */
+PyObject *tf_object_at(uint64_t address, uint64_t type)
+{
+    if (!address || address % sizeof(void *) || !tf_state.core->mapped(address, sizeof(PyObject)))
+        return NULL;
+    PyObject *object = (PyObject *)(uintptr_t)address;
+    return (uint64_t)(uintptr_t)Py_TYPE(object) == type && Py_REFCNT(object) > 0 ? object : NULL;
+}
+
 /* One namespace for all: nested scopes of an expression (generators, lambdas) see globals only. */
 static PyObject *merged_namespace(tf_frame *f, PyObject *globals, bool innermost)
 {
@@ -257,6 +272,8 @@ static PyObject *merged_namespace(tf_frame *f, PyObject *globals, bool innermost
         each_local(f, false, put_name, ns);
     PyObject *builtins = f && f->f_builtins ? f->f_builtins : PyEval_GetBuiltins();
     if (PyDict_SetItemString(ns, "__builtins__", builtins) < 0)
+        PyErr_Clear();
+    if (subject && PyDict_SetItemString(ns, "_", subject) < 0)
         PyErr_Clear();
     if (innermost && tf_exit_value.event >= 0 && tf_exit_value.value &&
         PyDict_SetItemString(ns, tf_exit_value.event == TF_UNWIND ? "__exception__" : "__return__",
@@ -607,21 +624,39 @@ static void send_program(tf_frame *f, const char *text, size_t len)
         return; /* the exception is sent */
     PyErr_Clear();
     PyObject *module = name && PyUnicode_Check(name) ? encoded(name) : PyBytes_FromString("");
-    bool generator = f && f->owner == FRAME_OWNED_BY_GENERATOR;
-    uint32_t bits = (r == TF_PURE_OK ? TF_PROGRAM_PURE : 0) | (local ? TF_PROGRAM_LOCAL : 0) |
-                    (generator ? TF_PROGRAM_GENERATOR : 0);
-    uint64_t address = (uint64_t)(uintptr_t)f;
-    char head[4096];
-    size_t at = sizeof(bits) + sizeof(address);
-    size_t n = module ? strnlen(PyBytes_AS_STRING(module), sizeof(head) - at - 1) : 0;
-    memcpy(head, &bits, sizeof(bits));
-    memcpy(head + sizeof(bits), &address, sizeof(address));
-    memcpy(head + at, module ? PyBytes_AS_STRING(module) : "", n);
-    head[at + n] = 0;
-    send(TF_ITEM_PROGRAM, head, at + n + 1, program ? PyBytes_AS_STRING(program) : "",
-         program ? (size_t)PyBytes_GET_SIZE(program) : 0, NULL, 0);
-    Py_XDECREF(module);
+    struct tf_prepared head = {.bits = (r == TF_PURE_OK ? TF_PROGRAM_PURE : 0) |
+                                       (local ? TF_PROGRAM_LOCAL : 0) |
+                                       (f && f->owner == FRAME_OWNED_BY_GENERATOR ? TF_PROGRAM_GENERATOR : 0),
+                               .frame = (uint64_t)(uintptr_t)f,
+                               .program_len = program ? (uint32_t)PyBytes_GET_SIZE(program) : 0};
+    PyObject *object, *place, *as_text;
+    tf_pure_place(text, len, f, &object, &place, &as_text);
+    PyObject *place_text = as_text ? encoded(as_text) : NULL;
+    if (object && place_text) {
+        head.object = (uint64_t)(uintptr_t)object;
+        head.type = (uint64_t)(uintptr_t)Py_TYPE(object);
+        head.place_len = (uint32_t)PyBytes_GET_SIZE(place);
+    }
+    PyObject *rest = PyBytes_FromFormat("%s", module ? PyBytes_AS_STRING(module) : "");
+    PyBytes_ConcatAndDel(&rest, PyBytes_FromStringAndSize("", 1));
+    if (program && rest)
+        PyBytes_Concat(&rest, program);
+    if (head.place_len && rest)
+        PyBytes_Concat(&rest, place);
+    if (place_text && rest)
+        PyBytes_Concat(&rest, place_text);
+    PyBytes_ConcatAndDel(&rest, PyBytes_FromStringAndSize("", 1));
+    if (rest)
+        send(TF_ITEM_PROGRAM, &head, sizeof(head), PyBytes_AS_STRING(rest), (size_t)PyBytes_GET_SIZE(rest),
+             NULL, 0);
+    PyErr_Clear();
     Py_XDECREF(program);
+    Py_XDECREF(module);
+    Py_XDECREF(object);
+    Py_XDECREF(place);
+    Py_XDECREF(as_text);
+    Py_XDECREF(place_text);
+    Py_XDECREF(rest);
 }
 
 /* What the program of an expression says, and what Python says: for the tests. */
@@ -739,7 +774,11 @@ void tf_inspect(const struct tf_inspect_req *req, const char *text, size_t text_
         if (req->what != TF_INSPECT_STACK)
             for (uint32_t n = req->frame; f && n; n--)
                 f = tf_frame_complete(f->previous);
-        if (f || req->frame == 0 || req->what == TF_INSPECT_STACK)
+        if (req->object)
+            subject = tf_object_at(req->object, req->type);
+        if (req->object && !subject)
+            send_error(message, (size_t)snprintf(message, sizeof(message), "the object is not there"));
+        else if (f || req->frame == 0 || req->what == TF_INSPECT_STACK)
             answer(req, f, text, text_len);
         else
             send_error(message, (size_t)snprintf(message, sizeof(message),

@@ -114,6 +114,8 @@ void tf_inspect(const struct tf_inspect_req *req, const char *text, size_t text_
 size_t tf_where(char *buf, size_t size);
 /* In a fork that is thrown away: no events any more, limits raised. */
 void tf_settle(PyThreadState *ts);
+/* The object of this type at this address, borrowed; NULL: there is none. */
+PyObject *tf_object_at(uint64_t address, uint64_t type);
 /* The value of an expression in a function, or (frame NULL) with these globals; NULL with an exception. In
  * such a fork. New reference. */
 PyObject *tf_evaluate(tf_frame *frame, PyObject *globals, const char *text, size_t len);

@@ -5,6 +5,7 @@
  * version (u8) and the stack that it needs (u8, in values). Then instructions for a stack machine follow, an
  * opcode (u8) and its operands:
  *
+ *   OBJECT                            the object that the program is about is pushed
  *   NAME text, ATTR text              a variable is pushed; an attribute takes its object's place
  *   NONE, FALSE, TRUE, INT i64, FLOAT f64, STR text, BYTES u32 length and bytes,
  *   BIG u8 negative, u32 count, u32 digits of 30 bits, the lowest first      constants
@@ -77,6 +78,7 @@ enum opcode {
     OP_LIST,
     OP_SET,
     OP_CALL,
+    OP_OBJECT,
 };
 
 /* The first six are Py_LT to Py_GE. */
@@ -531,6 +533,26 @@ static enum tf_pure hash_of_tuple(const struct view *view, int depth, Py_hash_t 
     return TF_PURE_OK;
 }
 
+/* Copies the characters into the width that Python would give them: the low bytes come first. */
+static size_t narrow(const struct value *v, size_t from, uint8_t width, uint8_t *bytes, size_t room)
+{
+    size_t n = 0;
+    for (size_t i = from; i < v->s.len && n + width <= room; i++, n += width) {
+        uint32_t c = char_at(v, i);
+        memcpy(bytes + n, &c, width);
+    }
+    return n;
+}
+
+static enum tf_pure hash_of_narrowed(const struct value *v, Py_hash_t *hash)
+{
+    uint8_t bytes[256], width = narrowest(v);
+    if (v->s.len * width > sizeof(bytes))
+        return TF_PURE_CANNOT;
+    *hash = _Py_HashBytes(bytes, (Py_ssize_t)narrow(v, 0, width, bytes, sizeof(bytes)));
+    return TF_PURE_OK;
+}
+
 /* RAISES: not hashable. */
 static enum tf_pure hash_of(const struct value *v, int depth, Py_hash_t *hash)
 {
@@ -558,7 +580,7 @@ static enum tf_pure hash_of(const struct value *v, int depth, Py_hash_t *hash)
         if (*hash != -1)
             return TF_PURE_OK;
         if (narrowest(v) != v->width)
-            return TF_PURE_CANNOT;
+            return hash_of_narrowed(v, hash);
         *hash = _Py_HashBytes(v->s.data, (Py_ssize_t)(v->s.len * v->width));
         return TF_PURE_OK;
     case V_BYTES:
@@ -814,6 +836,20 @@ static bool is_dict(const struct value *v)
     return v->kind == V_OBJECT && PyDict_Check(v->object);
 }
 
+static enum tf_pure find_in_type(PyTypeObject *type, const struct value *name, PyObject **value);
+static struct value of_text(const char *text, size_t len);
+
+/* Is the object's method the one of the built-in type? The slots of list's and dict's subclasses look for it
+ * in any case. */
+static bool inherits(PyObject *o, PyTypeObject *base, const char *method)
+{
+    struct value name = of_text(method, strlen(method));
+    PyObject *own, *theirs;
+    return hash_of(&name, 0, &name.s.hash) == TF_PURE_OK &&
+           find_in_type(Py_TYPE(o), &name, &own) == TF_PURE_OK &&
+           find_in_type(base, &name, &theirs) == TF_PURE_OK && own == theirs;
+}
+
 static enum tf_pure contains(const struct value *v, const struct value *item, bool *result)
 {
     struct view view;
@@ -843,15 +879,15 @@ static enum tf_pure contains(const struct value *v, const struct value *item, bo
     bool hashed = v->kind == V_SET;
     if (!hashed && !view_of(v, &view)) {
         hashed = true;
-        if (!is_any_set(v) &&
-            !(is_dict(v) && Py_TYPE(v->object)->tp_as_sequence &&
-              Py_TYPE(v->object)->tp_as_sequence->sq_contains == PyDict_Type.tp_as_sequence->sq_contains))
+        if (!is_any_set(v) && !(is_dict(v) && (PyDict_CheckExact(v->object) ||
+                                               inherits(v->object, &PyDict_Type, "__contains__"))))
             return TF_PURE_CANNOT;
     } else if (hashed) {
         view = (struct view){false, v->seq.count, NULL, v->seq.items};
     }
     if (hashed) {
-        if (is_any_set(item) && !is_dict(v)) /* a set is looked for as if it were frozen */
+        if ((item->kind == V_SET || is_any_set(item)) &&
+            !is_dict(v)) /* a set is looked for as if it were frozen */
             return TF_PURE_CANNOT;
         r = hash_of(item, 0, &hash);
         if (r != TF_PURE_OK)
@@ -862,11 +898,6 @@ static enum tf_pure contains(const struct value *v, const struct value *item, bo
                            : find_in_set((PySetObject *)v->object, item, hash, 0);
             *result = r == TF_PURE_OK;
             return r == TF_PURE_CANNOT ? r : TF_PURE_OK;
-        }
-        for (size_t i = 0; i < view.count; i++) {
-            r = hash_of(&view.values[i], 0, &hash); /* the set display fails with what is not hashable */
-            if (r != TF_PURE_OK)
-                return r;
         }
     }
     for (size_t i = 0; i < view.count && !*result; i++) {
@@ -1192,7 +1223,8 @@ static enum tf_pure read_descriptor(const struct value *v, PyObject *descr, cons
     if (kind == &PyMemberDescr_Type && o && PyObject_TypeCheck(o, ((PyDescrObject *)descr)->d_type))
         return read_member(o, ((PyMemberDescrObject *)descr)->d_member, result);
     /* A field of a named tuple: the index is the first that its descriptor holds. */
-    if (strcmp(kind->tp_name, "_collections._tuplegetter") == 0 && o && PyTuple_Check(o) &&
+    const char *dot = strrchr(kind->tp_name, '.');
+    if (dot && strcmp(dot, "._tuplegetter") == 0 && o && PyTuple_Check(o) &&
         (!(kind->tp_flags & Py_TPFLAGS_HEAPTYPE) || ((PyHeapTypeObject *)kind)->ht_module)) {
         Py_ssize_t index;
         memcpy(&index, (char *)descr + sizeof(PyObject), sizeof(index));
@@ -1275,13 +1307,10 @@ static enum tf_pure attribute(const struct value *v, const struct value *name, s
 
 static enum tf_pure subscript(const struct value *v, const struct value *key, struct value *result)
 {
-    binaryfunc slot = NULL;
     PyObject *o = v->object;
-    if (v->kind == V_OBJECT && Py_TYPE(o)->tp_as_mapping)
-        slot = Py_TYPE(o)->tp_as_mapping->mp_subscript;
-    if (v->kind == V_SET || (v->kind == V_OBJECT && !slot))
+    if (v->kind == V_SET)
         return TF_PURE_CANNOT;
-    if (is_dict(v) && slot == PyDict_Type.tp_as_mapping->mp_subscript) {
+    if (is_dict(v) && (PyDict_CheckExact(o) || inherits(o, &PyDict_Type, "__getitem__"))) {
         Py_hash_t hash;
         PyObject *value;
         enum tf_pure r = hash_of(key, 0, &hash);
@@ -1297,14 +1326,14 @@ static enum tf_pure subscript(const struct value *v, const struct value *key, st
     size_t count;
     if (v->kind == V_STR || v->kind == V_BYTES) {
         count = v->s.len;
-    } else if (v->kind == V_OBJECT && PyTuple_Check(o) && slot == PyTuple_Type.tp_as_mapping->mp_subscript) {
-        view.objects = ((PyTupleObject *)o)->ob_item;
-        count = (size_t)Py_SIZE(o);
-    } else if (v->kind == V_OBJECT && PyList_Check(o) && slot == PyList_Type.tp_as_mapping->mp_subscript) {
-        view.objects = ((PyListObject *)o)->ob_item;
-        count = (size_t)Py_SIZE(o);
     } else if (view_of(v, &view)) {
         count = view.count;
+    } else if (v->kind == V_OBJECT && PyTuple_Check(o) && inherits(o, &PyTuple_Type, "__getitem__")) {
+        view.objects = ((PyTupleObject *)o)->ob_item;
+        count = (size_t)Py_SIZE(o);
+    } else if (v->kind == V_OBJECT && PyList_Check(o) && inherits(o, &PyList_Type, "__getitem__")) {
+        view.objects = ((PyListObject *)o)->ob_item;
+        count = (size_t)Py_SIZE(o);
     } else {
         return v->kind == V_OBJECT ? TF_PURE_CANNOT : TF_PURE_RAISES;
     }
@@ -1355,6 +1384,18 @@ static enum tf_pure make_sequence(int kind, const struct value *items, size_t co
         memcpy(copy, items, count * sizeof(*copy));
     *result = (struct value){.kind = (uint8_t)kind, .seq = {copy, count}};
     return TF_PURE_OK;
+}
+
+/* A set display fails with what is not hashable. */
+static enum tf_pure make_set(const struct value *items, size_t count, struct value *result)
+{
+    for (size_t i = 0; i < count; i++) {
+        Py_hash_t hash;
+        enum tf_pure r = hash_of(&items[i], 0, &hash);
+        if (r != TF_PURE_OK)
+            return r;
+    }
+    return make_sequence(V_SET, items, count, result);
 }
 
 static enum tf_pure slice(const struct value *v, const struct value *lower, const struct value *upper,
@@ -1815,6 +1856,11 @@ static enum tf_pure run(const uint8_t *program, size_t len, const struct tf_pure
             if (r == TF_PURE_OK)
                 *++top = of_object(object);
             break;
+        case OP_OBJECT:
+            if (!scope->object)
+                return TF_PURE_CANNOT;
+            *++top = of_object(scope->object);
+            break;
         case OP_ATTR:
             text = take_text(&p);
             r = attribute(top, &text, &value);
@@ -1913,7 +1959,8 @@ static enum tf_pure run(const uint8_t *program, size_t len, const struct tf_pure
         case OP_SET:
             n = take_u16(&p);
             top -= n;
-            r = make_sequence(op == OP_TUPLE ? V_TUPLE : op == OP_LIST ? V_LIST : V_SET, top + 1, n, &value);
+            r = op == OP_SET ? make_set(top + 1, n, &value)
+                             : make_sequence(op == OP_LIST ? V_LIST : V_TUPLE, top + 1, n, &value);
             *++top = value;
             break;
         case OP_CALL: {
@@ -1962,14 +2009,8 @@ static uint64_t text_fingerprint(const struct value *v)
         return XXH3_64bits_withSeed(v->s.data, v->s.len * width, V_STR + 8u * width);
     static XXH3_state_t state;
     XXH3_64bits_reset_withSeed(&state, V_STR + 8u * width);
-    for (size_t i = 0; i < v->s.len;) {
-        size_t n = 0;
-        for (; n < sizeof(bytes) && i < v->s.len; i++, n += width) {
-            uint32_t c = char_at(v, i);
-            memcpy(bytes + n, &c, width); /* the low bytes come first */
-        }
-        XXH3_64bits_update(&state, bytes, n);
-    }
+    for (size_t i = 0; i < v->s.len; i += sizeof(bytes) / width)
+        XXH3_64bits_update(&state, bytes, narrow(v, i, width, bytes, sizeof(bytes)));
     return XXH3_64bits_digest(&state);
 }
 
@@ -2553,6 +2594,77 @@ enum tf_pure tf_pure_prepare(const char *text, size_t len, tf_frame *frame, PyOb
     Py_XDECREF(code);
     Py_XDECREF(tree);
     return r;
+}
+
+void tf_pure_place(const char *text, size_t len, tf_frame *frame, PyObject **object, PyObject **program,
+                   PyObject **as_text)
+{
+    *object = *program = *as_text = NULL;
+    while (len && (*text == ' ' || *text == '\t')) {
+        text++;
+        len--;
+    }
+    if (memchr(text, 0, len) || memchr(text, '\n', len))
+        return;
+    struct output o = {0};
+    struct value value;
+    PyCompilerFlags flags = {.cf_flags = PyCF_ONLY_AST | PyCF_IGNORE_COOKIE | PyCF_SOURCE_IS_UTF8,
+                             .cf_feature_version = PY_MINOR_VERSION};
+    PyObject *source = PyBytes_FromStringAndSize(text, (Py_ssize_t)len), *key = NULL, *base = NULL;
+    PyObject *tree =
+        source ? Py_CompileStringExFlags(PyBytes_AS_STRING(source), "<timefork>", Py_eval_input, &flags, -1)
+               : NULL;
+    PyObject *body = tree ? part(tree, "body") : NULL;
+    bool attribute = body && is_node(body, "Attribute");
+    if (!body || (!attribute && !is_node(body, "Subscript")))
+        goto out;
+    PyObject *inner = part(body, "value");
+    long first = PyLong_AsLong(part(inner, "col_offset")),
+         last = PyLong_AsLong(part(inner, "end_col_offset"));
+    if (PyErr_Occurred() || first < 0 || last <= first || (size_t)last > len)
+        goto out;
+    base = tf_evaluate(frame, NULL, text + first, (size_t)(last - first));
+    put_u8(&o, FORMAT);
+    put_u8(&o, 2);
+    put_u8(&o, OP_OBJECT);
+    if (attribute) {
+        PyObject *name = part(body, "attr");
+        if (!base || !name || !PyUnicode_Check(name))
+            goto out;
+        put_u8(&o, OP_ATTR);
+        put_text(&o, name);
+        *as_text = PyUnicode_FromFormat("_.%U", name);
+    } else {
+        PyObject *slice = part(body, "slice");
+        first = PyLong_AsLong(part(slice, "col_offset"));
+        last = PyLong_AsLong(part(slice, "end_col_offset"));
+        if (!base || PyErr_Occurred() || first < 0 || last <= first || (size_t)last > len)
+            goto out;
+        key = tf_evaluate(frame, NULL, text + first, (size_t)(last - first));
+        if (!key || put_constant(&o, key) != TF_PURE_OK)
+            goto out;
+        put_u8(&o, OP_SUBSCRIPT);
+        *as_text = PyUnicode_FromFormat("_[%R]", key);
+    }
+    put_u8(&o, OP_END);
+    struct tf_pure_scope scope = {.object = base};
+    if (*as_text && run(o.data, o.len, &scope, &value) != TF_PURE_CANNOT)
+        *program = PyBytes_FromStringAndSize((char *)o.data, (Py_ssize_t)o.len);
+    /* One that the expression made will not be there again; and only of what the collector knows can be told
+     * that it is gone (tf_object_at). */
+    if (*program && Py_REFCNT(base) > 1 && PyObject_IS_GC(base))
+        *object = Py_NewRef(base);
+out:
+    if (!*object) {
+        Py_CLEAR(*as_text);
+        Py_CLEAR(*program);
+    }
+    PyErr_Clear();
+    free(o.data);
+    Py_XDECREF(source);
+    Py_XDECREF(tree);
+    Py_XDECREF(base);
+    Py_XDECREF(key);
 }
 
 /* For the tests, which play the core: evaluates in the current function (or in `frame`) of this process. */

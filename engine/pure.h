@@ -10,7 +10,9 @@
  * calls other than len, isinstance, abs, min, max...) is refused, with TF_PURE_CANNOT, either when it is
  * prepared or when it is evaluated: whoever asks then makes a fork and evaluates it as Python does.
  *
- * Everything here runs in a replaying process, under the GIL.
+ * Everything here runs in a replaying process, under the GIL; a program is good for one run's processes only,
+ * as it holds hashes. Variables are those that tf_inspect() evaluates with: one that is not bound gives way
+ * to a global one of its name.
  */
 #ifndef TF_PURE_H
 #define TF_PURE_H
@@ -30,12 +32,20 @@ enum tf_pure {
  * may be NULL. */
 enum tf_pure tf_pure_prepare(const char *text, size_t len, tf_frame *frame, PyObject **program, bool *local);
 
+/* Of BASE.name or BASE[key], with a key that is a scalar now: the object that BASE is (new reference,
+ * evaluated in `frame`), a program that asks scope->object for the same attribute or item, and the text of an
+ * expression that does, with `_` for the object. NULL in *object: it is none of these, or needs Python code.
+ * In a thrown-away fork. */
+void tf_pure_place(const char *text, size_t len, tf_frame *frame, PyObject **object, PyObject **program,
+                   PyObject **as_text);
+
 /* Where names are looked up: variables of the frame (fast, cell, free, class body), then globals, builtins.
  * frame may not have begun yet. NULL: globals only. */
 struct tf_pure_scope {
     tf_frame *frame;
     PyObject *globals; /* borrowed; used when frame is NULL */
     PyObject *builtins;
+    PyObject *object; /* what a program of tf_pure_place() is about */
 };
 
 /* Is the expression true there? */
@@ -43,9 +53,11 @@ enum tf_pure tf_pure_truth(const uint8_t *program, size_t len, const struct tf_p
                            bool *truth);
 
 /* A fingerprint of the value: two values with different fingerprints are different for a user who watches.
- * Scalars (None, bool, int, float, complex, str, bytes) by value; list, tuple, dict, set, frozenset,
- * bytearray, deque by identity and, one level deep, by their items (scalars by value, others by identity);
- * all else by identity. RAISES has one fingerprint of its own (0): "not there". */
+ * Scalars (None, bool, int, float, complex, str, bytes) by type and value; list, tuple, dict, set, frozenset,
+ * bytearray, deque and their subclasses by identity and, one level deep, by their items (scalars by value,
+ * others by identity), a dict's in no order; tuples, lists and slices that the expression itself makes by
+ * their items only; all else by identity and type. RAISES has one fingerprint of its own (0): "not there". An
+ * object in the place of one that is gone looks the same if it is of the same type and has the same items. */
 enum tf_pure tf_pure_fingerprint(const uint8_t *program, size_t len, const struct tf_pure_scope *scope,
                                  uint64_t *fingerprint);
 /* The same of an object. */

@@ -159,7 +159,7 @@ static bool condition_holds(const struct tf_scan_point *point, tf_frame *frame, 
     if (!point->condition.len)
         return true;
     if (point->condition_program.len) {
-        struct tf_pure_scope scope = {frame, NULL, NULL};
+        struct tf_pure_scope scope = {.frame = frame};
         how = tf_pure_truth((const uint8_t *)text_of(point->condition_program), point->condition_program.len,
                             &scope, &truth);
     }
@@ -244,8 +244,23 @@ static bool generator_is_there(const struct tf_scan_point *point, struct watch *
            (PyGen_CheckExact(owner) || PyCoro_CheckExact(owner) || PyAsyncGen_CheckExact(owner));
 }
 
+#define GONE 1 /* value of an object that is not there */
+
+static uint64_t object_value(const struct tf_scan_point *point)
+{
+    struct tf_pure_scope scope = {.object = tf_object_at(point->object, point->object_type)};
+    uint64_t value = 0;
+    if (!scope.object)
+        return GONE;
+    enum tf_pure how = tf_pure_fingerprint((const uint8_t *)text_of(point->watch_program),
+                                           point->watch_program.len, &scope, &value);
+    return how == TF_PURE_OK && value != GONE ? value : 0;
+}
+
 static uint64_t watched_value(const struct tf_scan_point *point, struct watch *w)
 {
+    if (point->object)
+        return object_value(point);
     bool local = point->entry != 0;
     struct tf_pure_scope scope = {.frame = local ? w->frame : NULL};
     uint64_t value = 0;
@@ -275,14 +290,18 @@ static void check_watches(struct place at, struct place line)
         struct watch *w = &s.watches[i];
         if (point->kind != TF_SCAN_WATCH || !w->alive)
             continue;
-        if (!generator_is_there(point, w)) {
+        if (!point->object && !generator_is_there(point, w)) {
             w->alive = false;
             continue;
         }
-        uint64_t value = watched_value(point, w);
-        if (value == w->value)
+        uint64_t value = watched_value(point, w), old = w->value;
+        if (value == old)
             continue;
         w->value = value;
+        if (point->births ? old != GONE : (point->object && (value == GONE || (old == GONE && !value))))
+            continue; /* that an object comes or goes is no change of what it holds */
+        if (point->skip_unset && !old)
+            continue;
         meet(i, point->entry ? w->frame : tf_current_frame(s.ts), at, &hit);
     }
     if (hit.points) {
@@ -821,7 +840,9 @@ static void start_watches(PyThreadState *ts, tf_frame *entering)
             continue;
         s.any_watch = true;
         struct watch *w = &s.watches[i];
-        if (!point->entry) {
+        if (point->object) {
+            w->alive = true;
+        } else if (!point->entry) {
             struct tf_diverted saved = tf_divert_begin(ts);
             w->module = PyUnicode_DecodeUTF8(text_of(point->module), point->module.len, "replace");
             tf_divert_end(ts, saved);

@@ -180,6 +180,8 @@ long tf_dispatch(struct tf_call *call)
     if (tf.mode == TF_ARMS)
         return tf_raw((long)call->nr, call->a[0], call->a[1], call->a[2], call->a[3], call->a[4], call->a[5]);
     tf.inside++;
+    if (call->nr == SYS_mmap || call->nr == SYS_munmap || call->nr == SYS_mremap || call->nr == SYS_brk)
+        tf.maps++;
     const struct tf_call_row *row = call->nr < TF_CALL_ROWS ? &tf_call_rows[call->nr] : NULL;
     switch (row ? row->cls : TF_CLASS_NONE) {
     case TF_CLASS_LOG:

@@ -434,6 +434,7 @@ const struct tf_core tf_core = {
     .scan_place = tf_scan_place,
     .scan_hit = tf_scan_hit,
     .scan_end = tf_scan_end,
+    .mapped = tf_mapped,
     .scan_aside = tf_scan_aside,
     .scan_log = tf_scan_log,
     .divergence = tf_diverge,

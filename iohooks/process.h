@@ -68,6 +68,7 @@ struct tf_process {
     bool moved; /* the program changed its folder: paths that are not absolute mean something else here */
     bool shared_memory; /* record: there is memory that a fork would share: no more checkpoints */
     struct timespec last_clock[TF_CLOCKS]; /* what the program last read of each clock */
+    uint64_t maps;                         /* calls that have changed what is mapped */
     uint64_t run_due;                      /* TSC at which the next checkpoint may be taken */
 
     /* asynchronous signals */
@@ -169,6 +170,7 @@ uint64_t tf_scan_limit(uint64_t here);                     /* the event of inter
 void tf_scan_block_ends(void);                             /* the words begin anew */
 void tf_scan_end(void) __attribute__((noreturn));
 /* What tf_core offers for it: see engine.h. */
+bool tf_mapped(uint64_t address, size_t len);
 uint64_t tf_scan_place(uint32_t *depth, uint32_t *least);
 void tf_scan_hit(const struct tf_scan_hit *hit);
 int tf_scan_aside(void (*fn)(void *arg, struct tf_scan_aside *result), void *arg,

@@ -121,6 +121,28 @@ void tf_scan_hit(const struct tf_scan_hit *hit)
         tf_scan_end();
 }
 
+/* Asked often, for few addresses: the answer holds until the program maps or unmaps something. */
+bool tf_mapped(uint64_t address, size_t len)
+{
+    static struct {
+        uint64_t page, maps;
+        bool answer;
+    } known[64];
+    uint64_t first = address & ~4095ul, last = (address + len - 1) & ~4095ul;
+    for (uint64_t page = first; page <= last; page += 4096) {
+        size_t i = (page >> 12) % 64;
+        if (known[i].page != page || known[i].maps != tf.maps + 1) {
+            unsigned char resident;
+            known[i].page = page;
+            known[i].maps = tf.maps + 1;
+            known[i].answer = tf_sys(SYS_mincore, page, 4096, &resident) == 0;
+        }
+        if (!known[i].answer)
+            return false;
+    }
+    return true;
+}
+
 /* In the fork: what tf_serve() does for a question. */
 static void __attribute__((noreturn)) aside(void (*fn)(void *, struct tf_scan_aside *), void *arg)
 {

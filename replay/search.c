@@ -168,18 +168,32 @@ static int on_prepared(void *ctx, enum tf_item type, const uint8_t *data, size_t
     struct preparing *p = ctx;
     if (type == TF_ITEM_ERROR)
         return tf_err_set(p->err, TF_E_USAGE, "%.*s", (int)len, (const char *)data);
-    if (type != TF_ITEM_PROGRAM || len < 13)
+    struct tf_prepared head;
+    if (type != TF_ITEM_PROGRAM || len < sizeof head + 1)
         return 0;
-    memcpy(&p->bits, data, 4);
-    memcpy(&p->address, data + 4, 8);
-    const char *module = (const char *)data + 12;
-    size_t module_len = strnlen(module, len - 13);
-    p->expr->module = strndup(module, module_len);
-    p->expr->program_len = len - 13 - module_len;
-    p->expr->program = malloc(p->expr->program_len + 1);
-    if (!p->expr->module || !p->expr->program)
+    struct tf_expr *e = p->expr;
+    memcpy(&head, data, sizeof head);
+    const char *module = (const char *)data + sizeof head, *end = (const char *)data + len;
+    size_t module_len = strnlen(module, len - sizeof head);
+    const char *program = module + module_len + 1;
+    if (program > end || head.program_len > (size_t)(end - program) ||
+        head.place_len > (size_t)(end - program) - head.program_len)
+        return tf_err_set(p->err, TF_E_REPLAY, "the expression could not be prepared");
+    const char *place = program + head.program_len, *text = place + head.place_len;
+    p->bits = head.bits;
+    p->address = head.frame;
+    e->object = head.object;
+    e->object_type = head.type;
+    e->module = strndup(module, module_len);
+    e->program_len = head.program_len;
+    e->program = malloc(head.program_len + 1ul);
+    e->place_len = head.place_len;
+    e->place = malloc(head.place_len + 1ul);
+    e->place_text = strndup(text, (size_t)(end - text));
+    if (!e->module || !e->program || !e->place || !e->place_text)
         return tf_err_set(p->err, TF_E_IO, "out of memory");
-    memcpy(p->expr->program, module + module_len + 1, p->expr->program_len);
+    memcpy(e->program, program, head.program_len);
+    memcpy(e->place, place, head.place_len);
     p->answered = true;
     return 0;
 }
@@ -215,6 +229,7 @@ int tf_expr_prepare(struct tf_timeline *t, const char *text, uint32_t frame, str
         return tf_err_set(err, TF_E_IO, "out of memory");
     }
     struct preparing p = {.expr = e, .err = err};
+    e->prepared = t->here;
     struct tf_inspect_req req = {.what = TF_INSPECT_PREPARE, .frame = frame};
     int r = tf_timeline_inspect(t, &req, text, 10000, on_prepared, &p, err);
     if (r == 0 && !p.answered)
@@ -250,15 +265,26 @@ void tf_expr_free(struct tf_expr *e)
         return;
     free(e->text);
     free(e->program);
+    free(e->place);
+    free(e->place_text);
     free(e->module);
     free(e);
 }
 
 /* ---- one scan ---- */
 
+/* What one scan looks for. A watch of an attribute or item is two: the object's, and the expression's value.
+ */
+enum watched { VALUE, VALUE_BESIDES, OBJECT, BIRTH };
+struct part {
+    const struct tf_point *point;
+    uint32_t number; /* of the point, as the caller has it */
+    enum watched watched;
+};
+
 struct search {
     struct tf_timeline *t;
-    const struct tf_point *points;
+    struct part parts[TF_SCAN_POINTS];
     size_t n;
     const struct tf_search_opts *opts;
     const struct tf_codes *codes;
@@ -281,30 +307,68 @@ struct search {
     int stopped; /* what each() returned */
 };
 
-static int search_init(struct search *s, struct tf_timeline *t, const struct tf_point *points, size_t n,
-                       const struct tf_search_opts *opts, struct tf_err *err)
+/* From which event on a part must be scanned in one piece; 0: it need not. Hits are numbered from the start
+ * of the run; and while a generator is suspended only who has seen it begin knows where its variables are. */
+static uint64_t whole_from(const struct part *part)
 {
-    *s = (struct search){.t = t, .points = points, .n = n, .opts = opts, .only_named = true};
-    if (n > TF_POINTS_MAX)
-        return tf_err_set(err, TF_E_USAGE, "at most %d places can be looked for at once, not %zu",
-                          TF_POINTS_MAX, n);
+    const struct tf_point *p = part->point;
+    if (p->hit_first || p->hit_last || p->hit_every)
+        return 1;
+    bool value = part->watched == VALUE || part->watched == VALUE_BESIDES;
+    return p->kind == TF_POINT_WATCH && value && p->watch->generator && p->watch->entry ? p->watch->entry : 0;
+}
+
+enum chosen { ALL, IN_ONE_PIECE, IN_WINDOWS };
+
+static int add_part(struct search *s, struct part part, enum chosen chosen, struct tf_err *err)
+{
+    if (chosen != ALL && (whole_from(&part) != 0) != (chosen == IN_ONE_PIECE))
+        return 0;
+    if (s->n == TF_SCAN_POINTS)
+        return tf_err_set(err, TF_E_USAGE,
+                          "at most %d places can be looked for at once (a watch of an attribute "
+                          "or item is two)",
+                          TF_SCAN_POINTS);
+    s->parts[s->n++] = part;
+    return 0;
+}
+
+static int search_init(struct search *s, struct tf_timeline *t, const struct tf_point *points, size_t n,
+                       enum chosen chosen, const struct tf_search_opts *opts, struct tf_err *err)
+{
+    *s = (struct search){.t = t, .opts = opts, .only_named = true};
+    for (size_t i = 0; i < n; i++) {
+        const struct tf_point *p = &points[i];
+        struct part part = {.point = p, .number = (uint32_t)i};
+        bool object = p->kind == TF_POINT_WATCH && p->watch->object;
+        int r = 0;
+        if (object) {
+            part.watched = OBJECT;
+            r = add_part(s, part, chosen, err);
+            part.watched = VALUE_BESIDES;
+            if (p->hit_first || p->hit_last || p->hit_every)
+                continue; /* what is counted are the changes of the object */
+        }
+        if (r == 0)
+            r = add_part(s, part, chosen, err);
+        if (r)
+            return r;
+    }
     int r = codes_new(&s->named, t, err);
     if (r)
         return r;
     s->codes = s->named.all;
-    for (size_t i = 0; i < n; i++) {
-        const struct tf_point *p = &points[i];
+    for (size_t i = 0; i < s->n; i++) {
+        const struct tf_point *p = s->parts[i].point;
+        uint64_t whole = whole_from(&s->parts[i]);
         for (size_t k = 0; k < p->codes_n; k++)
             codes_add(&s->named, p->codes[k]);
         s->any_line |= p->kind == TF_POINT_LINE && !p->codes_n;
         s->watches |= p->kind == TF_POINT_WATCH;
         s->raises |= p->kind == TF_POINT_RAISE;
-        bool counted = p->hit_first || p->hit_last || p->hit_every;
-        s->counted |= counted;
-        if (counted)
-            s->whole_from = 1;
-        if (p->kind == TF_POINT_WATCH && p->watch->generator && s->whole_from != 1)
-            s->whole_from = p->watch->entry;
+        s->counted |= p->hit_first || p->hit_last || p->hit_every;
+        if (whole && (!s->whole_from || whole < s->whole_from))
+            s->whole_from = whole;
     }
     s->only_named = !s->any_line && !s->watches && !s->raises;
     return 0;
@@ -370,12 +434,13 @@ static int set_masks(struct search *s, uint64_t arm, position end, uint64_t *mas
     if (s->any_line || s->watches || (s->raises && s->counted))
         r = running(s->t, arm, end.frame, &here, err);
     for (size_t i = 0; r == 0 && i < s->n; i++) {
-        const struct tf_point *p = &s->points[i];
+        const struct tf_point *p = s->parts[i].point;
         uint64_t bit = 1ul << i;
         for (size_t k = 0; k < p->codes_n; k++)
             if (p->codes[k] < s->codes->n)
                 masks[p->codes[k]] |= bit;
-        if (p->kind == TF_POINT_WATCH && p->watch->entry && p->watch->code < s->codes->n)
+        if (p->kind == TF_POINT_WATCH && s->parts[i].watched < OBJECT && p->watch->entry &&
+            p->watch->code < s->codes->n)
             masks[p->watch->code] |= bit;
         for (uint32_t id = 1; id < s->codes->n; id++) {
             if (!codes_has(&here, id))
@@ -425,7 +490,7 @@ static int build(struct search *s, uint64_t arm, position from, position end, en
         goto out;
     put(b, &scan, sizeof scan);
     for (size_t i = 0; i < s->n; i++) {
-        const struct tf_point *p = &s->points[i];
+        const struct tf_point *p = s->parts[i].point;
         struct tf_scan_point *q = &points[i];
         *q = (struct tf_scan_point){.kind = p->kind,
                                     .first_line = p->first_line,
@@ -439,8 +504,14 @@ static int build(struct search *s, uint64_t arm, position from, position end, en
         put_expr(b, p->condition, &q->condition, &q->condition_program);
         put_expr(b, p->log, &q->log, NULL);
         q->type = put_text(b, p->type, p->type ? strlen(p->type) : 0);
-        if (p->watch) {
+        if (p->watch && s->parts[i].watched >= OBJECT) {
+            q->watch_program = put_text(b, p->watch->place, p->watch->place_len);
+            q->object = p->watch->object;
+            q->object_type = p->watch->object_type;
+            q->births = s->parts[i].watched == BIRTH;
+        } else if (p->watch) {
             put_expr(b, p->watch, &q->watch, &q->watch_program);
+            q->skip_unset = s->parts[i].watched == VALUE_BESIDES;
             q->module = put_text(b, p->watch->module, strlen(p->watch->module));
             q->entry = p->watch->entry;
             q->depth = p->watch->depth;
@@ -463,13 +534,21 @@ out:
 static int scan_window(struct search *s, uint64_t arm, position from, position end, enum tf_scan_mode mode,
                        struct tf_err *err);
 
-static struct tf_hit public_hit(const struct tf_scan_hit *h)
+static struct tf_hit public_hit(const struct search *s, const struct tf_scan_hit *h)
 {
-    return (struct tf_hit){.position = {h->frame, h->lines},
-                           .before = {h->before_frame, h->before_lines},
-                           .old = {h->old_frame, h->old_lines},
-                           .points = h->points,
-                           .failed = h->failed};
+    struct tf_hit hit = {.position = {h->frame, h->lines},
+                         .before = {h->before_frame, h->before_lines},
+                         .old = {h->old_frame, h->old_lines}};
+    for (size_t i = 0; i < s->n; i++) {
+        uint64_t bit = 1ul << s->parts[i].number;
+        if (h->points >> i & 1)
+            hit.points |= bit;
+        if (h->failed >> i & 1)
+            hit.failed |= bit;
+        if (h->points >> i & 1 && s->parts[i].watched == OBJECT)
+            hit.objects |= bit;
+    }
+    return hit;
 }
 
 /* Raises between two events, whose lines were not counted: looks again, with lines. */
@@ -483,20 +562,19 @@ static int refine(struct search *s, uint64_t frame, enum tf_scan_mode mode, stru
         from = before(from);
     if (compare(wide_end, end) < 0)
         end = wide_end;
-    struct tf_point points[TF_POINTS_MAX];
-    memcpy(points, s->points, s->n * sizeof *points);
-    for (size_t i = 0; i < s->n; i++)
-        if (points[i].kind != TF_POINT_RAISE)
-            points[i] = (struct tf_point){.kind = TF_POINT_RAISE, .type = "\1"}; /* no such class */
-    struct search inner;
-    int r = search_init(&inner, s->t, points, s->n, s->opts, err);
-    if (r)
-        return r;
+    struct search inner = {.t = s->t, .opts = s->opts, .raises = true, .codes = s->codes, .n = s->n};
+    static const struct tf_point nothing = {.kind = TF_POINT_RAISE,
+                                            .type = "\1"}; /* no class has this name */
+    for (size_t i = 0; i < s->n; i++) {
+        inner.parts[i] = s->parts[i];
+        if (s->parts[i].point->kind != TF_POINT_RAISE)
+            inner.parts[i] = (struct part){.point = &nothing};
+    }
     inner.from = (position){frame, 0};
     inner.end = (position){frame, LINES_END};
     inner.each = s->each;
     inner.ctx = s->ctx;
-    r = scan_window(&inner, frame ? frame : 1, from, end, mode, err);
+    int r = scan_window(&inner, frame ? frame : 1, from, end, mode, err);
     if (r == 0 && !inner.hit && mode != TF_SCAN_EACH)
         r = tf_err_set(err, TF_E_DIVERGENCE,
                        "an exception that was raised after frame event %llu was not met again there",
@@ -504,7 +582,6 @@ static int refine(struct search *s, uint64_t frame, enum tf_scan_mode mode, stru
     s->last = inner.last;
     s->hit = inner.hit;
     s->stopped = inner.stopped;
-    search_free(&inner);
     return r;
 }
 
@@ -520,8 +597,9 @@ static int on_scan(void *ctx, const struct tf_message *m, struct tf_err *err)
     } else if (m->op == TF_REP_LOG && m->len >= sizeof(struct tf_scan_log) && s->opts->on_log) {
         struct tf_scan_log head;
         memcpy(&head, m->data, sizeof head);
-        s->opts->on_log(s->opts->ctx, head.point, (position){head.frame, head.lines},
-                        (const char *)m->data + sizeof head, m->len - sizeof head, head.failed != 0);
+        s->opts->on_log(s->opts->ctx, head.point < s->n ? s->parts[head.point].number : 0,
+                        (position){head.frame, head.lines}, (const char *)m->data + sizeof head,
+                        m->len - sizeof head, head.failed != 0);
     } else if (m->op == TF_REP_HIT && m->len == sizeof s->last) {
         memcpy(&s->last, m->data, sizeof s->last);
         s->hit = true;
@@ -534,7 +612,7 @@ static int on_scan(void *ctx, const struct tf_message *m, struct tf_err *err)
             int r = refine(s, s->last.frame, TF_SCAN_EACH, err);
             return r ? r : s->stopped;
         }
-        struct tf_hit hit = public_hit(&s->last);
+        struct tf_hit hit = public_hit(s, &s->last);
         s->stopped = s->each(s->ctx, &hit);
         return s->stopped;
     }
@@ -605,10 +683,10 @@ static int indexed_call(struct search *s, position from, position limit, bool ba
     if (r)
         return r;
     for (size_t i = 0; i < s->n; i++)
-        if (s->points[i].kind == TF_POINT_CALL && !s->points[i].condition && !s->points[i].log &&
-            !s->points[i].frame_address)
-            for (size_t k = 0; k < s->points[i].codes_n; k++, any = true)
-                codes_add(&calls, s->points[i].codes[k]);
+        if (s->parts[i].point->kind == TF_POINT_CALL && !s->parts[i].point->condition &&
+            !s->parts[i].point->log && !s->parts[i].point->frame_address)
+            for (size_t k = 0; k < s->parts[i].point->codes_n; k++, any = true)
+                codes_add(&calls, s->parts[i].point->codes[k]);
     if (!any || s->counted)
         goto out;
     tf_cursor_filter(t->cursor, calls.bits, s->codes->n);
@@ -654,9 +732,9 @@ static int indexed_call(struct search *s, position from, position limit, bool ba
         if (r == 0)
             r = tf_cursor_next(t->cursor, &event, err);
         for (size_t i = 0; r > 0 && i < s->n; i++)
-            for (size_t k = 0; k < s->points[i].codes_n; k++)
-                if (s->points[i].kind == TF_POINT_CALL && !s->points[i].condition && !s->points[i].log &&
-                    s->points[i].codes[k] == event.code)
+            for (size_t k = 0; k < s->parts[i].point->codes_n; k++)
+                if (s->parts[i].point->kind == TF_POINT_CALL && !s->parts[i].point->condition &&
+                    !s->parts[i].point->log && s->parts[i].point->codes[k] == event.code)
                     hit->points |= 1ul << i;
         if (r == 0)
             r = tf_err_set(err, TF_E_FORMAT, "frame event %llu is missing in the recording",
@@ -672,8 +750,8 @@ out:
 static bool needs_scan(const struct search *s)
 {
     for (size_t i = 0; i < s->n; i++)
-        if (s->points[i].kind != TF_POINT_CALL || s->points[i].condition || s->points[i].log ||
-            s->points[i].frame_address || s->counted)
+        if (s->parts[i].point->kind != TF_POINT_CALL || s->parts[i].point->condition ||
+            s->parts[i].point->log || s->parts[i].point->frame_address || s->counted)
             return true;
     return false;
 }
@@ -681,7 +759,7 @@ static bool needs_scan(const struct search *s)
 static bool asks_at_calls(const struct search *s)
 {
     for (size_t i = 0; i < s->n; i++)
-        if (s->points[i].kind == TF_POINT_CALL && s->points[i].condition)
+        if (s->parts[i].point->kind == TF_POINT_CALL && s->parts[i].point->condition)
             return true;
     return false;
 }
@@ -712,9 +790,9 @@ static int find_line(struct search *s, struct tf_hit *hit, struct tf_err *err)
 static int finish_hit(struct search *s, const struct tf_scan_hit *found, struct tf_hit *hit,
                       struct tf_err *err)
 {
-    *hit = public_hit(found);
+    *hit = public_hit(s, found);
     for (size_t i = 0; i < s->n; i++)
-        if (hit->points >> i & 1 && s->points[i].kind == TF_POINT_WATCH) {
+        if (hit->points >> s->parts[i].number & 1 && s->parts[i].point->kind == TF_POINT_WATCH) {
             int r = find_line(s, hit, err);
             return r ? r : 1;
         }
@@ -806,18 +884,17 @@ static int backward(struct search *s, struct tf_scan_hit *found, struct tf_err *
     }
 }
 
-int tf_search_forward(struct tf_timeline *t, position from, position limit, const struct tf_point *points,
-                      size_t n, struct tf_hit *hit, const struct tf_search_opts *opts, struct tf_err *err)
+static int forward_part(struct tf_timeline *t, position from, position limit, const struct tf_point *points,
+                        size_t n, enum chosen chosen, struct tf_hit *hit, const struct tf_search_opts *opts,
+                        struct tf_err *err)
 {
     struct search s;
     struct tf_scan_hit by_index = {0}, by_scan = {0};
-    int r = search_init(&s, t, points, n, opts, err), indexed = 0, scanned = 0;
-    if (r)
+    int r = search_init(&s, t, points, n, chosen, opts, err), indexed = 0, scanned = 0;
+    if (r || !s.n)
         goto out;
     s.from = from;
-    s.end = limit.frame ? limit : (position){reach(t), LINES_END};
-    if (s.end.frame > reach(t))
-        s.end = (position){reach(t), LINES_END};
+    s.end = limit;
     if ((r = indexed = indexed_call(&s, from, s.end, false, &by_index, err)) < 0)
         goto out;
     if (indexed) /* with what is met when that function starts, too */
@@ -829,28 +906,57 @@ int tf_search_forward(struct tf_timeline *t, position from, position limit, cons
     if (scanned && indexed && by_scan.frame == by_index.frame && by_scan.lines)
         scanned = 0; /* behind the call */
     r = 0;
-    if (scanned)
-        r = finish_hit(&s, &by_scan, hit, err);
-    else if (indexed)
-        r = finish_hit(&s, &by_index, hit, err);
-    if (scanned && indexed && hit->position.frame == by_index.frame)
-        hit->points |= by_index.points;
+    if (scanned && indexed && by_scan.frame == by_index.frame)
+        by_scan.points |= by_index.points;
+    if (scanned || indexed)
+        r = finish_hit(&s, scanned ? &by_scan : &by_index, hit, err);
 out:
     search_free(&s);
     return r;
 }
 
-int tf_search_backward(struct tf_timeline *t, position from, position limit, const struct tf_point *points,
-                       size_t n, struct tf_hit *hit, const struct tf_search_opts *opts, struct tf_err *err)
+/* Two hits, either of which may be none: the nearer one. */
+static int nearer(int a_found, const struct tf_hit *a, int b_found, const struct tf_hit *b, bool backward,
+                  struct tf_hit *out)
+{
+    if (!a_found && !b_found)
+        return 0;
+    int order = !a_found ? 1 : !b_found ? -1 : compare(a->position, b->position) * (backward ? -1 : 1);
+    *out = order <= 0 ? *a : *b;
+    if (order == 0) {
+        out->points |= b->points;
+        out->failed |= b->failed;
+        out->objects |= b->objects;
+        if (!out->old.frame) {
+            out->old = b->old;
+            out->before = b->before;
+        }
+    }
+    return 1;
+}
+
+int tf_search_forward(struct tf_timeline *t, position from, position limit, const struct tf_point *points,
+                      size_t n, struct tf_hit *hit, const struct tf_search_opts *opts, struct tf_err *err)
+{
+    struct tf_hit whole = {0}, window = {0};
+    position end = limit.frame && limit.frame <= reach(t) ? limit : (position){reach(t), LINES_END};
+    int a = forward_part(t, from, end, points, n, IN_ONE_PIECE, &whole, opts, err);
+    if (a < 0)
+        return a;
+    int b = forward_part(t, from, a ? whole.position : end, points, n, IN_WINDOWS, &window, opts, err);
+    return b < 0 ? b : nearer(a, &whole, b, &window, false, hit);
+}
+
+static int backward_part(struct tf_timeline *t, position from, position limit, const struct tf_point *points,
+                         size_t n, enum chosen chosen, struct tf_hit *hit, const struct tf_search_opts *opts,
+                         struct tf_err *err)
 {
     struct search s;
     struct tf_scan_hit by_index = {0}, by_scan = {0};
-    int r = search_init(&s, t, points, n, opts, err), indexed = 0, scanned = 0;
-    if (r)
+    int r = search_init(&s, t, points, n, chosen, opts, err), indexed = 0, scanned = 0;
+    if (r || !s.n)
         goto out;
     s.backward = true;
-    if (from.frame > reach(t))
-        from = (position){reach(t), LINES_END};
     s.end = before(from);
     s.from = limit.frame ? before(limit) : (position){0, 0};
     if ((r = indexed = indexed_call(&s, from, limit, true, &by_index, err)) < 0)
@@ -863,15 +969,57 @@ int tf_search_backward(struct tf_timeline *t, position from, position limit, con
         (r = scanned = backward(&s, &by_scan, err)) < 0)
         goto out;
     r = 0;
-    if (scanned)
-        r = finish_hit(&s, &by_scan, hit, err);
-    else if (indexed)
-        r = finish_hit(&s, &by_index, hit, err);
-    if (scanned && indexed && hit->position.frame == by_index.frame && hit->position.lines == 0)
-        hit->points |= by_index.points;
+    if (scanned && indexed && by_scan.frame == by_index.frame && by_scan.lines == 0)
+        by_scan.points |= by_index.points;
+    if (scanned || indexed)
+        r = finish_hit(&s, scanned ? &by_scan : &by_index, hit, err);
 out:
     search_free(&s);
     return r;
+}
+
+int tf_search_backward(struct tf_timeline *t, position from, position limit, const struct tf_point *points,
+                       size_t n, struct tf_hit *hit, const struct tf_search_opts *opts, struct tf_err *err)
+{
+    struct tf_hit whole = {0}, window = {0};
+    if (from.frame > reach(t))
+        from = (position){reach(t), LINES_END};
+    int a = backward_part(t, from, limit, points, n, IN_ONE_PIECE, &whole, opts, err);
+    if (a < 0)
+        return a;
+    int b = backward_part(t, from, a ? whole.position : limit, points, n, IN_WINDOWS, &window, opts, err);
+    return b < 0 ? b : nearer(a, &whole, b, &window, true, hit);
+}
+
+/* Objects that were there before may have had the same address: the event at which those that are watched
+ * came to be, the latest of all. 0: from the start of the run on. */
+static int births(struct tf_timeline *t, const struct tf_point *points, size_t n, uint64_t *from,
+                  const struct tf_search_opts *opts, struct tf_err *err)
+{
+    *from = 0;
+    for (size_t i = 0; i < n; i++) {
+        const struct tf_expr *e = points[i].watch;
+        struct search s;
+        struct tf_scan_hit birth;
+        if (points[i].kind != TF_POINT_WATCH || !e->object)
+            continue;
+        struct tf_point point = {.kind = TF_POINT_WATCH, .watch = e};
+        int r = search_init(&s, t, &point, 1, IN_WINDOWS, opts, err);
+        s.n = 1;
+        s.parts[0] = (struct part){.point = &point, .watched = BIRTH};
+        s.whole_from = 0;
+        s.backward = true;
+        s.end = e->prepared;
+        s.last_event = s.end.frame;
+        if (r == 0)
+            r = backward(&s, &birth, err);
+        search_free(&s);
+        if (r < 0)
+            return r;
+        if (r && birth.frame > *from)
+            *from = birth.frame;
+    }
+    return 0;
 }
 
 int tf_search_each(struct tf_timeline *t, position from, position to, const struct tf_point *points, size_t n,
@@ -879,7 +1027,13 @@ int tf_search_each(struct tf_timeline *t, position from, position to, const stru
                    const struct tf_search_opts *opts, struct tf_err *err)
 {
     struct search s;
-    int r = search_init(&s, t, points, n, opts, err);
+    uint64_t born;
+    int r = births(t, points, n, &born, opts, err);
+    if (r)
+        return r;
+    if (born && compare(from, before((position){born, 0})) < 0)
+        from = before((position){born, 0});
+    r = search_init(&s, t, points, n, ALL, opts, err);
     if (r == 0) {
         s.from = from;
         s.end = to.frame ? to : (position){reach(t), LINES_END};

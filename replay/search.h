@@ -23,7 +23,15 @@ struct tf_expr {
     uint32_t code;
     uint64_t address; /* of a generator's frame */
     bool generator;   /* it is one of a generator or coroutine */
-    char *module;     /* its globals are those of sys.modules[module] */
+    /* Of an attribute or item (obj.name, obj[key]): the object that obj is at the present. Watching follows
+     * its attribute or item wherever it is changed from, and whatever the object is called there, and the
+     * value of the expression itself besides. 0: none. */
+    uint64_t object, object_type;
+    uint8_t *place; /* program that asks the object */
+    size_t place_len;
+    char *place_text;            /* expression that does, with `_` for the object */
+    struct tf_position prepared; /* the present at which it was prepared */
+    char *module;                /* its globals are those of sys.modules[module] */
 };
 /* Checks the syntax and prepares an expression in function number `frame` of the present stack (0 is the
  * innermost). TF_E_USAGE: it is no expression; the message says what Python says. */
@@ -64,6 +72,7 @@ struct tf_hit {
                                     ran   then. Functions that the line called may have changed it before, too
                                     (hits   of their own) */
     uint64_t points;             /* bit i: points[i] */
+    uint64_t objects;            /* bit i: points[i] is a watch, and its object has changed */
     uint64_t failed;             /* bit i: the condition of points[i] raised an exception: a hit, too */
 };
 struct tf_search_opts {

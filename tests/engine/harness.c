@@ -9,6 +9,10 @@
  * run answers them all HARNESS_EVAL=TEXT        expression to evaluate at the stop (expressions apart by
  * \x1e) HARNESS_OUT=PATH         where the answers go HARNESS_WRAP=1           events are counted no more,
  * but written around in 64 KiB, for measuring HARNESS_WHERE=F          the where() text after event F
+ *   HARNESS_ASK=PATH         a file of questions to ask at the stops, W:F:C:N:TEXT: enum tf_inspect, from,
+ * count, frame, text (several are apart by \x1e); 103 comes in front of the answers to each one
+ * HARNESS_PURE=F:N:TEXT    after event F, prepare TEXT (several are apart by \x1e) in a fork and evaluate it
+ * N times in the program's timeline
  */
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -19,6 +23,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include "engine/engine.h"
 #include "store/ring.h"
@@ -43,7 +48,11 @@ static uint32_t *counted; /* words in front of it are counted */
 static int armed, wrap;
 static uint64_t where_at;
 static pid_t main_pid;
-static char *eval_text, *dump_path;
+static char *eval_text, *dump_path, *ask_text, *pure_text;
+static uint64_t pure_at;
+static unsigned long pure_times;
+static int program_fd = -1; /* where a program that was prepared goes */
+static int (*pure_test)(const uint8_t *, size_t, void *, _Bool *, uint64_t *);
 
 /* The program's environment is the same whatever is asked, so that its objects are at the same addresses. */
 static char *take_env(const char *name)
@@ -71,6 +80,8 @@ static void set_limit(void)
         next = stops[stop_next].req.frame;
     if (where_at && where_at > events && where_at < next)
         next = where_at;
+    if (pure_at > events && pure_at < next)
+        next = pure_at;
     limit = words + CAPACITY - 16;
     if (next != UINT64_MAX && counted + (next - events) < limit)
         limit = counted + (next - events);
@@ -90,16 +101,21 @@ static void emit_text(int type, const void *a, size_t al, const void *b, size_t 
 
 static void core_item(int type, const void *a, size_t al, const void *b, size_t bl, const void *c, size_t cl)
 {
+    if (program_fd >= 0) {
+        if (type == TF_ITEM_PROGRAM && write(program_fd, b, bl) != (ssize_t)bl)
+            _exit(1);
+        return;
+    }
     emit_text(type, a, al, b, bl, c, cl);
 }
 
-static void ask(int what, const char *text)
+static void ask_about(struct tf_inspect_req req, const char *text)
 {
     pid_t pid = fork();
     if (pid == 0) {
         p = scratch;
         limit = scratch + 1000;
-        engine->inspect(&(struct tf_inspect_req){.what = (uint32_t)what}, text, text ? strlen(text) : 0);
+        engine->inspect(&req, text, text ? strlen(text) : 0);
         fflush(out);
         _exit(0);
     }
@@ -107,6 +123,64 @@ static void ask(int what, const char *text)
     waitpid(pid, &status, 0);
     if (status)
         emit_text(99, &status, sizeof(status), NULL, 0, NULL, 0);
+}
+
+static void ask(int what, const char *text)
+{
+    ask_about((struct tf_inspect_req){.what = (uint32_t)what}, text);
+}
+
+/* Text up to \x1e; the rest is what comes behind it, NULL at the end. Allocates nothing. */
+static char *next_text(char **rest)
+{
+    char *one = *rest, *end = one ? strchr(one, '\x1e') : NULL;
+    if (end)
+        *end = 0;
+    *rest = end ? end + 1 : NULL;
+    return one;
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
+}
+
+/* 102: result, truth, fingerprint, nanoseconds for one evaluation. Nothing here allocates in the program. */
+static void evaluate_here(const char *text, void *frame)
+{
+    static uint8_t program[65536];
+    int ends[2], status;
+    struct {
+        int32_t result, truth;
+        uint64_t fingerprint;
+        double time;
+    } answer = {.result = -1};
+    if (pipe2(ends, O_CLOEXEC))
+        _exit(94);
+    pid_t pid = fork();
+    if (pid == 0) {
+        p = scratch;
+        limit = scratch + 1000;
+        program_fd = ends[1];
+        engine->inspect(&(struct tf_inspect_req){.what = TF_INSPECT_PREPARE}, text, strlen(text));
+        _exit(0);
+    }
+    close(ends[1]);
+    size_t size = 0;
+    for (ssize_t n; (n = read(ends[0], program + size, sizeof(program) - size)) > 0;)
+        size += (size_t)n;
+    close(ends[0]);
+    waitpid(pid, &status, 0);
+    double start = now();
+    for (unsigned long i = 0; size && i < pure_times; i++) {
+        _Bool truth = 0;
+        answer.result = pure_test(program, size, frame, &truth, i ? NULL : &answer.fingerprint);
+        answer.truth = truth;
+    }
+    answer.time = pure_times ? (now() - start) / (double)pure_times : 0;
+    emit_text(102, &answer, sizeof(answer), NULL, 0, NULL, 0);
 }
 
 /* 100: position; then the answers. */
@@ -121,6 +195,13 @@ static void core_stopped(int why, uint64_t lines)
         if (eval_text) {
             for (char *one = strtok(strdup(eval_text), "\x1e"); one; one = strtok(NULL, "\x1e"))
                 ask(TF_INSPECT_EVAL, one);
+        }
+        for (char *one; (one = next_text(&ask_text));) {
+            struct tf_inspect_req req = {0};
+            int at = 0;
+            sscanf(one, "%u:%u:%u:%u:%n", &req.what, &req.from, &req.count, &req.frame, &at);
+            emit_text(103, one, strlen(one), NULL, 0, NULL, 0);
+            ask_about(req, one + at);
         }
     }
     fflush(out);
@@ -144,6 +225,11 @@ static void core_slow(uint32_t word, void *tstate, void *frame)
         char text[8192];
         size_t n = engine->where(text, sizeof(text));
         emit_text(101, text, n, NULL, 0, NULL, 0);
+    }
+    if (pure_at && events == pure_at) {
+        for (char *one; (one = next_text(&pure_text));)
+            evaluate_here(one, frame);
+        pure_at = 0;
     }
     while (stop_next < stop_count && stops[stop_next].req.frame == events) {
         fflush(NULL);
@@ -260,6 +346,22 @@ static int wrapped_main(int argc, char **argv, char **envp)
     wrap = take_env("HARNESS_WRAP") != NULL;
     eval_text = take_env("HARNESS_EVAL");
     dump_path = take_env("HARNESS_DUMP");
+    char *ask_path = take_env("HARNESS_ASK");
+    FILE *ask_file = ask_path ? fopen(ask_path, "r") : NULL;
+    if (ask_file) {
+        static char text[4 << 20];
+        ask_text = text;
+        text[fread(text, 1, sizeof(text) - 1, ask_file)] = 0;
+        fclose(ask_file);
+    }
+    pure_text = take_env("HARNESS_PURE");
+    if (pure_text) {
+        pure_test = (int (*)(const uint8_t *, size_t, void *, _Bool *, uint64_t *))dlsym(
+            handle, "tf_engine_pure_test");
+        pure_at = strtoull(pure_text, &pure_text, 10);
+        pure_times = strtoul(pure_text + 1, &pure_text, 10);
+        pure_text++;
+    }
     char *out_path = take_env("HARNESS_OUT"), *where_text = take_env("HARNESS_WHERE"),
          *stop_text = take_env("HARNESS_STOP");
     main_pid = getpid();

@@ -15,7 +15,8 @@ import unittest
 HERE = os.path.dirname(os.path.abspath(__file__))
 PROGRAMS = os.path.join(os.path.dirname(HERE), "programs")
 AT, SHORT = 0, 1
-FRAME, LOCAL, VALUE, ERROR, RETURNED, RAISED, OUTPUT, DONE = range(1, 9)
+FRAME, LOCAL, VALUE, ERROR, RETURNED, RAISED, OUTPUT, DONE, TRIES, CHILD, COUNT, NAME, PROGRAM = range(1, 14)
+ARGS, PRETTY, EXPAND, NAMES, PREPARE, PURE = range(4, 10)
 BUILD = None
 
 
@@ -89,7 +90,7 @@ class EngineTest(unittest.TestCase):
         self.assertEqual(out.returncode, 0, out.stderr)
         return [json.loads(line) for line in out.stdout.splitlines()]
 
-    def stops(self, path, requests, evaluate=None, where=None):
+    def stops(self, path, requests, evaluate=None, where=None, ask=None):
         """Answers by position: {(frame, lines, kind): (why, lines seen, items)}, and texts of where()."""
         out = os.path.join(self.results, "out")
         if os.path.exists(out):
@@ -100,12 +101,16 @@ class EngineTest(unittest.TestCase):
             env["HARNESS_STOP"] = ",".join("%d:%d:%d:%d" % r for r in requests)
         if evaluate:
             env["HARNESS_EVAL"] = "\x1e".join(evaluate)
+        if ask:
+            env["HARNESS_ASK"] = os.path.join(self.results, "ask")
+            with open(env["HARNESS_ASK"], "w") as f:
+                f.write("\x1e".join("%d:%d:%d:%d:%s" % a for a in ask))
         if where:
             env["HARNESS_WHERE"] = str(where)
         self.harness(path, **env)
         answers, texts, queue = {}, [], list(requests)
-        data = open(out, "rb").read()
-        at = 0
+        with open(out, "rb") as f:
+            data, at = f.read(), 0
         while at < len(data):
             kind, size = struct.unpack_from("=iQ", data, at)
             body = data[at + 12:at + 12 + size]
@@ -461,6 +466,497 @@ class EngineTest(unittest.TestCase):
         why, _, items = answers[last.number, 3, 0]
         self.assertEqual(why, AT)
         self.assertEqual([b for k, b in items if k == LOCAL], [b"c\0list\0[[[C]]]"])
+
+    # ---- Other questions.
+
+    def ask(self, text, name, questions, kind=None):
+        """Answers to (what, from, count, frame, text) at the first exit of the function called name."""
+        path = os.path.join(self.folder, "p.py")
+        with open(path, "w") as f:
+            f.write(text)
+        if getattr(self, "asked", None) != text:
+            self.asked, self.asked_events = text, self.events(path)[0]
+        exit_ = [e for e in self.asked_events if e.file == path and e.name == name and e.kind in (kind or "RUY")][0]
+        stop = exit_.number - 1, 0, 1, {"R": 1, "Y": 2, "U": 4}[exit_.kind]
+        answers, _ = self.stops(path, [stop], ask=questions)
+        out = []
+        for kind_, body in answers[stop[:3]][2]:
+            if kind_ == 103:
+                out.append([])
+            elif out:
+                out[-1].append((kind_, body))
+        self.assertEqual(len(out), len(questions))
+        for items in out:
+            self.assertEqual(items.pop(), (DONE, b""))
+        return out
+
+    def test_args(self):
+        text = ("def inner(): return 1\n"
+                "def f(a, /, b, *args, c=3, **kw):\n    d = 4\n    g = lambda: (a, c)\n    del b\n    return inner()\n"
+                "f(1, 2, 5, 6, c=7, e=8)\n")
+        names = [b"a\0int\x001", b"c\0int\x007", b"args\0tuple\0(5, 6)", b"kw\0dict\0{'e': 8}"]
+        one, two, three, four, five = self.ask(text, "f", [(ARGS, 0, 0, 0, ""), (ARGS, 2, 0, 0, ""), (ARGS, 0, 0, 1, ""),
+                                                           (ARGS, 0, 0, 2, ""), (ARGS, 0, 0, 7, "")])
+        self.assertEqual([b for k, b in one if k == LOCAL], names)
+        self.assertEqual([b for k, b in one if k == TRIES], [b"a\0int\0", b"c\0int\0", b"args\0tuple\0", b"kw\0dict\0"])
+        self.assertEqual([b for k, b in two if k == LOCAL], names[2:])
+        self.assertEqual(three, [])
+        self.assertEqual(four, [(ERROR, b"there is no function number 2 on the stack")])
+        self.assertEqual(five, [(ERROR, b"there is no function number 7 on the stack")])
+
+    def test_questions_about_callers(self):
+        text = ("top = 'T'\ndef inner(x): return x\ndef outer(y):\n    z = 5\n    return inner(y + 1)\nouter(1)\n")
+        answers = self.ask(text, "inner", [(3, 0, 0, 0, "(x, __return__)"), (3, 0, 0, 1, "(y, z)"), (3, 0, 0, 1, "__return__"),
+                                           (3, 0, 0, 2, "sorted(k for k in globals() if k[0] != '_')"), (2, 0, 0, 1, ""),
+                                           (3, 0, 0, 3, "1"), (PREPARE, 0, 0, 1, "z > y"), (PURE, 0, 0, 1, "z > y")])
+        self.assertEqual(answers[0], [(VALUE, b"tuple\0(2, 2)")])
+        self.assertEqual(answers[1], [(VALUE, b"tuple\0(1, 5)")])
+        self.assertEqual(answers[2], [(ERROR, b"NameError: name '__return__' is not defined")])
+        self.assertEqual(answers[3], [(VALUE, b"list\0['inner', 'outer', 'top']")])
+        self.assertEqual([b for k, b in answers[4] if k == LOCAL], [b"y\0int\x001", b"z\0int\x005"])
+        self.assertEqual(answers[5], [(ERROR, b"there is no function number 3 on the stack")])
+        self.assertEqual(answers[6][0][0], PROGRAM)
+        self.assertEqual(answers[6][0][1][:13], struct.pack("=I", 3) + b"__main__\0")
+        self.assertTrue(answers[7][0][1].startswith(b"bool\0ok ok 1 "), answers[7])
+
+    def test_pretty(self):
+        text = ("class Bad:\n    def __repr__(self): raise ValueError('x')\n"
+                "def f():\n    d = {'key%d' % i: list(range(10)) for i in range(4)}\n    b = Bad()\n    return 1\nf()\n")
+        one, two, three, four = self.ask(text, "f", [(PRETTY, 0, 0, 0, t) for t in ("d", "b", "1 / 0", "[1, 2]")])
+        import pprint
+        self.assertEqual(one, [(VALUE, b"dict\0" + pprint.pformat({'key%d' % i: list(range(10)) for i in range(4)}).encode())])
+        self.assertEqual(two, [(VALUE, b"__main__.Bad\0<repr raised ValueError: x>")])
+        self.assertEqual(three, [(ERROR, b"ZeroDivisionError: division by zero")])
+        self.assertEqual(four, [(VALUE, b"list\0[1, 2]")])
+
+    def test_expand(self):
+        text = ("import collections.abc, types\n"
+                "class P:\n    __slots__ = 'a', 'b', 'c'\n"
+                "class Q(P):\n    def __init__(self): self.x, self.y, self.a, self.c = 1, 'two', 3, 4\n    z = 5\n    def m(self): pass\n"
+                "class D(dict): pass\n"
+                "class Bad:\n    def __repr__(self): raise ValueError('x')\n"
+                "class Proxy(collections.abc.Mapping):\n    def __init__(self, d): self.d = d\n    def __len__(self): return len(self.d)\n"
+                "    def __iter__(self): return iter(self.d)\n    def __getitem__(self, k): return self.d[k]\n"
+                "def f():\n    q = Q()\n    d = D({1: 'a', 'k': 2, (1, b'x'): 3, 2.5: 4, None: 5})\n    d.attr = 6\n"
+                "    l = [1, Bad(), 'x' * 1000]\n    big = list(range(1000))\n    s = {7}\n    q2 = collections.deque([1, 2])\n"
+                "    m = types.ModuleType('mod'); m.u = 1; m._v = 2\n    setattr(q, 'odd name', 1)\n"
+                "    proxy = Proxy({'a': 1})\n    view = types.MappingProxyType({'b': 2})\n    N = collections.namedtuple('N', 'u v')\n"
+                "    n = N(1, 2)\n    return 1\nf()\n")
+        cases = {
+            "q": ([".x 1", ".y 'two'", "<attribute 'odd name'> 1", ".a 3", ".c 4"], 5),
+            "d": (["[1] 'a'", "['k'] 2", "[(1, b'x')] 3", "<key 2.5> 4", "[None] 5", ".attr 6"], 6),
+            "l": (["[0] 1", "[1] <repr raised ValueError: x>", "[2] " + repr('x' * 1000)], 3),
+            "s": (["<0> 7"], 1), "q2": (["[0] 1", "[1] 2"], 2), "m": ([".u 1"], 1), "(1, (2,))": (["[0] 1", "[1] (2,)"], 2),
+            "proxy": (["['a'] 1", ".d {'a': 1}"], 2), "view": (["['b'] 2"], 1), "5": ([], 0), "'text'": ([], 0),
+            "range(2)": (["[0] 0", "[1] 1"], 2), "n": (["[0] 1", "[1] 2"], 2), "frozenset()": ([], 0)}
+        questions = [(EXPAND, 0, 100, 0, t) for t in cases]
+        more = [(EXPAND, 998, 100, 0, "big"), (EXPAND, 10, 2, 0, "big"), (EXPAND, 4, 2, 0, "d"), (EXPAND, 0, 0, 0, "d"),
+                (EXPAND, 0, 9, 0, "nope"), (EXPAND, 0, 9, 0, "Q"), (EXPAND, 7, 9, 0, "d")]
+        answers = self.ask(text, "f", questions + more)
+        def show(items):
+            self.assertEqual(items[0][0], VALUE)
+            self.assertEqual(items[-1][0], COUNT)
+            children = [b.split(b"\0", 2) for k, b in items if k == CHILD]
+            self.assertEqual([b.split(b"\0")[:2] for k, b in items if k == TRIES], [c[:2] for c in children])
+            return [(a + b" " + c).decode() for a, _, c in children], struct.unpack("=Q", items[-1][1])[0]
+        for (expression, want), items in zip(cases.items(), answers):
+            with self.subTest(expression=expression):
+                self.assertEqual(show(items), want)
+        a, b, c, d, e, q, past = answers[len(cases):]
+        self.assertEqual(show(a), (["[998] 998", "[999] 999"], 1000))
+        self.assertEqual(show(b), (["[10] 10", "[11] 11"], 1000))
+        self.assertEqual(show(c), (["[None] 5", ".attr 6"], 6))
+        self.assertEqual(show(d), ([], 6))
+        self.assertEqual(e, [(ERROR, b"NameError: name 'nope' is not defined")])
+        self.assertEqual([c.split(" ")[0] for c in show(q)[0]], [".z", ".m"])
+        self.assertEqual(show(past), ([], 6))
+
+    def test_names(self):
+        text = ("glob = 1\nclass C:\n    def __init__(self): self.own = 1\n    def m(self): pass\n"
+                "def f(arg):\n    c = C()\n    def inner(): return arg\n    return 1\nf(2)\n")
+        empty, c, bad = self.ask(text, "f", [(NAMES, 0, 0, 0, " "), (NAMES, 0, 0, 0, "c"), (NAMES, 0, 0, 0, "zzz")])
+        names = [b.decode() for k, b in empty if k == NAME]
+        self.assertEqual(len(names), len(set(names)))
+        self.assertEqual(set(names[:3]), {"arg", "c", "inner"})
+        self.assertLess(names.index("glob"), names.index("len"))
+        names = [b.decode() for k, b in c if k == NAME]
+        self.assertIn("own", names)
+        self.assertIn("m", names)
+        self.assertEqual(bad, [(ERROR, b"NameError: name 'zzz' is not defined")])
+
+    def test_prepare(self):
+        text = "g = 1\ndef f(a):\n    k = a\n    def h(): return k\n    return 1\nf(2)\n"
+        cases = {"a > 1": 3, "g > 1": 1, "f(a)": 2, "f(g)": 0, "k": 3, "len(g)": 1, "[x for x in a]": 2, "(lambda: g)()": 0,
+                 "g if g else a": 3, "(y := 1)": 0, "1.5j": 0, "f'{a}'": 2, "...": 0, "a[::2]": 2, "max(a, key=g)": 2}
+        answers = self.ask(text, "f", [(PREPARE, 0, 0, 0, t) for t in cases] + [(PREPARE, 0, 0, 0, "1 +"), (PREPARE, 0, 0, 0, "")])
+        for (expression, bits), items in zip(cases.items(), answers):
+            with self.subTest(expression=expression):
+                (kind, body), = items
+                self.assertEqual(kind, PROGRAM)
+                head, rest = body[:4], body[4:]
+                module, program = rest.split(b"\0", 1)
+                self.assertEqual((struct.unpack("=I", head)[0], module), (bits, b"__main__"))
+                self.assertEqual(bool(program), bool(bits & 1))
+        for items in answers[-2:]:
+            self.assertEqual([k for k, _ in items], [ERROR])
+            self.assertTrue(items[0][1].startswith(b"SyntaxError"))
+
+    # ---- Expressions without Python.
+
+    PURE_PROGRAM = r'''
+import collections, enum, re, sys, types
+class Slots:
+    __slots__ = "a", "b", "unset"
+    const = 11
+    def __init__(self): self.a, self.b = 1, "slot"
+class Base:
+    klass = [1, 2]
+    shadow = "class"
+    def __init__(self): self.count, self.name, self.shadow, self.none = 3, "base", "instance", None
+    @property
+    def prop(self): return 5
+    def method(self): return self.count > len(self.klass)
+    @classmethod
+    def cm(cls): pass
+    @staticmethod
+    def sm(): pass
+class Sub(Base):
+    extra = 2.5
+    def __init__(self):
+        super().__init__()
+        self.sub = 1
+class Mixed(Slots):
+    def __init__(self):
+        super().__init__()
+        self.d = 4
+class Hook(Base):
+    def __getattr__(self, name): return 42
+class Override(Base):
+    def __getattribute__(self, name): return 43
+class Sized:
+    def __len__(self): return 0
+class Falsy:
+    def __bool__(self): return False
+class Eq:
+    def __eq__(self, other): return True
+    __hash__ = None
+class MyInt(int): pass
+class MyStr(str): pass
+class MyList(list):
+    pass
+class OddList(list):
+    def __getitem__(self, i): return "odd"
+    def __len__(self): return 77
+    def __contains__(self, x): return True
+class MyDict(dict):
+    def __missing__(self, k): return "missing"
+class Meta(type):
+    def __instancecheck__(cls, o): return True
+    metaattr = 9
+class WithMeta(metaclass=Meta): own = 8
+class Liar:
+    @property
+    def __class__(self): return int
+class Desc:
+    def __get__(self, o, t): return 1
+class WithDesc:
+    d = Desc()
+class Color(enum.Enum):
+    RED = 1
+Point = collections.namedtuple("Point", "x y")
+shadowed, unbound = "global", "global unbound"
+i0, i1, i5, neg, big, bigger, limit, least = 0, 1, 5, -7, 2**70, -2**100, 2**63 - 1, -2**63
+t, f_, none, fl, nan, inf, cx, negzero = True, False, None, 2.5, float("nan"), float("inf"), 1j, -0.0
+s, u, w, e, by = "text", "na\u00efve", "\u65e5\u672c\U0001f600x", "", b"bytes"
+lst, tup, empty, nested = [1, 2.5, "x", None, nan], (1, 2, 3), [], [[1, (2, 3)], {"k": [4]}]
+dct = {"a": 1, 2: "two", (1, "x"): 3, None: 4, True: 5, 2.5: 6, big: 7, b"b": 8, "\u65e5": 9, "": 10}
+st, fz = {1, "a", 2.5, (1, 2), None}, frozenset([1, 2])
+many = {i * 7919: str(i) for i in range(5000)}
+manyset = {str(i) for i in range(3000)} | set(range(1000))
+removed = {i: i for i in range(100)}
+for k_ in range(0, 100, 2): del removed[k_]
+removedset = set(range(100)) - set(range(0, 100, 3))
+dq, od, dd, ba, cnt = collections.deque([1]), collections.OrderedDict(a=1), collections.defaultdict(list, a=1), bytearray(b"x"), collections.Counter("aab")
+base, sub, slots, mixed, hook, override = Base(), Sub(), Slots(), Mixed(), Hook(), Override()
+withdict = Base(); withdict.__dict__["more"] = 8
+shrunk = Base(); del shrunk.count
+sized, falsy, eq, myint, mystr, mylist, oddlist, mydict, plain = Sized(), Falsy(), Eq(), MyInt(4), MyStr("q"), MyList([1]), OddList([1]), MyDict(a=1), object()
+point, liar, withdesc, error = Point(1, 2), Liar(), WithDesc(), ValueError("bad", 2)
+huge, hugeset = {str(i): i for i in range(70000)}, set(range(0, 300000, 3))
+wide = Base()
+for k_ in range(50): setattr(wide, "attr%d" % k_, k_)
+late = Base(); late.attr49 = "late"
+class Wide:
+    def __init__(self):
+        for k_ in range(40): setattr(self, "w%d" % k_, k_)
+wides = [Wide() for _ in range(3)]
+del wides[1].w3, wides[2].w39
+class SlotsAndDict(Slots): __slots__ = "e", "__dict__"
+sd = SlotsAndDict(); sd.e, sd.other = "e", "o"
+class IntDict(int): pass
+class TupDict(tuple): pass
+class ErrDict(ValueError): pass
+class FuncHolder: pass
+func_holder = FuncHolder(); func_holder.f = print; func_holder.__dict__ = MyDict(z=1)
+intdict, tupdict, errdict = IntDict(7), TupDict((1, 2)), ErrDict("e")
+intdict.v, tupdict.v, errdict.v = 1, 2, 3
+class StrKey(str):
+    def __eq__(self, o): return True
+    __hash__ = str.__hash__
+strkeys = {StrKey("k"): 1, "other": 2}
+rng, mv = range(3), memoryview(b"abc")
+slots.b = base
+mod = types.ModuleType("mod"); mod.v = 3
+lazy = types.ModuleType("lazy"); lazy.__getattr__ = lambda n: 1
+def func(arg, celled, shadowed, *rest, kw=2):
+    local, later = arg + 1, 1
+    if arg == 100: unbound = 1
+    def closure(extra=0):
+        nonlocal later
+        freed = celled, local, later
+        return celled
+    r = closure()
+    return closure
+def overriding(len, isinstance=3):
+    return len
+def generator(n):
+    held = n
+    yield held
+    k = lambda: held
+    yield k
+def body():
+    outer = 5
+    class Body:
+        inside = 1
+        shadowed = "body"
+        copy = outer
+    return Body
+def before(p, q=(1, 2), *r, cell=9, **kws):
+    return lambda: cell
+func(1, [1], "local")
+overriding(5)
+for g_ in generator(4): pass
+body()
+sub.method()
+before(1)
+def last(): return 1
+last()
+'''
+    # By function; after "!" only Python can tell, after "^" it is an error.
+    PURE = {
+        "last": '''huge["69999"];huge["65535"];"70000" in huge;299997 in hugeset;299998 in hugeset;wide.attr49;wide.attr0;wide.count;late.attr49;late.name;
+            wides[0].w0;wides[0].w39;wides[1].w39;wides[2].w3;sd.a;sd.e;sd.other;tupdict.v;tupdict[1];errdict.v;errdict.args;func_holder.z;strkeys["other"];i0;i1;i5 > 4;neg < -6;i5 > 5 or i1;i0 and 1 / 0;not i0;not lst;big;big > limit;bigger < least;
+            big == 1180591620717411303424;big > fl;i5 == 5.0;t == 1;t is True;t is 1 > 0;none is None;none is not None;i5 is None;fl == 2.5;nan == nan;nan != nan;nan < 1;
+            inf > limit;limit == 9223372036854775807;limit == 9223372036854775808;limit < 9223372036854775807.0;limit == 2.0**63;limit > 9.223372036854775e18;
+            least == -9223372036854775808;least == -9.223372036854775808e18;0.0 == negzero;negzero;-0.0;1 < i5 < 10;1 < i5 < 3;10 < i5 < 1 / 0;i5 == 5 != 6;
+            i1 < 2 < 3 < 4 > 0;s == "text";s == 'Text';s < "texu";s > "tex";u == "na\u00efve";w == "\u65e5\u672c\U0001f600x";w > u;w[0];w[1];w[2];w[3];w[-1] == "x";
+            w[0] == "\u65e5";w[3:] == "x";w[3:];u[:2] == "na";u[:2];s[1:3];s[-2:];s[:100];s[5:2] == "";s[True];s in "some text";"ex" in s;"" in s;"x" in w;"\u672c\U0001f600" in w;"\u672c" in s;
+            w[3] in s;s[0] in dct;by == b"bytes";by[0];by[-1] == 115;98 in by;b"yt" in by;by[1:3];by != "x";by < b"c";lst[0];lst[-1];lst[1] == 2.5;tup[1];tup[-3];tup[1:] == (2, 3);
+            tup[:-1] == (1, 2);lst[:1] == [1];nested[0][1][0];nested[1]["k"][0] == 4;1 in lst;2.5 in lst;nan in lst;"y" in lst;None in lst;3 not in tup;(2, 3) in nested[0];i5 in (1, 5);i5 in [1, 2];
+            i5 in {1, 2, 5};s in {"text"};tup == (1, 2, 3);tup < (1, 3);tup >= (1, 2);(1, 2) < tup;lst == lst;[nan] == [nan];lst == [1, 2.5, "x", None, nan];lst != tup;lst == 1;
+            nested == [[1, (2, 3)], dct];tup == lst;dct["a"];dct[2];dct[2.0];dct[1, "x"];dct[(1, "x")];dct[None];dct[True];dct[1];dct[2.5];dct[big];dct[b"b"];dct["\u65e5"];dct[e];dct[w[0]];dct[w[3:] if none else "a"];
+            dct[1180591620717411303424];"zz" in dct;"a" in dct;None in dct;1.0 in dct;plain in dct;base in lst[:1];1 in st;1.0 in st;(1, 2) in st;(1, 3) in st;None in st;3 in fz;st == st;
+            fz != st;dct == dct;removed == removed;dct == 5;many[7919] == "1";many[7919 * 4999];7919 * 17 in many;7920 in many;"2999" in manyset;"3000" in manyset;999 in manyset;1000 in manyset;
+            removed[51];50 in removed;51 in removed;3 in removedset;4 in removedset;many[-0];len(s);len(w);len(lst);len(dct) == 10;len(st);len(many);len(dq);len(od);len(dd);len(ba);len(mylist);len(point);len(e) == 0;
+            dq;empty;od;ba;sized is sized;plain;base;base.count;base.name;base.shadow;base.klass;base.klass[1];base.none;sub.sub;sub.extra;sub.count == 3;sub.klass is base.klass;slots.a;slots.const;
+            slots.b.count;mixed.a;mixed.d;mixed.const;withdict.more;withdict.count;shrunk.name;shrunk.klass;base.__class__;base.__class__ is Base;type(base) is Base;type(base) == Base;type(i1) is int;type(s) == str;
+            type(none);type(w[0]);type(tup[1:]) is tuple;base.__class__.__name__;type(base).__name__ == "Base";type(i1).__name__;Base.__qualname__;Base.klass;Sub.extra;Base.method;Base.method.__name__;WithMeta.own;WithMeta.metaattr;
+            mod.v;mod.__name__;sys.maxsize;sys.flags;re.I;isinstance(i1, int);isinstance(t, int);isinstance(i1, (str, int));isinstance(sub, Base);isinstance(base, Sub);isinstance(s, (str, bytes));isinstance(none, type(None));
+            isinstance(myint, int);isinstance(Base, type);isinstance(sub, (Slots, (Base,)));error.args;error.args[0] == "bad";point.x;point.y == 2;point[1];mylist[0];mydict["a"];dd["a"];od["a"];cnt["a"];"a" in mydict;"zz" in dd;1 in od;abs(neg);abs(fl);abs(-0.0);abs(t);
+            min(1, i5);max(1, i5, fl);max(tup);min(tup, (0, 1));max(s, "z");min(lst[:2]);bool(lst);bool(0);int(fl);int(t);int(big);int(i5);float(i5);float(fl);str(s);max(nan, 1);max(1, nan);min(2, t);
+            i5 + 1;i5 - 6;i5 * i5;i5 / 2;i5 // 2;neg // 2;neg % 3;7 % -3;neg // -2;-7 // 7;i5 ** 2;i5 ** 0;2 ** 62;fl + 1;1 - fl;fl * fl;fl / 2;fl // 1;-fl // 1;fl % 1;-fl % 1;fl % -1;fl ** 2;2 ** 0.5;i5 / i1;
+            i5 << 3;i5 << 0;0 << 1000;i5 >> 1;neg >> 1;neg >> 100;i5 >> 64;i5 & 4;i5 | 8;i5 ^ 1;t & f_;t | f_;t ^ t;t & 1;t + t;-i5;+i5;~i5;-t;+t;-fl;+fl;-big if none else 1;inf - inf;inf * 0;1e308 * 10;
+            (1, s, None);[];();[i1, fl];{i1};{i1, plain};not {s};(1, 2) == (1, 2.0);(i5 if t else 1 / 0);(1 / 0 if none else s);s or 1 / 0;none or 0 or e or empty;1 and 2 and s;not (t and f_);cx;cx == none;
+            plain == base;plain == 5;plain != None;5 == plain;plain in (1, plain);(plain, 1) == (plain, 1);(plain, 1) == (base, 1);[plain, nan] == [plain, nan];Color is Color;Base == Sub;func is func;func == func;func.__name__;
+            base is sub;base is base;s is None;s is 5 if none else 1;len is len;type is type;True;None;1.5;"lit";b"lit";123456789012345678901234567890;-5;-1.5;liar.__class__ if none else 1;unbound;shadowed;
+            isinstance(liar, Liar);isinstance(Color, type);bool(plain);len(many) > 10 and base.count == 3;i5 > 3 and base.name == "base" and not base.none;mylist;dd;cnt;fz;Sub;print;''',
+        "last!": '''strkeys["k"];"k" in strkeys;base.prop;big == 2**70;fz == {1, 2};cx == 1j;s * fl;zzz();base.method;base.method();base.cm;base.sm;base.__dict__;hook.count;hook.zzz;override.count;bool(sized);not sized;sized or 1;len(sized);falsy and 1;not falsy;eq == 1;1 == eq;eq in [1];1 in [eq];
+            myint == 4;mystr == "q";4 == myint;myint + 1;myint;oddlist[0];len(oddlist);1 in oddlist;mydict["zz"];dd["zz"];cnt["zz"];dd == 1;isinstance(5, WithMeta);isinstance(liar, int);withdesc.d;Base.cm;WithDesc.d;lazy.zzz;
+            big + 1;limit + 1;least - 1;-least;limit * 2;2 ** 63;1 << 63;abs(least);s + "x";s * 2;s % 1;by + by;str(5);int("5");float("1");[x for x in lst];lambda: 1;f"{s}";s.upper();s.upper;print(1);sorted(lst);
+            sum(tup);lst[::2];lst + lst;tup + (1,);st | st;st < st;cx + 1;cx == 1;rng[0];1 in rng;mv[0];Color.RED.value;int.real;type("X", (), {});max(lst, key=len);len(*lst);__debug__;globals();(yield_ := 5);
+            eq == eq;[eq] == [1];dct == {};~t;1j;...;base.klass.append;{**dct};[*lst];od == od;dq == dq;hook.__class__;repr(s);any(lst);i5 is 5;s is "text";s[0] is "t";len(s) is 4;limit / 3;big == 1.5e30;
+            {} ;{1: 2};dq[0];ba[0];1 in dq;ba == b"x";Base.__dict__;base.method.__name__;id(base);hash(s);min(st);point == (1, 2);mylist == [1];fz in st;st in st;{1} in st;{1} in {1, 2};max(rng);0.0 ** -1 if none else 0.0 ** 1;''',
+        "last^": '''wides[1].w3;wides[2].w39;late.attr48;func_holder.f;sd.unset;sd.zzz;tupdict.zzz;errdict.zzz;huge["x"];nope;nope.x;base.nope;base.count.nope;i1.nope;none.x;slots.unset;shrunk.count;mixed.zzz;Base.zzz;mod.zzz;func.zzz;plain.x;lst[5];lst[-6];tup[3];s[4];by[5];e[0];lst["x"];lst[None];lst[1.5];tup["a"];dct["zz"];dct[3];
+            {lst};{1, dct};not {st};1 in {1, lst};dct[[]];dct[lst];lst in dct;dct in st;[] in {1};{1} in dct;none[0];i1[0];5 in s;None in s;300 in by;"x" in by;1 in 5;1 / 0;1 // 0;1 % 0;1.5 / 0;fl // 0;fl % 0.0;0 ** -1;1 << -1;1 >> -1;s - 1;s + 1;1 + s;none + 1;s + by;
+            fl & 1;fl << 1;none * 2;-s;-none;~fl;~s;s < 1;none < 1;none < none;1 < none;lst < tup;lst < 1;plain < plain;plain < 1;base > 5;len(5);len(none);len(plain);len(fl);abs(s);abs(none);min(5);max([]);max(());int(none);
+            int(nan);int(inf);float(none);min(1, s);max(none, none);i5 > s;t < s;[1, 2] < [1, s];s[none:s];s["a":];lst[1.5:];big < s;lst[big];"text"["x"];base.__class__.zzz;1 in base.count;''',
+        "func": '''arg;celled;celled[0];shadowed;unbound;local == arg + 1;rest;rest == ();kw;closure is r;later;i5;len(rest) == 0;base.count + arg''',
+        "func^": "freed;extra",
+        "func.<locals>.closure": "celled;freed;freed[0] is celled;extra;local;later;later == 1;shadowed;arg if none else 1",
+        "func.<locals>.closure^": "arg",
+        "overriding": "len;len == 5;isinstance;max(len, 1)",
+        "overriding!": "len(s);isinstance(s, str)",
+        "generator": "n;held;held == 4;n in (4, 5)",
+        "generator^": "k",
+        "body.<locals>.Body": "inside;shadowed;shadowed == 'body';copy;outer;__name__;__qualname__;unbound;i5",
+        "body.<locals>.Body^": "Body",
+        "Base.method": "self.count;self.count > len(self.klass);self.sub;self.extra;self;type(self).__name__;self is sub",
+        "Base.method!": "self.prop;self.method;super().count;__class__.klass if none else self.prop",
+        "Base.method^": "self.__count;self.zzz",
+        "<module>": "i5;base.count;last;__name__;shadowed;len(s)",
+        "<module>^": "local;p",
+    }
+
+    @staticmethod
+    def verdict(items):
+        """(pure result, fits, truth, fingerprint, Python's truth, its fingerprint, type)"""
+        (kind, body), = items
+        if kind == ERROR:
+            return ("syntax", body.decode())
+        type_, text = body.decode().split("\0")
+        r, fits, truth, fp, ptruth, pfp = text.split(" ")
+        return r, fits, int(truth), fp, int(ptruth), pfp, type_
+
+    def check_pure(self, expression, v, want=None):
+        """Is what the program says what Python says?"""
+        if v[0] == "syntax":
+            return f"{expression}: {v}"
+        r, fits, truth, fp, ptruth, pfp, type_ = v
+        wrong = []
+        if want and r != want and fits != want:
+            wrong.append(f"should be {want}")
+        if r == "ok" and fits != "cannot" and (fits != "ok" or truth != ptruth):
+            wrong.append("another truth")
+        if r == "ok" and fp != pfp and type_ not in ("list", "tuple", "set"):
+            wrong.append("another value")
+        if r == "ok" and not type_ or r == "raises" and type_:
+            wrong.append("one of them raises")
+        return f"{expression}: {', '.join(wrong)}: {v}" if wrong else None
+
+    def test_pure(self):
+        count, wrong = 0, []
+        for where, expressions in self.PURE.items():
+            name, kind = where.rstrip("!^"), {"!": "cannot", "^": "raises"}.get(where[-1], "ok")
+            expressions = [e.strip() for e in expressions.split(";") if e.strip()]
+            # A bool() that only Python can tell of is no fault of the value.
+            answers = self.ask(self.PURE_PROGRAM, name, [(PURE, 0, 0, 0, e) for e in expressions])
+            for e, items in zip(expressions, answers):
+                count += 1
+                problem = self.check_pure(e, self.verdict(items), kind)
+                if problem:
+                    wrong.append(f"{where}: {problem}")
+        self.assertEqual(wrong, [], "\n" + "\n".join(wrong))
+        self.assertGreater(count, 500)
+
+    def test_pure_at_random(self):
+        """Whatever the expression is: what Python says, or nothing."""
+        import random
+        names = ("i0 i1 i5 neg big bigger limit least t f_ none fl nan inf cx s u w e by lst tup empty nested dct st fz many manyset "
+                 "removed dq od dd ba cnt base sub slots mixed hook sized falsy eq myint mystr mylist oddlist mydict plain point liar "
+                 "error rng mod int str Base Sub nope").split()
+        scalars = "i0 i1 i5 neg limit least t f_ fl inf nan 0 1 2 -1 3.5 -0.0 63 1e300 big".split()
+        attributes = "count name klass shadow none a b x y sub const prop zzz __class__ __name__ args v".split()
+        r = random.Random(int(os.environ.get("PURE_SEED", "1")))
+        def make(depth):
+            kind = r.randrange(16 if depth < 4 else 2)
+            sub_ = lambda: "(" + make(depth + 1) + ")"
+            if kind == 0:
+                return r.choice(names)
+            if kind == 1:
+                return r.choice(scalars + ["'a'", "'x'", "''", "b'b'", "None", "True", "False", "'te'", "2.5"])
+            if kind == 2:
+                return r.choice(names) + "." + r.choice(attributes)
+            if kind == 3:
+                return sub_() + "[" + make(depth + 1) + "]"
+            if kind in (4, 5):
+                return sub_() + r.choice([" == ", " != ", " < ", " <= ", " > ", " >= ", " is ", " is not ", " in ", " not in "]) + sub_()
+            if kind in (6, 7):
+                return sub_() + r.choice([" and ", " or "]) + sub_()
+            if kind == 8:
+                return r.choice(["not ", "-", "+", "~"]) + sub_()
+            if kind in (9, 10):
+                op = r.choice("+ - * / // % & | ^ >>".split())
+                return f"({r.choice(scalars)}) {op} ({r.choice(scalars)})"
+            if kind == 11:
+                return f"{sub_()} if {sub_()} else {sub_()}"
+            if kind == 12:
+                return r.choice(["(%s, %s)", "[%s, %s]", "{%s, %s}"]) % (sub_(), sub_())
+            if kind == 13:
+                f = r.choice("len abs min max type bool int float str isinstance".split())
+                return f"{f}({make(depth + 1)}{', ' + make(depth + 1) if f in ('min', 'max', 'isinstance') else ''})"
+            if kind == 14:
+                return f"{sub_()} {r.choice(['<', '==', 'in', '>='])} {sub_()} {r.choice(['<', '!=', 'is'])} {sub_()}"
+            return f"{sub_()}[{r.choice(['', '1', '-1', 'i1'])}:{r.choice(['', '2', '-1', 'none'])}]"
+        expressions = [make(0) for _ in range(int(os.environ.get("PURE_COUNT", "2000")))]
+        answers = self.ask(self.PURE_PROGRAM, "last", [(PURE, 0, 0, 0, e) for e in expressions])
+        verdicts = [(e, self.verdict(items)) for e, items in zip(expressions, answers)]
+        wrong = [w for e, v in verdicts if (w := self.check_pure(e, v))]
+        self.assertEqual(wrong, [], "\n" + "\n".join(wrong[:20]))
+        self.assertGreater(sum(v[0] == "ok" for _, v in verdicts), len(expressions) / 8)
+        self.assertGreater(sum(v[0] == "raises" for _, v in verdicts), len(expressions) / 8)
+
+    def evaluate_here(self, path, event, times, expressions):
+        """Evaluates in the program's own timeline: [(result, truth, fingerprint, ns)], and what the program wrote."""
+        out = os.path.join(self.results, "out")
+        run = self.harness(path, HARNESS_OUT=out, HARNESS_PURE="%d:%09d:%s" % (event, times, "\x1e".join(expressions)))
+        self.assertEqual(run.returncode, 0, run.stderr)
+        with open(out, "rb") as f:
+            data, at, results = f.read(), 0, []
+        while at < len(data):
+            kind, size = struct.unpack_from("=iQ", data, at)
+            self.assertEqual(kind, 102)
+            results.append(struct.unpack("=iiQd", data[at + 12:at + 12 + size]))
+            at += 12 + size
+        self.assertEqual(len(results), len(expressions))
+        return results, run.stdout
+
+    def test_pure_before_the_first_line(self):
+        path = os.path.join(self.folder, "p.py")
+        with open(path, "w") as f:
+            f.write(self.PURE_PROGRAM)
+        events, _ = self.events(path)
+        call = [e for e in events if e.name == "before" and e.kind == "C"][0]
+        cases = {"p == 1": (0, 1), "q == (1, 2)": (0, 1), "cell == 9": (0, 1), "r == ()": (0, 1), "len(kws) == 0": (0, 1), "cell > 9": (0, 0),
+                 "i5": (0, 1), "zzz": (2, 0), "base.prop": (1, 0)}
+        results, _ = self.evaluate_here(path, call.number, 1, list(cases))
+        self.assertEqual([r[:2] for r in results], list(cases.values()))
+        call = [e for e in events if e.name == "func.<locals>.closure" and e.kind == "C"][0]
+        cases = {"celled[0] == 1": (0, 1), "local == 2": (0, 1), "extra == 0": (0, 1), "freed": (2, 0)}
+        results, _ = self.evaluate_here(path, call.number, 1, list(cases))
+        self.assertEqual([r[:2] for r in results], list(cases.values()))
+        call = [e for e in events if e.name == "generator" and e.kind == "C"][0]
+        results, _ = self.evaluate_here(path, call.number, 1, ["n == 4", "held"])
+        self.assertEqual([r[:2] for r in results], [(0, 1), (2, 0)])
+
+    def test_pure_leaves_no_trace(self):
+        path = os.path.join(self.folder, "p.py")
+        with open(path, "w") as f:
+            f.write(self.PURE_PROGRAM + r'''
+def traced(x, self):
+    sys.stdout.write("")
+    def nothing(): pass
+    try:
+        raise KeyError("k")
+    except KeyError:
+        nothing()
+    out = [sys.getallocatedblocks(), gc.get_count(), gc.get_objects().__len__()]
+    out += [sys.getrefcount(o) for o in (self, x, base, Base, Slots, slots, dct, lst, Base.klass, "count", none, s, w, nan, big, tup)]
+    out += [id(object()), id([]), id({}), id("x" * (500 + x)), id(1.5 * x), id(10 ** 30 * x), id(Base()), id((x, out))]
+    out += [sys.getsizeof(o) for o in (base, sub, slots, dct, w, u, s, manyset, many)]
+    out += [sys.getsizeof(o.__dict__) for o in (sub, base)]
+    out += [id(object()), id(o_) if (o_ := Base()) else 0]
+    return out
+import gc
+for _ in range(3): o_ = traced(6, base)
+fresh = Base()
+print(traced(6, fresh))
+''')
+        events, _ = self.events(path)
+        call = [e for e in events if e.name == "traced.<locals>.nothing" and e.kind == "R"][-1]
+        start = [e for e in events if e.name == "traced" and e.kind == "C"][-1]
+        expressions = ["x > 5 and self.count == 3", "sub.extra > 1 and self.name == 'base'", "dct['a'] == 1 and dct[1, 'x']", "w[1:] != 'x' + 1",
+                       "'2999' in manyset and many[7919] == '1'", "nested == [[1, (2, 3)], dct]", "self.zzz", "self.prop", "big > 5 and -big",
+                       "type(self).__name__ == 'Base'", "[x, self, 'y' in w]", "lst", "dct", "isinstance(self, (int, Base))", "nope",
+                       "max(x, fl) ** 2 / 3", "slots.b.count", "len(self.klass) == 2 and not self.none", "s[1:3] == 'ex'", "mod.zzz", "sys.maxsize > 5"]
+        for event in (call.number, start.number):
+            _, without = self.evaluate_here(path, event, 0, expressions)
+            results, with_ = self.evaluate_here(path, event, 100000, expressions)
+            self.assertEqual(with_, without)
+            self.assertIn(", ", with_)
+            self.assertEqual(results[0][:2], (0, 1))
+            if os.environ.get("PURE_TIMES"):
+                print(self.version, *(f"{r[3]:.0f} ns  {e}" for e, r in zip(expressions, results)), sep="\n    ")
+            self.assertLess(results[0][3], 2000)
 
     def test_where(self):
         text = "def g():\n    return 1\n\n\ndef f():\n    return g()\n\n\nf()\n"

@@ -55,8 +55,6 @@ static struct {
     uint64_t counts[TF_SCAN_POINTS];
     struct watch watches[TF_SCAN_POINTS];
     struct place checked; /* where the watched values were looked at last */
-    PyObject *raised;     /* the exception of the last RAISE; only its address is used */
-    uint64_t raised_at;   /* the event after which it came */
     bool any_watch, any_local, any_raise;
     uint32_t waiting; /* points that can still be met */
 #if TF_PY311
@@ -467,16 +465,23 @@ static bool is_of_type(PyObject *value, struct tf_scan_text type)
     return false;
 }
 
-/* An exception is raised in this function, or has come to it from one that it called: only the first counts.
- */
-static void at_raise(tf_frame *frame, PyObject *value)
+/* Has an exception come to this function from one that it called? Its traceback tells: the entry behind this
+ * function's own is then of another one. If it is of the same one, it is raised again. Its address tells
+ * nothing: the next exception often has that of the last. */
+static bool has_come(tf_frame *frame, PyObject *traceback)
 {
-    uint64_t before = s.raised_at;
-    PyObject *last = s.raised;
+    PyTracebackObject *tb = (PyTracebackObject *)traceback;
+    if (!tb || !PyTraceBack_Check(tb))
+        return false;
+    if (tb->tb_frame != frame->frame_obj)
+        return true;
+    return tb->tb_next && tb->tb_next->tb_frame != frame->frame_obj;
+}
+
+static void at_raise(tf_frame *frame, PyObject *value, PyObject *traceback)
+{
     look_place();
-    s.raised = value;
-    s.raised_at = s.here.frame;
-    if (last == value && before != s.here.frame)
+    if (has_come(frame, traceback))
         return;
     end_if_beyond(s.here);
     uint32_t id = TF_CODE_ID(tf_code_extra_of(tf_frame_code(frame)));
@@ -599,7 +604,7 @@ static int tracer(PyObject *obj, PyFrameObject *f, int what, PyObject *arg)
               PyObject_TypeCheck(PyTuple_GET_ITEM(arg, 1), (PyTypeObject *)PyExc_StopIteration) &&
               tf_code_opcode(tf_frame_code(frame),
                              tf_frame_instr(frame) - _PyCode_CODE(tf_frame_code(frame))) == FOR_ITER))
-            at_raise(frame, PyTuple_GET_ITEM(arg, 1));
+            at_raise(frame, PyTuple_GET_ITEM(arg, 1), PyTuple_GET_ITEM(arg, 2));
         break;
     }
     tf_raised_put(s.ts, raised);
@@ -746,7 +751,7 @@ static PyObject *on_raise(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
     (void)self;
     if (n >= 3 && ours() && PyExceptionInstance_Check(args[2]))
-        at_raise(tf_current_frame(s.ts), args[2]);
+        at_raise(tf_current_frame(s.ts), args[2], ((PyBaseExceptionObject *)args[2])->traceback);
     Py_RETURN_NONE;
 }
 

@@ -676,7 +676,7 @@ static int indexed_call(struct search *s, position from, position limit, bool ba
 {
     struct tf_timeline *t = s->t;
     struct codes calls;
-    struct tf_frame event;
+    struct tf_frame event = {0}; /* stays so if there is none */
     uint64_t found = 0;
     bool any = false;
     int r = codes_new(&calls, t, err);

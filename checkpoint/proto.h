@@ -64,7 +64,7 @@ enum tf_op {
     TF_REP_ITEM,       /* u32 enum tf_item, then its payload */
     TF_REP_HIT,        /* struct tf_scan_hit */
     TF_REP_LOG,        /* struct tf_scan_log, then text */
-    TF_REP_PROGRESS,   /* u64: frame events that have happened */
+    TF_REP_PROGRESS,   /* u64: frame events that have happened; at the end of each block */
     TF_REP_SCANNED,    /* struct tf_stop_rep: the scan has ended; so does the process */
 };
 

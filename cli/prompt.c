@@ -376,6 +376,7 @@ int tf_prompt_run(struct tf_timeline *timeline, struct tf_store *store, const st
     };
     struct session s = {.p = &p};
     p.colour = !p.json && wants_colour();
+    tf_timeline_attend(timeline, tf_prompt_progress, &p, &cancelled);
     if (tf_store_codes(store, run, &p.codes, &err) || open_present(&p, &err)) {
         tf_say("%s", err.msg);
         s.status = err.code == TF_E_DIVERGENCE ? TF_EXIT_DIVERGED : TF_EXIT_ERROR;
@@ -390,6 +391,7 @@ int tf_prompt_run(struct tf_timeline *timeline, struct tf_store *store, const st
     else if (!scripted)
         run_file(&s, stdin, true);
 out:
+    tf_timeline_attend(timeline, NULL, NULL, NULL);
     free(s.last_args);
     free(p.history);
     json_decref(p.place);

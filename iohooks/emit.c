@@ -243,6 +243,8 @@ static void slow_replay(uint32_t word, void *tstate, void *frame)
         check_block(BLOCK_FRAMES);
         if (tf.scanning)
             tf_scan_block_ends();
+        uint64_t frames = tf_frames();
+        tf_send(TF_REP_PROGRESS, &frames, sizeof frames, NULL, 0);
         tf.block_base += BLOCK_FRAMES;
         tf.p = tf.words;
     }

@@ -65,8 +65,6 @@ void tf_scan_block_ends(void)
 {
     count_words();
     scan.seen = tf.words;
-    uint64_t frames = tf_frames();
-    tf_send(TF_REP_PROGRESS, &frames, sizeof frames, NULL, 0);
 }
 
 void tf_scan_end(void)

@@ -70,9 +70,16 @@ int tf_run_until_stop(struct tf_timeline *t, struct tf_runner *runner, uint64_t 
         if (r)
             return r;
         switch (m->op) {
+        case TF_REP_PROGRESS:
+            if (t->progress && !t->scan && m->len == 8 && t->progress_to > t->progress_from) {
+                uint64_t now;
+                memcpy(&now, m->data, sizeof now);
+                t->progress(t->progress_ctx,
+                            (double)(now - t->progress_from) / (double)(t->progress_to - t->progress_from));
+            }
+            __attribute__((fallthrough));
         case TF_REP_HIT:
         case TF_REP_LOG:
-        case TF_REP_PROGRESS:
             if (t->on_scan && (r = t->on_scan(t->scan_ctx, m, err)))
                 return r;
             break;

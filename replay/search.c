@@ -646,7 +646,8 @@ static int scan_window(struct search *s, uint64_t arm, position from, position e
     t->scan = (const struct tf_scan *)b.data;
     t->on_scan = on_scan;
     t->scan_ctx = s;
-    t->cancel = s->opts->cancel;
+    if (s->opts->cancel)
+        t->cancel = s->opts->cancel;
     r = tf_run_start(t, &stop, arm, &runner, &checkpoint, err);
     if (r == 0) {
         r = tf_run_until_stop(t, &runner, arm, &rep, NULL, err);

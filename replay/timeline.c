@@ -300,6 +300,14 @@ static int too_many_lines(const struct tf_timeline *t, struct tf_position positi
                       (unsigned long long)position.frame, (unsigned long long)position.lines, ran, where);
 }
 
+void tf_timeline_attend(struct tf_timeline *t, void (*progress)(void *ctx, double done), void *ctx,
+                        const volatile bool *cancel)
+{
+    t->progress = progress;
+    t->progress_ctx = ctx;
+    t->cancel = cancel;
+}
+
 int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct tf_stop *stop,
                      struct tf_err *err)
 {
@@ -330,6 +338,8 @@ int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct 
             .frame = position.frame - 1, .kind = TF_STOP_EXIT, .exit_event = (uint32_t)event.event};
     if ((r = tf_run_start(t, &req, position.frame, &runner, &from, err)))
         return r;
+    t->progress_from = from.frame;
+    t->progress_to = position.frame;
     r = tf_run_until_stop(t, &runner, position.frame, &rep, &at, err);
     if (r == 0)
         r = tf_run_check_prefix(t, &rep, err);

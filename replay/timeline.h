@@ -66,6 +66,10 @@ int tf_timeline_adopt(struct tf_store *store, const struct tf_run *run, struct t
                       struct tf_checkpoint *checkpoints, size_t n, struct tf_timeline **out,
                       struct tf_err *err);
 
+/* From now on, long work says now and then how much of it is done (0..1), and ends with TF_E_CANCELLED, the
+ * present as it was, when *cancel becomes true. Either may be NULL. */
+void tf_timeline_attend(struct tf_timeline *timeline, void (*progress)(void *ctx, double done), void *ctx,
+                        const volatile bool *cancel);
 /* Moves the present. TF_E_USAGE: no such position (the message says how many lines there are, or where the
  * run ends). TF_E_DIVERGENCE: the re-execution differs. */
 int tf_timeline_goto(struct tf_timeline *timeline, struct tf_position position, struct tf_stop *stop,

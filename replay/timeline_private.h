@@ -30,6 +30,11 @@ struct tf_timeline {
     uint32_t words_n, *words;
     struct tf_message message;
 
+    /* Who is told how far it is, and who may cancel it. progress_from, progress_to: events. */
+    void (*progress)(void *ctx, double done);
+    void *progress_ctx;
+    uint64_t progress_from, progress_to;
+
     /* While a search lets a copy run: what it is looking for, who hears what it says, who may cancel it. */
     const struct tf_scan *scan;
     int (*on_scan)(void *ctx, const struct tf_message *message, struct tf_err *err);

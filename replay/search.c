@@ -677,7 +677,7 @@ static int indexed_call(struct search *s, position from, position limit, bool ba
 {
     struct tf_timeline *t = s->t;
     struct codes calls;
-    struct tf_frame event = {0}; /* stays so if there is none */
+    struct tf_frame event;
     uint64_t found = 0;
     bool any = false;
     int r = codes_new(&calls, t, err);
@@ -695,14 +695,11 @@ static int indexed_call(struct search *s, position from, position limit, bool ba
         r = tf_cursor_seek(t->cursor, from.frame + 1, err);
         while (r == 0 && (r = tf_cursor_next(t->cursor, &event, err)) > 0) {
             r = 0;
-            if (event.frame > limit.frame || event.event == TF_CALL)
+            if (event.event == TF_CALL && event.frame <= limit.frame)
+                found = event.frame;
+            if (found || event.frame > limit.frame)
                 break;
-            event.frame = 0;
         }
-        if (r == 0 && event.frame && event.frame <= limit.frame)
-            found = event.frame;
-        if (r > 0)
-            r = 0;
     } else {
         /* Back in steps that grow: blocks without such a function cost nothing. */
         uint64_t hi = from.lines ? from.frame : from.frame - 1, step = 4096;

@@ -42,7 +42,6 @@ import types  # noqa: E402
 LEAVES = {dis.opmap[n]: k for n, k in (("RETURN_VALUE", "return"), ("RETURN_CONST", "return"),
                                        ("YIELD_VALUE", "yield")) if n in dis.opmap}
 RESUME = dis.opmap["RESUME"]
-UNSTARTED = dis.opmap["RETURN_GENERATOR"]
 SIMPLE = (int, float, str, bool, bytes, type(None))
 
 
@@ -260,7 +259,7 @@ class Lines:
         if code.co_filename == __file__:
             return None
         op, oparg = code.co_code[frame.f_lasti:frame.f_lasti + 2]
-        called = op in (RESUME, UNSTARTED) and oparg == 0  # UNSTARTED: thrown into before it has begun
+        called = op == RESUME and oparg == 0 or id(frame) not in self.act_of  # or thrown into before it has begun
         self.raised = None
         act = self.act(frame, new=called)
         user = self.inside(code)
@@ -277,7 +276,10 @@ class Lines:
 
     def other(self, frame, event, arg):
         if event == "return":
-            self.place("x", frame, Tracer.leaving(frame))
+            kind = Tracer.leaving(frame)
+            self.place("x", frame, kind)
+            if kind != "yield":
+                self.act_of.pop(id(frame), None)
         return self.other
 
     def local(self, frame, event, arg):
@@ -301,6 +303,7 @@ class Lines:
                 if entry[1] == act:
                     entry[2] = None
             if kind != "yield":
+                self.act_of.pop(id(frame), None)
                 self.live = [entry for entry in self.live if entry[1] != act]
         self.raised = frame if event == "exception" else None
         return self.local

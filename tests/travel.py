@@ -580,7 +580,8 @@ class Travel(corpus.Case):
             for key, expected in (("old", old), ("new", new)):
                 if not same_value(change[key], expected):
                     wrong.append(f"{way}: at {item}: {key} value {change[key]}, expected {expected}")
-            maker = self.maker(item)
+            called = item.enters and item.kind == "e" and item.what == "call" and old is None
+            maker = item if called else self.maker(item)
             at = change["changed_at"]
             if maker and maker.position and at and (at["frame"], at["line_offset"]) != maker.position:
                 wrong.append(f"{way}: at {item}: changed at {at}, expected {maker}")

@@ -213,9 +213,9 @@ def thrown():
         u.throw(ValueError("never started"))
     except ValueError:
         pass
-    left = gen(3)
-    next(left)
-    del left
+    left = [gen(3)]
+    next(left[0])
+    left.clear()
     return first, second, third
 
 

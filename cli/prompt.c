@@ -1,8 +1,8 @@
 /*
  * prompt.c: the prompt: reads commands, finds them, runs them, prints what they answer (see prompt.h).
  */
-#include <ctype.h>
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +10,7 @@
 #include "cli/prompt.h"
 
 #define PROGRESS_AFTER_MS 500
-#define PROGRESS_EVERY_MS 100
+#define PROGRESS_QUIET_MS 300 /* after something was printed */
 
 static const struct tf_command *const tables[] = {tf_commands_move, tf_commands_points, tf_commands_look,
                                                   tf_commands_session};
@@ -39,27 +39,59 @@ static bool wants_colour(void)
     return !(no && *no) && term && *term && strcmp(term, "dumb") != 0 && isatty(STDOUT_FILENO);
 }
 
+/* Progress is shown by another thread, so that it is seen as well when nothing is heard of a search for long,
+ * or when a command is no search. */
+static pthread_mutex_t progress_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void tick(struct tf_prompt *p)
+{
+    int64_t now = tf_now_ms();
+    pthread_mutex_lock(&progress_lock);
+    if (p->progress.running && now - p->progress.began_ms >= PROGRESS_AFTER_MS &&
+        now >= p->progress.quiet_ms && isatty(STDERR_FILENO)) {
+        double seconds = (double)(now - p->progress.began_ms) / 1e3;
+        p->progress.shown = true;
+        if (p->progress.done >= 0)
+            fprintf(stderr, "\r%3.0f %%  %.0f s (Ctrl-C stops it)\033[K", p->progress.done * 100, seconds);
+        else
+            fprintf(stderr, "\r%.0f s...\033[K", seconds);
+        fflush(stderr);
+    }
+    pthread_mutex_unlock(&progress_lock);
+}
+
 void tf_prompt_clear_progress(struct tf_prompt *p)
 {
-    if (p->progress_ms)
+    pthread_mutex_lock(&progress_lock);
+    if (p->progress.shown)
         fputs("\r\033[K", stderr);
-    p->progress_ms = 0;
+    p->progress.shown = false;
+    p->progress.quiet_ms = tf_now_ms() + PROGRESS_QUIET_MS;
+    pthread_mutex_unlock(&progress_lock);
 }
 
 void tf_prompt_progress(void *prompt, double done)
 {
     struct tf_prompt *p = prompt;
-    int64_t now = tf_now_ms();
-    if (!p->interactive || now - p->began_ms < PROGRESS_AFTER_MS || now - p->progress_ms < PROGRESS_EVERY_MS)
-        return;
-    p->progress_ms = now;
-    fprintf(stderr, "\r%3.0f %%  %.0f s (Ctrl-C stops it)\033[K", done * 100,
-            (double)(now - p->began_ms) / 1e3);
-    fflush(stderr);
+    pthread_mutex_lock(&progress_lock);
+    p->progress.done = done;
+    pthread_mutex_unlock(&progress_lock);
+}
+
+static void run_progress(struct tf_prompt *p, bool running)
+{
+    if (!running)
+        tf_prompt_clear_progress(p);
+    pthread_mutex_lock(&progress_lock);
+    p->progress.running = running;
+    p->progress.began_ms = tf_now_ms();
+    p->progress.done = -1;
+    pthread_mutex_unlock(&progress_lock);
 }
 
 struct tf_search_opts tf_prompt_search_opts(struct tf_prompt *p)
 {
+    tf_prompt_progress(p, 0);
     return (struct tf_search_opts){
         .progress = tf_prompt_progress, .ctx = p, .timeout_ms = p->timeout_ms, .cancel = &cancelled};
 }
@@ -203,7 +235,7 @@ static void answer(struct session *s, const struct tf_command *c, json_t *out, i
                    const struct tf_err *err)
 {
     struct tf_prompt *p = s->p;
-    tf_prompt_clear_progress(p);
+    run_progress(p, false);
     s->status = r == 0 ? TF_EXIT_OK : r == TF_E_DIVERGENCE ? TF_EXIT_DIVERGED : TF_EXIT_ERROR;
     if (p->json) {
         if (r && !json_object_get(out, "error"))
@@ -249,7 +281,7 @@ static void run_line(struct session *s, const char *text)
     }
     json_object_set_new(o, "command",
                         c && r == 0 ? json_string(c->name) : tf_json_text(line, strcspn(line, " \t")));
-    p->began_ms = tf_now_ms();
+    run_progress(p, true);
     if (r == 0)
         r = c->run(p, args, o, &err);
     answer(s, c, o, r, &err);
@@ -332,7 +364,7 @@ static void run_terminal(struct session *s)
     sigaction(SIGINT, &now, &before);
     while (!p->quit && (line = tf_edit_read(edit))) {
         cancelled = false;
-        tf_edit_watch(edit, &cancelled);
+        tf_edit_watch(edit, &cancelled, tick);
         run_line(s, line);
         tf_edit_unwatch(edit);
     }

@@ -47,8 +47,12 @@ struct tf_prompt {
     bool json, interactive, colour;
     bool quit;
     FILE *out;
-    int64_t began_ms;    /* the command that runs: CLOCK_MONOTONIC */
-    int64_t progress_ms; /* when progress was shown last, 0: it is not on the screen */
+    /* Of the command that runs, for showing how far it is; under a lock of prompt.c. */
+    struct {
+        bool running, shown;
+        int64_t began_ms, quiet_ms; /* CLOCK_MONOTONIC; not shown before quiet_ms */
+        double done;                /* 0..1, negative: unknown */
+    } progress;
 };
 
 /* Colours: "" where there are none. */
@@ -101,8 +105,10 @@ json_t *tf_prompt_eval(struct tf_prompt *p, const char *expr, enum tf_inspect wh
 /* Search options with progress on a terminal and Ctrl-C; the caller may add on_log: if ctx is then the
  * caller's, progress must be a function of the caller's, too, that calls tf_prompt_progress(). */
 struct tf_search_opts tf_prompt_search_opts(struct tf_prompt *p);
+/* How much of the command is done, 0..1. On a terminal, another thread shows it once that takes long. */
 void tf_prompt_progress(void *prompt, double done);
-/* Takes the progress line off the screen; to be called before something is printed during a search. */
+/* Takes the progress line off the screen, and keeps it off for a moment; to be called before something is
+ * printed during a search. */
 void tf_prompt_clear_progress(struct tf_prompt *p);
 
 /* A file for people: without the folder in which the program ran. Points into `file`. */
@@ -143,7 +149,8 @@ void tf_points_free(struct tf_points *points);
 /* The enabled ones as search points (the array is owned by points and valid until they change). */
 size_t tf_points_active(struct tf_prompt *p, const struct tf_point **active);
 /* After a move that was ended by a hit: fills out with "reason", "breakpoints": [numbers], for watches
- * "watch": {"expr", "old", "new", "changed_at"}; removes temporary ones. The present is there already. */
+ * "watches": [{"number", "expr", "old", "new", "changed_at"}]; removes temporary ones. The present is there
+ * already. */
 int tf_points_report(struct tf_prompt *p, const struct tf_hit *hit, json_t *out, struct tf_err *err);
 /* Prints what tf_points_report() added, in front of the place. */
 void tf_points_print(struct tf_prompt *p, json_t *result);
@@ -161,8 +168,9 @@ struct tf_edit;
 struct tf_edit *tf_edit_open(struct tf_prompt *p);
 /* The next line, valid until the next call; NULL at the end. */
 const char *tf_edit_read(struct tf_edit *edit);
-/* While a command runs between these two, Ctrl-C sets *cancel. */
-void tf_edit_watch(struct tf_edit *edit, volatile bool *cancel);
+/* While a command runs between these two, Ctrl-C sets *cancel, and tick is called now and then, on another
+ * thread. */
+void tf_edit_watch(struct tf_edit *edit, volatile bool *cancel, void (*tick)(struct tf_prompt *p));
 void tf_edit_unwatch(struct tf_edit *edit);
 void tf_edit_close(struct tf_edit *edit);
 

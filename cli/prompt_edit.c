@@ -25,6 +25,7 @@
 #define HISTORY_SIZE 2000
 #define COMPLETE_TIMEOUT_MS 1000
 #define LIST_MAX 200
+#define TICK_MS 200
 
 #define CTRL_C 3
 #define CTRL_BACKSLASH 28
@@ -41,6 +42,7 @@ struct tf_edit {
     bool watching;
     int done; /* eventfd: the command has ended */
     volatile bool *cancel;
+    void (*tick)(struct tf_prompt *p);
     char ahead[1024]; /* typed meanwhile: for the next line */
     size_t ahead_len;
 };
@@ -393,8 +395,13 @@ static void *watch(void *ctx)
     struct pollfd fds[2] = {{.fd = e->done, .events = POLLIN}, {.fd = STDIN_FILENO, .events = POLLIN}};
     for (;;) {
         char c;
-        if (poll(fds, 2, -1) < 0 && errno != EINTR)
+        int ready = poll(fds, 2, TICK_MS);
+        if (ready == 0)
+            e->tick(e->p);
+        if (ready < 0 && errno != EINTR)
             return NULL;
+        if (ready <= 0)
+            continue;
         if (fds[0].revents)
             return NULL;
         if (!fds[1].revents)
@@ -407,7 +414,6 @@ static void *watch(void *ctx)
             *e->cancel = true;
             e->ahead_len = 0;
         } else if (c == CTRL_BACKSLASH) {
-            tcsetattr(STDIN_FILENO, TCSANOW, &e->cooked);
             kill(getpid(), SIGQUIT); /* the way out when a command does not end */
         } else if (e->ahead_len + 1 < sizeof e->ahead) {
             e->ahead[e->ahead_len++] = c;
@@ -415,7 +421,7 @@ static void *watch(void *ctx)
     }
 }
 
-void tf_edit_watch(struct tf_edit *e, volatile bool *cancel)
+void tf_edit_watch(struct tf_edit *e, volatile bool *cancel, void (*tick)(struct tf_prompt *p))
 {
     uint64_t ignored;
     if (e->done < 0)
@@ -423,6 +429,7 @@ void tf_edit_watch(struct tf_edit *e, volatile bool *cancel)
     while (read(e->done, &ignored, sizeof ignored) > 0)
         ;
     e->cancel = cancel;
+    e->tick = tick;
     e->watching = pthread_create(&e->thread, NULL, watch, e) == 0;
 }
 
@@ -438,6 +445,26 @@ void tf_edit_unwatch(struct tf_edit *e)
 
 /* ---- lines ---- */
 
+static struct termios as_it_was;
+
+/* Who is ended from outside does not leave a terminal behind that shows nothing. */
+static void on_end(int sig)
+{
+    tcsetattr(STDIN_FILENO, TCSANOW, &as_it_was);
+    signal(sig, SIG_DFL);
+    raise(sig);
+}
+
+static void catch_ends(void)
+{
+    static const int signals[] = {SIGTERM, SIGQUIT, SIGABRT};
+    struct sigaction action = {.sa_handler = on_end}, before;
+    sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+        if (sigaction(signals[i], NULL, &before) == 0 && before.sa_handler == SIG_DFL)
+            sigaction(signals[i], &action, NULL);
+}
+
 struct tf_edit *tf_edit_open(struct tf_prompt *p)
 {
     HistEvent event;
@@ -447,6 +474,8 @@ struct tf_edit *tf_edit_open(struct tf_prompt *p)
     e->p = p;
     e->done = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     tcgetattr(STDIN_FILENO, &e->cooked);
+    as_it_was = e->cooked;
+    catch_ends();
     setlocale(LC_CTYPE, "");
     e->el = el_init("timefork", stdin, stdout, stderr);
     e->history = history_init();

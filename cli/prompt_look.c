@@ -2,8 +2,6 @@
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 #include "cli/prompt_look.h"
 
 #define CHILDREN 20    /* a page of expand */

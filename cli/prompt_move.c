@@ -55,6 +55,13 @@ static int arrive(struct tf_prompt *p, const struct arrival *a, bool reverse, js
     int r = tf_prompt_goto(p, a->hit.position, out, err);
     if (r)
         return r;
+    json_int_t line = json_integer_value(json_object_get(p->place, "line"));
+    if (a->found && a->hit.line && line != a->hit.line)
+        return tf_err_set(
+            err, TF_E_DIVERGENCE,
+            "the search found line %u at this position, but the replay stands at line %lld: the "
+            "program did something else while it was searched",
+            a->hit.line, (long long)line);
     if (a->uncaught)
         tf_points_report_uncaught(p, out);
     else if (!a->found)

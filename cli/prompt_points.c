@@ -789,6 +789,7 @@ const struct tf_command tf_commands_points[] = {
     {"watch", NULL, cmd_watch, print_point, TF_COMPLETES_EXPR, false, "watch EXPR",
      "Stops behind each change of the expression's value, in both directions.\n"
      "Variables are those of the selected function's present call, not of others of the same function.\n"
+     "An attribute or item is that of the object that has it now, whatever the object is called elsewhere.\n"
      "Scalars are compared by value, containers by what they hold one level deep, others by identity."},
     {"last", NULL, tf_command_last, tf_print_last, TF_COMPLETES_EXPR, false, "last EXPR",
      "Goes back to the line that gave the expression the value it has here: who changed this?"},

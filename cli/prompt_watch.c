@@ -219,7 +219,8 @@ int tf_command_last(struct tf_prompt *p, const char *args, json_t *out, struct t
     struct tf_point point = {.kind = TF_POINT_WATCH, .watch = w.expr};
     r = tf_search_backward(p->timeline, p->here.position, life_begin(&w), &point, 1, &hit, &opts, err);
     if (r == 0)
-        r = w.expr->entry == p->here.position.frame && !p->here.position.lines
+        r = w.expr->object ? tf_err_set(err, TF_E_NOTFOUND, "nothing set '%s' in this run before here", args)
+            : w.expr->entry == p->here.position.frame && !p->here.position.lines
                 ? tf_err_set(err, TF_E_NOTFOUND,
                              "'%s' has not changed in this call, which begins here; 'reverse-finish' goes to "
                              "the line that made it",
@@ -355,7 +356,11 @@ void tf_print_history(struct tf_prompt *p, json_t *result)
     json_array_foreach(changes, i, change)
     {
         json_t *at = json_object_get(change, "changed_at");
-        print_short_place(p, json_is_object(at) ? at : change);
+        if (json_is_object(at))
+            print_short_place(p, at);
+        else
+            fprintf(p->out, "#%lld  (an unknown line)",
+                    (long long)json_integer_value(json_object_get(change, "frame")));
         fprintf(p->out, "  ");
         print_value(p, json_object_get(change, "new"));
         fprintf(p->out, "\n");

@@ -152,6 +152,8 @@ struct tf_scan_hit {
     uint64_t before_frame, before_lines; /* WATCH: where the line that changed it began; frame 0: unknown */
     uint64_t old_frame, old_lines;       /* WATCH: the last place with the old value; frame 0: unknown */
     uint64_t points, failed;
+    uint32_t line; /* LINE: of the source */
+    uint32_t reserved;
 };
 /* What a fork finds that evaluates something aside. */
 struct tf_scan_aside {

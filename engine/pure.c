@@ -927,6 +927,8 @@ static enum tf_pure slot_length(PyObject *o, lenfunc sq, lenfunc mp, Py_ssize_t 
 {
     if (!sq && !mp)
         return TF_PURE_RAISES;
+    if (PyUnicode_Check(o) && !PyUnicode_IS_READY(o)) /* 3.11: asking for the length makes it ready */
+        return TF_PURE_CANNOT;
     for (size_t i = 0; i < sizeof(sized) / sizeof(sized[0]); i++) {
         PyTypeObject *t = sized[i];
         lenfunc known_sq = t->tp_as_sequence ? t->tp_as_sequence->sq_length : NULL;
@@ -2038,8 +2040,10 @@ static uint64_t item_fingerprint(const struct value *v)
         return combine(SEED_IDENTITY, (uintptr_t)v->object, (uintptr_t)Py_TYPE(v->object));
     }
     uint64_t h = combine(v->kind, v->seq.count, 0);
-    for (size_t i = 0; i < v->seq.count; i++)
-        h = combine(SEED_ITEMS, h, item_fingerprint(&v->seq.items[i]));
+    for (size_t i = 0; i < v->seq.count; i++) {
+        uint64_t item = item_fingerprint(&v->seq.items[i]);
+        h = v->kind == V_SET ? h + combine(SEED_PAIR, item, 0) : combine(SEED_ITEMS, h, item);
+    }
     return h;
 }
 

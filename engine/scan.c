@@ -191,8 +191,6 @@ static void meet(uint32_t i, tf_frame *frame, struct place at, struct tf_scan_hi
     if (!condition_holds(point, frame, &failed) || !counts(i) || !behind_start(at))
         return;
     if (point->log.len) {
-        if (s.req->mode == TF_SCAN_LAST)
-            return;
         struct question q = {.text = point->log, .frame = frame, .number = i, .at = at, .is_log = true};
         struct tf_scan_aside answer;
         if (tf_state.core->scan_aside(answer_aside, &q, &answer) < 0) {
@@ -406,6 +404,7 @@ static void at_line(tf_frame *frame, int line)
             (!point->last_line || (line >= 0 && (uint32_t)line <= point->last_line)) && at_depth(point))
             meet(i, frame, s.here, &hit);
     }
+    hit.line = line > 0 ? (uint32_t)line : 0;
     report(&hit, s.here);
     if (s.any_watch) {
         check_watches(s.here, *line_of(s.depth));

@@ -85,7 +85,9 @@ void tf_scan_at(uint32_t word, void *tstate, void *frame)
         tf.engine->scan_event(word, tstate, frame);
         tf.mode = TF_REPLAYS;
     }
-    if (tf_frames() > request->end_frame || (tf_frames() == request->end_frame && request->end_lines == 0))
+    /* The start of a function is a place of its own, that comes with the call. */
+    if (tf_frames() > request->end_frame ||
+        (tf_frames() == request->end_frame && request->end_lines == 0 && !TF_IS_ENTRY(word)))
         tf_scan_end();
 }
 
@@ -94,9 +96,7 @@ uint64_t tf_scan_limit(uint64_t here)
     if (request->every_event)
         return here + 1;
     /* The event at which it ends, and the next, which ends the lines behind it. */
-    return request->end_frame > here || (request->end_frame == here && !request->end_lines)
-               ? request->end_frame
-               : here + 1;
+    return request->end_frame > here ? request->end_frame : here + 1;
 }
 
 uint64_t tf_scan_place(uint32_t *depth, uint32_t *least)

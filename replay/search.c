@@ -318,11 +318,14 @@ static uint64_t whole_from(const struct part *part)
     return p->kind == TF_POINT_WATCH && value && p->watch->generator && p->watch->entry ? p->watch->entry : 0;
 }
 
-enum chosen { ALL, IN_ONE_PIECE, IN_WINDOWS };
+/* ALL, IN_ONE_PIECE, IN_WINDOWS: of the points at which a search stops. */
+enum chosen { ALL, IN_ONE_PIECE, IN_WINDOWS, LOGS };
 
 static int add_part(struct search *s, struct part part, enum chosen chosen, struct tf_err *err)
 {
-    if (chosen != ALL && (whole_from(&part) != 0) != (chosen == IN_ONE_PIECE))
+    if ((part.point->log != NULL) != (chosen == LOGS))
+        return 0;
+    if (chosen != ALL && chosen != LOGS && (whole_from(&part) != 0) != (chosen == IN_ONE_PIECE))
         return 0;
     if (s->n == TF_SCAN_POINTS)
         return tf_err_set(err, TF_E_USAGE,
@@ -538,7 +541,8 @@ static struct tf_hit public_hit(const struct search *s, const struct tf_scan_hit
 {
     struct tf_hit hit = {.position = {h->frame, h->lines},
                          .before = {h->before_frame, h->before_lines},
-                         .old = {h->old_frame, h->old_lines}};
+                         .old = {h->old_frame, h->old_lines},
+                         .line = h->line};
     for (size_t i = 0; i < s->n; i++) {
         uint64_t bit = 1ul << s->parts[i].number;
         if (h->points >> i & 1)
@@ -933,6 +937,91 @@ static int nearer(int a_found, const struct tf_hit *a, int b_found, const struct
     return 1;
 }
 
+/* ---- log points: when it is known where the search stops ---- */
+
+static int log_forward(struct tf_timeline *t, position from, position to, const struct tf_point *points,
+                       size_t n, const struct tf_search_opts *opts, struct tf_err *err)
+{
+    struct search s;
+    int r = search_init(&s, t, points, n, LOGS, opts, err);
+    s.from = from;
+    s.end = to;
+    uint64_t arm = s.whole_from ? s.whole_from : from.frame > 1 ? from.frame : 1;
+    if (r == 0 && s.n && compare(from, to) < 0)
+        r = scan_window(&s, arm, from, to, TF_SCAN_EACH, err);
+    search_free(&s);
+    return r;
+}
+
+struct log_line {
+    position at;
+    unsigned point;
+    bool failed;
+    size_t len;
+    char *text;
+};
+struct log_lines {
+    struct log_line *v;
+    size_t n, room;
+    bool failed;
+};
+
+static void keep_log(void *ctx, unsigned point, position at, const char *text, size_t len, bool failed)
+{
+    struct log_lines *l = ctx;
+    if (l->n == l->room) {
+        size_t room = l->room ? 2 * l->room : 64;
+        struct log_line *more = realloc(l->v, room * sizeof *more);
+        if (!more) {
+            l->failed = true;
+            return;
+        }
+        l->v = more;
+        l->room = room;
+    }
+    char *copy = malloc(len + 1);
+    if (!copy) {
+        l->failed = true;
+        return;
+    }
+    memcpy(copy, text, len);
+    l->v[l->n++] = (struct log_line){at, point, failed, len, copy};
+}
+
+/* Window by window, so that no more than one has to be kept. */
+static int log_backward(struct tf_timeline *t, position from, position to, const struct tf_point *points,
+                        size_t n, const struct tf_search_opts *opts, struct tf_err *err)
+{
+    struct log_lines lines = {0};
+    struct tf_search_opts keeping = {
+        .on_log = keep_log, .ctx = &lines, .timeout_ms = opts->timeout_ms, .cancel = opts->cancel};
+    struct search s;
+    position end = before(from), low = to.frame ? before(to) : (position){0, 0};
+    int r = search_init(&s, t, points, n, LOGS, &keeping, err);
+    while (r == 0 && s.n && end.frame >= 1 && compare(low, end) < 0) {
+        uint64_t arm = checkpoint_before(t, end.lines ? end.frame : end.frame - 1);
+        if (arm < low.frame)
+            arm = low.frame;
+        if (s.whole_from || arm < 1)
+            arm = 1;
+        s.from = arm == 1 || arm <= low.frame ? low : before((position){arm, 0});
+        s.end = end;
+        r = scan_window(&s, arm, s.from, end, TF_SCAN_EACH, err);
+        if (r == 0 && lines.failed)
+            r = tf_err_set(err, TF_E_IO, "out of memory for what the log points say");
+        while (lines.n) {
+            struct log_line *l = &lines.v[--lines.n];
+            if (r == 0 && opts->on_log)
+                opts->on_log(opts->ctx, l->point, l->at, l->text, l->len, l->failed);
+            free(l->text);
+        }
+        end = s.from;
+    }
+    free(lines.v);
+    search_free(&s);
+    return r;
+}
+
 int tf_search_forward(struct tf_timeline *t, position from, position limit, const struct tf_point *points,
                       size_t n, struct tf_hit *hit, const struct tf_search_opts *opts, struct tf_err *err)
 {
@@ -942,7 +1031,11 @@ int tf_search_forward(struct tf_timeline *t, position from, position limit, cons
     if (a < 0)
         return a;
     int b = forward_part(t, from, a ? whole.position : end, points, n, IN_WINDOWS, &window, opts, err);
-    return b < 0 ? b : nearer(a, &whole, b, &window, false, hit);
+    if (b < 0)
+        return b;
+    int found = nearer(a, &whole, b, &window, false, hit);
+    int r = log_forward(t, from, found ? hit->position : end, points, n, opts, err);
+    return r ? r : found;
 }
 
 static int backward_part(struct tf_timeline *t, position from, position limit, const struct tf_point *points,
@@ -986,7 +1079,11 @@ int tf_search_backward(struct tf_timeline *t, position from, position limit, con
     if (a < 0)
         return a;
     int b = backward_part(t, from, a ? whole.position : limit, points, n, IN_WINDOWS, &window, opts, err);
-    return b < 0 ? b : nearer(a, &whole, b, &window, true, hit);
+    if (b < 0)
+        return b;
+    int found = nearer(a, &whole, b, &window, true, hit);
+    int r = log_backward(t, from, found ? hit->position : limit, points, n, opts, err);
+    return r ? r : found;
 }
 
 /* Objects that were there before may have had the same address: the event at which those that are watched

@@ -71,9 +71,10 @@ struct tf_hit {
     struct tf_position before;   /* WATCH: where the line that changed it began: its function is the one that
                                     ran   then. Functions that the line called may have changed it before, too
                                     (hits   of their own) */
-    uint64_t points;             /* bit i: points[i] */
-    uint64_t objects;            /* bit i: points[i] is a watch, and its object has changed */
-    uint64_t failed;             /* bit i: the condition of points[i] raised an exception: a hit, too */
+    uint32_t line;    /* of the source, as the search saw it; 0: not told. Who goes there must find it */
+    uint64_t points;  /* bit i: points[i] */
+    uint64_t objects; /* bit i: points[i] is a watch, and its object has changed */
+    uint64_t failed;  /* bit i: the condition of points[i] raised an exception: a hit, too */
 };
 struct tf_search_opts {
     /* Called now and then, with the event that was reached and how much of the search is done, 0..1. */

@@ -34,6 +34,15 @@ orders = [Order(n) for n in (10, 20)]
 for order in orders:
     settle(order)
 """
+LONG = """\
+def count(n):
+    return n + 1
+
+
+n = 0
+for _ in range(400000):
+    n = count(n)
+"""
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]|\x07")
 PROMPT = "(timefork) "
 
@@ -130,6 +139,12 @@ def session(tally, version, exe, folder):
     t.send(".am\t\r")
     answer = t.until("\n" + PROMPT)
     tally.check(f"{name}: an attribute is completed", answer and answer.endswith("\n10\r"), repr(answer))
+    t.send("break settl\t\r")
+    answer = t.until("\n" + PROMPT)
+    tally.check(f"{name}: a function is completed", answer and "Breakpoint 1 at settle" in answer, answer)
+    t.send("tbreak p.py:9 if order.cu\t == 1\r")
+    answer = t.until("\n" + PROMPT)
+    tally.check(f"{name}: a condition is completed", answer and "if order.customer == 1" in answer, answer)
     t.send("info lo\t\r")
     answer = t.until("\n" + PROMPT)
     tally.check(f"{name}: a second word is completed", answer and "order = <" in answer, answer)
@@ -177,6 +192,40 @@ def session(tally, version, exe, folder):
     tally.equal(f"{name}: quit", t.ends(), 0)
 
 
+def searching(tally, version, exe, folder):
+    """A search that takes long: progress is shown, Ctrl-C ends it, and it was as if it had not been."""
+    name = f"{version} search"
+    (folder / "long.py").write_text(LONG)
+    made = timefork("record", "--quiet", "--python", exe, "-o", "long.timefork", "long.py", cwd=folder)
+    if not tally.check(f"{name}: record", made.status == 0, made):
+        return
+    t = Terminal([TIMEFORK, "replay", "long.timefork"], folder, XDG_STATE_HOME=str(folder / "state"))
+    t.until(PROMPT)
+    before = t.command("when")
+    # A condition that calls something is evaluated in forks: that takes minutes.
+    answer = t.command("break count if str(n) == 'x'")
+    tally.check(f"{name}: the breakpoint", answer and "Breakpoint 1" in answer, answer)
+    t.send("continue\r")
+    shown = t.until("(Ctrl-C stops it)")
+    tally.check(f"{name}: progress is shown", shown is not None and "%" in shown, t.seen)
+    t.send("\x03")
+    answer = t.until(PROMPT)
+    tally.check(f"{name}: Ctrl-C ends it", answer and "interrupted" in answer, answer)
+    tally.check(f"{name}: the progress is erased", answer and answer.rstrip().splitlines()[-1].strip() == "interrupted",
+                repr(answer))
+
+    def place(text):
+        return re.search(r"#\d+(\+\d+)?", text or "")
+
+    after = t.command("when")
+    tally.check(f"{name}: the present is where it was", place(before) and place(before)[0] == place(after)[0],
+                f"{before}\n{after}")
+    answer = t.command("print 6 * 7")
+    tally.check(f"{name}: and serves", answer and "42" in answer, answer)
+    t.send("quit\r")
+    tally.equal(f"{name}: quit", t.ends(), 0)
+
+
 def colours(tally, version, exe, folder):
     for env, coloured in (({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)):
         t = Terminal(["/usr/bin/env", *(f"{k}={v}" for k, v in env.items()), TIMEFORK, "replay", "p.timefork"], folder,
@@ -211,6 +260,7 @@ def main():
             if not tally.check(f"{version} record", made.status == 0, made):
                 continue
             session(tally, version, exe, folder)
+            searching(tally, version, exe, folder)
             colours(tally, version, exe, folder)
             debugging(tally, version, exe, folder)
     return tally.close()

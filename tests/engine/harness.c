@@ -2,17 +2,19 @@
  * harness.c: a preload library that plays the core, so that the engine can be tested alone. It collects the
  * frame events in memory and does with them what the environment says:
  *
- *   HARNESS_ENGINE=PATH      the engine to load
- *   HARNESS_DUMP=PATH        at exit, all events as text: "C 12", "R", "Y", "S 12", "U", "T 1"; code ids
- * defined as "D id line hash file\tname" HARNESS_STOP=F:L:K:E     arm after event number F: L lines, kind K
- * (0 line, 1 exit), exit event E; F:L:K:E,... gives several, each served by a fork of its own, so that one
- * run answers them all HARNESS_EVAL=TEXT        expression to evaluate at the stop (expressions apart by
- * \x1e) HARNESS_OUT=PATH         where the answers go HARNESS_WRAP=1           events are counted no more,
- * but written around in 64 KiB, for measuring HARNESS_WHERE=F          the where() text after event F
- *   HARNESS_ASK=PATH         a file of questions to ask at the stops, W:F:C:N:TEXT: enum tf_inspect, from,
- * count, frame, text (several are apart by \x1e); 103 comes in front of the answers to each one
- * HARNESS_PURE=F:N:TEXT    after event F, prepare TEXT (several are apart by \x1e) in a fork and evaluate it
- * N times in the program's timeline
+ * - HARNESS_ENGINE=PATH: the engine to load
+ * - HARNESS_DUMP=PATH: at exit, all events as text: "C 12", "R", "Y", "S 12", "U", "T 1"; code ids defined as
+ *   "D id line hash file\tname"
+ * - HARNESS_STOP=F:L:K:E: arm after event number F: L lines, kind K (0 line, 1 exit), exit event E;
+ *   F:L:K:E,... gives several, each served by a fork of its own, so that one run answers them all
+ * - HARNESS_EVAL=TEXT: expression to evaluate at the stop (expressions apart by \x1e)
+ * - HARNESS_ASK=PATH: a file of questions to ask at the stops, W:F:C:N:TEXT: enum tf_inspect, from, count,
+ *   frame, text (apart by \x1e); item 103 comes in front of the answers to each one
+ * - HARNESS_PURE=F:N:TEXT: after event F, prepare TEXT (several are apart by \x1e) in a fork and evaluate it
+ *   often (N times) in the program's own timeline; item 102 holds the results
+ * - HARNESS_OUT=PATH: where the answers go
+ * - HARNESS_WRAP=1: events are counted no more, but written around in 64 KiB, for measuring
+ * - HARNESS_WHERE=F: the where() text after event F
  */
 #include <dlfcn.h>
 #include <fcntl.h>

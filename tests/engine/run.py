@@ -885,6 +885,38 @@ last()
         self.assertGreater(sum(v[0] == "ok" for _, v in verdicts), len(expressions) / 8)
         self.assertGreater(sum(v[0] == "raises" for _, v in verdicts), len(expressions) / 8)
 
+    def test_fingerprints(self):
+        text = ("import collections\nclass C: pass\nclass L(list): pass\n"
+                "def one(): pass\ndef two(): pass\ndef three(): pass\n"
+                "dq, lst, dct, st, ba, sub, deep = collections.deque(range(100)), [1, 2], {1: 2}, {1, 2}, bytearray(b'x'), L([1]), [[1]]\n"
+                "other, w, big, c, grown, order, ratio = [5], 'x\\u65e5y', 2 ** 70, C(), [1, 2, 3], {1: 1, 2: 2}, 1\n"
+                "same = dq, lst, dct, st, ba, sub, other, w, big, c, grown, order, deep\n"
+                "one()\n"
+                "dq.append(7); dq.popleft(); lst[0] = True; dct[1] = 2.0; st.remove(1); st.add(3); ba[0] = 1; sub[0] = None; ratio = 1.0\n"
+                "grown.append(4); grown.pop(); order.pop(1); order[1] = 1; deep[0].append(2); c.x = 1\n"
+                "two()\n"
+                "dq.appendleft(0); dq.pop(); lst[0] = 1; dct[1] = 2; st.remove(3); st.add(1); ba[0] = 120; sub[0] = 1; ratio = 1\n"
+                "three()\n")
+        changing, constant = "dq lst dct st ba sub ratio".split(), "other w big c grown order deep same nope".split()
+        more = ["1", "True", "1.0", "'1'", "b'1'", "0", "None", "w[0]", "'x'", "w[1]", "'\\u65e5'", "{1, 2}", "{2, 1}", "(1, w[0])", "(1, 'x')",
+                "[1, 'x']", "2 ** 62", "-2 ** 62", "1180591620717411303424", "big", "-0.0", "0.0"]
+        found = []
+        for name in "one", "two", "three":
+            expressions = changing + constant + (more if name == "one" else [])
+            verdicts = [self.verdict(a) for a in self.ask(text, name, [(PURE, 0, 0, 0, e) for e in expressions])]
+            self.assertEqual({e for e, v in zip(expressions, verdicts) if v[0] != "ok"}, {"nope"})
+            found.append({e: v[3] for e, v in zip(expressions, verdicts)})
+        one, two, three = found
+        self.assertEqual({e: one[e] for e in constant}, {e: two[e] for e in constant})
+        self.assertEqual([e for e in changing if one[e] == two[e]], [])
+        self.assertEqual([e for e in changing if one[e] != three[e]], [])
+        self.assertEqual(int(one["nope"], 16), 0)
+        equal = [("w[0]", "'x'"), ("w[1]", "'\\u65e5'"), ("{1, 2}", "{2, 1}"), ("(1, w[0])", "(1, 'x')"), ("1180591620717411303424", "big"), ("1", "ratio")]
+        for a, b in equal:
+            self.assertEqual(one[a], one[b], (a, b))
+        rest = [e for e in one if e not in [b for _, b in equal]]
+        self.assertEqual(len({one[e] for e in rest}), len(rest))
+
     def evaluate_here(self, path, event, times, expressions):
         """Evaluates in the program's own timeline: [(result, truth, fingerprint, ns)], and what the program wrote."""
         out = os.path.join(self.results, "out")

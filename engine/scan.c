@@ -573,6 +573,15 @@ static void dealloc_ours(PyObject *self)
     frame_dealloc(self);
 }
 
+/* At the start of the function. An exception that is thrown into a suspended generator is told before its
+ * RESUME, at the instruction behind which it was suspended; into one that has not begun, at the one that made it. */
+static bool is_called(tf_frame *frame)
+{
+    PyCodeObject *co = tf_frame_code(frame);
+    uint8_t op = tf_code_opcode(co, tf_frame_instr(frame) - _PyCode_CODE(co));
+    return (op == RESUME && tf_unit_oparg(*tf_frame_instr(frame)) == 0) || op == RETURN_GENERATOR;
+}
+
 static int tracer(PyObject *obj, PyFrameObject *f, int what, PyObject *arg)
 {
     if (s.program_tracer) {
@@ -586,7 +595,7 @@ static int tracer(PyObject *obj, PyFrameObject *f, int what, PyObject *arg)
     struct tf_raised raised = tf_raised_take(s.ts);
     switch (what) {
     case PyTrace_CALL:
-        if (tf_unit_oparg(*tf_frame_instr(frame)) == 0) /* of RESUME: the start of the function */
+        if (is_called(frame))
             at_call(frame);
         break;
     case PyTrace_LINE:
@@ -638,7 +647,13 @@ static PyObject *scan_hook(PyThreadState *ts, tf_frame *frame, int exc)
     keep_tracer(ts);
     bool program_traces = s.program_tracer || ts->c_profilefunc;
     /* A code object that is new gets its id in the hook: then it is asked for again there. */
-    bool here = ts == s.ts && (wanted(tf_frame_code(frame)) || !tf_code_extra_of(tf_frame_code(frame)));
+    PyCodeObject *co = tf_frame_code(frame);
+    bool here = ts == s.ts && (wanted(co) || !tf_code_extra_of(co));
+    /* The evaluation that makes a generator hands its frame over, which cannot have an object by then: two
+     * frames would own it. */
+    if (co->co_flags & (CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR) &&
+        frame->owner != FRAME_OWNED_BY_GENERATOR)
+        here = false;
     if (here && !ts->tracing)
         prepare_frame(ts, frame);
     ts->cframe->use_tracing = (here || program_traces) && !ts->tracing ? 255 : 0;

@@ -190,7 +190,8 @@ class Travel(corpus.Case):
         answers = [a for a in answers if "log" not in a]
         failed = [f"{c}: {a['error']}" for c, a in zip(commands, answers) if "error" in a and not c.startswith(may_fail)]
         if may_fail is not None:
-            self.check(f"{what}: no command fails", not failed, lambda: "\n".join(failed[:3]) + "\n" + "; ".join(commands)[:1500])
+            self.check(f"{what}: no command fails", not failed,
+                       lambda: f"{len(failed)} failed: {failed[0].strip()}\n{shortened(commands)}")
         if not self.check(f"{what}: a session of {len(commands)} commands", len(answers) == len(commands) and not result.timed_out, result):
             return None
         return answers
@@ -719,8 +720,19 @@ class Travel(corpus.Case):
             elif (answer["stack"], answer["locals"], answer["event"]) != (stack, local, event):
                 wrong.append(f"{text(p)}, reached by '{commands[n - 1]}':\n    {stack}\n    {local}\n  fresh:\n    {answer['stack']}\n    {answer['locals']}")
         if wrong:
-            wrong.insert(min(len(wrong), 5), "the series: " + "; ".join(c for c in commands if c not in self.LOOK))
+            wrong.insert(min(len(wrong), 5), "the series: " + shortened([c for c in commands if c not in self.LOOK]))
         self.report("series", wrong, len(order))
+
+
+def shortened(commands):
+    """As a text; the same command many times only once."""
+    out = []
+    for command in commands:
+        if out and out[-1].split(" * ")[0] == command:
+            out[-1] = f"{command} * {int((out[-1].split(' * ') + ['1'])[1]) + 1}"
+        else:
+            out.append(command)
+    return "; ".join(out)
 
 
 def same_value(got, token):

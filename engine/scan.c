@@ -574,12 +574,20 @@ static void dealloc_ours(PyObject *self)
 }
 
 /* At the start of the function. An exception that is thrown into a suspended generator is told before its
- * RESUME, at the instruction behind which it was suspended; into one that has not begun, at the one that made it. */
+ * RESUME, at the instruction behind which it was suspended; into one that has not begun, at the one that made
+ * it. */
 static bool is_called(tf_frame *frame)
 {
     PyCodeObject *co = tf_frame_code(frame);
     uint8_t op = tf_code_opcode(co, tf_frame_instr(frame) - _PyCode_CODE(co));
     return (op == RESUME && tf_unit_oparg(*tf_frame_instr(frame)) == 0) || op == RETURN_GENERATOR;
+}
+
+static bool asks_iterator(tf_frame *frame)
+{
+    PyCodeObject *co = tf_frame_code(frame);
+    uint8_t op = tf_code_opcode(co, tf_frame_instr(frame) - _PyCode_CODE(co));
+    return op == FOR_ITER || op == SEND;
 }
 
 static int tracer(PyObject *obj, PyFrameObject *f, int what, PyObject *arg)
@@ -606,12 +614,12 @@ static int tracer(PyObject *obj, PyFrameObject *f, int what, PyObject *arg)
             at_exit(frame);
         break;
     case PyTrace_EXCEPTION:
-        /* A for loop asks its iterator until it raises: that is no error to anybody. */
+        /* A for loop asks its iterator until it raises, and await and yield from do: that is no error to
+         * anybody. */
         if (s.any_raise && PyTuple_Check(arg) && PyTuple_GET_SIZE(arg) == 3 &&
             !(PyExceptionInstance_Check(PyTuple_GET_ITEM(arg, 1)) &&
               PyObject_TypeCheck(PyTuple_GET_ITEM(arg, 1), (PyTypeObject *)PyExc_StopIteration) &&
-              tf_code_opcode(tf_frame_code(frame),
-                             tf_frame_instr(frame) - _PyCode_CODE(tf_frame_code(frame))) == FOR_ITER))
+              asks_iterator(frame)))
             at_raise(frame, PyTuple_GET_ITEM(arg, 1), PyTuple_GET_ITEM(arg, 2));
         break;
     }

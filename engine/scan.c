@@ -55,7 +55,7 @@ static struct {
     uint64_t counts[TF_SCAN_POINTS];
     struct watch watches[TF_SCAN_POINTS];
     struct place checked; /* where the watched values were looked at last */
-    bool any_watch, any_local, any_raise;
+    bool any_watch, any_local, any_raise, any_call;
     uint32_t waiting; /* points that can still be met */
 #if TF_PY311
     Py_tracefunc program_tracer;
@@ -761,6 +761,15 @@ static PyObject *on_start(PyObject *self, PyObject *const *args, Py_ssize_t n)
     Py_RETURN_NONE;
 }
 
+/* An exception is thrown into a generator. Into one that has not begun: that is its call. */
+static PyObject *on_throw(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    (void)self, (void)args, (void)n;
+    if (ours() && !tf_frame_started(tf_current_frame(s.ts)))
+        at_call(tf_current_frame(s.ts));
+    Py_RETURN_NONE;
+}
+
 static PyObject *on_exit_event(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
     (void)self, (void)args, (void)n;
@@ -780,6 +789,7 @@ static PyObject *on_raise(PyObject *self, PyObject *const *args, Py_ssize_t n)
 static PyMethodDef line_def = {"timefork", (PyCFunction)(void (*)(void))on_line, METH_FASTCALL, NULL};
 static PyMethodDef jump_def = {"timefork", (PyCFunction)(void (*)(void))on_jump, METH_FASTCALL, NULL};
 static PyMethodDef start_def = {"timefork", (PyCFunction)(void (*)(void))on_start, METH_FASTCALL, NULL};
+static PyMethodDef throw_def = {"timefork", (PyCFunction)(void (*)(void))on_throw, METH_FASTCALL, NULL};
 static PyMethodDef exit_def = {"timefork", (PyCFunction)(void (*)(void))on_exit_event, METH_FASTCALL, NULL};
 static PyMethodDef raise_def = {"timefork", (PyCFunction)(void (*)(void))on_raise, METH_FASTCALL, NULL};
 
@@ -827,6 +837,8 @@ static void install(PyThreadState *ts, tf_frame *entering, int event)
               tf_tool_listen(interp, s.tool, PY_MONITORING_EVENT_PY_RETURN, &exit_def, &events);
     if (s.any_raise)
         ok = ok && tf_tool_listen(interp, s.tool, PY_MONITORING_EVENT_RAISE, &raise_def, &global);
+    if (s.any_call)
+        ok = ok && tf_tool_listen(interp, s.tool, PY_MONITORING_EVENT_PY_THROW, &throw_def, &global);
     if (s.any_local)
         ok = ok && tf_tool_listen(interp, s.tool, PY_MONITORING_EVENT_PY_UNWIND, &exit_def, &global);
     if (global)
@@ -901,6 +913,7 @@ void tf_scan(const struct tf_scan *scan, void *tstate, void *frame, int event)
     s.waiting = scan->points;
     for (uint32_t i = 0; i < scan->points; i++) {
         s.any_raise |= s.points[i].kind == TF_SCAN_RAISE;
+        s.any_call |= s.points[i].kind == TF_SCAN_CALL;
         s.any_local |= s.points[i].kind == TF_SCAN_WATCH && s.points[i].entry;
     }
     tf_frame *entering = event == TF_CALL || event == TF_RESUME ? frame : NULL;

@@ -96,22 +96,30 @@ static int step(struct tf_timeline *t, const struct tf_stop *here, const struct 
     return req->reverse ? at_start(hit) : at_end(t, hit);
 }
 
+/* Nobody steps through the interpreter's frozen modules: they have no source. */
+static bool is_frozen(const struct tf_codes *codes, uint32_t code)
+{
+    return code < codes->n && strncmp(codes->codes[code].file, "<frozen ", 8) == 0;
+}
+
 /* Forward: the next line of a function that has been on the stack all the time. */
 static int next(struct tf_timeline *t, const struct tf_stop *here, const struct tf_move_req *req,
                 const struct stack *s, struct tf_hit *hit, const struct tf_search_opts *opts,
                 struct tf_err *err)
 {
-    size_t n = s->n - req->frame;
-    uint32_t *codes = malloc((n + 1) * sizeof *codes);
+    size_t n = s->n - req->frame, shown = 0;
+    const struct tf_codes *all = tf_timeline_codes(t, err);
+    uint32_t *codes = all ? malloc((n + 1) * sizeof *codes) : NULL;
     struct points p;
     if (!codes)
-        return tf_err_set(err, TF_E_IO, "out of memory");
+        return all ? tf_err_set(err, TF_E_IO, "out of memory") : err->code;
     for (size_t i = 0; i < n; i++)
-        codes[i] = s->v[i].code;
+        if (!is_frozen(all, s->v[i].code))
+            codes[shown++] = s->v[i].code;
     struct tf_point line = {
-        .kind = TF_POINT_LINE, .codes = codes, .codes_n = n, .depth = (uint32_t)n, .on_stack = true};
-    int r = with_points(req, &line, &p, err);
-    if (r == 0)
+        .kind = TF_POINT_LINE, .codes = codes, .codes_n = shown, .depth = (uint32_t)n, .on_stack = true};
+    int r = with_points(req, shown ? &line : NULL, &p, err);
+    if (r == 0 && p.n)
         r = tf_search_forward(t, here->position, (position){0}, p.v, p.n, hit, opts, err);
     free(codes);
     return r < 0 ? r : r ? found(hit, &p) : at_end(t, hit);
@@ -125,12 +133,15 @@ static int line_before(struct tf_timeline *t, const struct tf_stop *here, const 
                        const struct tf_search_opts *opts, struct tf_err *err)
 {
     position from = here->position;
+    const struct tf_codes *all = tf_timeline_codes(t, err);
+    if (!all)
+        return err->code;
     for (size_t i = 0; i < s->n; i++) {
         const struct tf_activation *a = &s->v[s->n - 1 - i];
         struct tf_point line = {
             .kind = TF_POINT_LINE, .codes = &a->code, .codes_n = 1, .depth = (uint32_t)(s->n - i)};
         struct points p;
-        int r = with_points(req, i >= first ? &line : NULL, &p, err);
+        int r = with_points(req, i >= first && !is_frozen(all, a->code) ? &line : NULL, &p, err);
         if (r)
             return r;
         r = p.n ? tf_search_backward(t, from, (position){a->entry, 0}, p.v, p.n, hit, opts, err) : 0;

@@ -191,7 +191,11 @@ def token(value):
     if type(value) in SIMPLE:
         return f"{type(value).__name__} {value!r}"
     if type(value) in (list, tuple, dict):
-        return f"{type(value).__name__} {id(value)} " + (repr(value) if simple(value) else "?")
+        if simple(value):
+            return f"{type(value).__name__} {id(value)} {value!r}"
+        items = [x for pair in value.items() for x in pair] if type(value) is dict else value
+        items = [repr(x) if type(x) in SIMPLE else str(id(x)) for x in items]
+        return f"{type(value).__name__} {id(value)} ?{items}"
     return f"{type(value).__name__} {id(value)}"
 
 

@@ -220,7 +220,8 @@ class Lines:
     def index(self, code):
         if code not in self.code_index:
             self.code_index[code] = len(self.codes)
-            names = code.co_varnames + code.co_cellvars + code.co_freevars
+            # Not of classes and modules: there f_locals mixes in the variables of comprehensions, on 3.12.
+            names = code.co_varnames + code.co_cellvars + code.co_freevars if code.co_flags & 1 else ()
             self.codes.append([code.co_filename, code.co_qualname, code.co_firstlineno, self.inside(code), names])
         return self.code_index[code]
 

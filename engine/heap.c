@@ -59,11 +59,161 @@ static void heap_free(void *p)
     }
 }
 
-static void *div_malloc(void *ctx, size_t size)
+/* ---- Numbers that the interpreter makes for our callbacks.
+ *
+ * A line or an offset above 256 is put into an int for each event, and thrown away after it. Such an int must
+ * not come from the program's heap either: the block is free again at once, but in between a new page or
+ * arena may have been needed, one that the recording needed later or never. They are known by who asks: by
+ * the return address in the caller of PyLong_FromLong() or PyLong_FromSsize_t(), which stands at a fixed
+ * distance on the stack. The distances are measured once, with calls of our own; the callers are learned when
+ * such a number arrives in a callback. Where it cannot be measured (another compiler), these numbers come
+ * from the program's heap.
+ */
+
+#define LEARNED 8
+#define WORDS 48 /* of the stack, that are looked at */
+static struct {
+    const char *measured_by;   /* the function of ours that asks for a number right now */
+    const char *measured_from; /* the function that it asks */
+    /* The ways to a number: the return address that div_malloc() has; how far from its frame, in words, the
+     * one of PyLong_From*()'s caller stands; and, where a function comes in between, the one in
+     * PyLong_From*() itself. */
+    struct way {
+        const void *inside;
+        int distance, between; /* between: -1: none */
+        const void *between_value;
+    } ways[2];
+    int n_ways;
+    const void *callers[LEARNED];
+    int n_callers;
+    /* The last two numbers that were made and not known. */
+    struct {
+        const void *number, *caller;
+    } last[2];
+} numbers;
+
+static __attribute__((noinline)) PyObject *number_from_long(long value)
+{
+    PyObject *number = PyLong_FromLong(value);
+    __asm__ volatile("" : "+r"(number)); /* no tail call: the return address is looked for */
+    return number;
+}
+
+static __attribute__((noinline)) PyObject *number_from_ssize(Py_ssize_t value)
+{
+    PyObject *number = PyLong_FromSsize_t(value);
+    __asm__ volatile("" : "+r"(number));
+    return number;
+}
+
+/* What lies below on the stack may hold return addresses of earlier calls. */
+static __attribute__((noinline)) void scrub(void)
+{
+    volatile char below[2048];
+    for (size_t i = 0; i < sizeof(below); i++)
+        below[i] = 0;
+}
+
+static bool is_in(const void *word, const char *function, size_t size)
+{
+    return (const char *)word > function && (const char *)word < function + size;
+}
+
+static __attribute__((noinline)) void measure(const void *const *frame, const void *inside)
+{
+    struct way way = {.inside = inside, .between = -1};
+    for (int i = 0; i < WORDS; i++) {
+        if (way.between < 0 && is_in(frame[i], numbers.measured_from, 1024)) {
+            way.between = i;
+            way.between_value = frame[i];
+        } else if (is_in(frame[i], numbers.measured_by, 48)) {
+            way.distance = i;
+            if (way.between >= 0 || is_in(inside, numbers.measured_from, 1024))
+                numbers.ways[numbers.n_ways++] = way;
+            return;
+        }
+    }
+}
+
+/* Who asks for a number; NULL: something else is asked for. */
+static inline const void *caller_of(const void *const *frame, const void *inside)
+{
+    for (int i = 0; i < numbers.n_ways; i++) {
+        const struct way *way = &numbers.ways[i];
+        if (way->inside == inside && (way->between < 0 || frame[way->between] == way->between_value))
+            return frame[way->distance];
+    }
+    return NULL;
+}
+
+static inline bool is_for_callback(const void *caller)
+{
+    for (int i = 0; caller && i < numbers.n_callers; i++)
+        if (numbers.callers[i] == caller)
+            return true;
+    return false;
+}
+
+void tf_heap_number(const PyObject *number)
+{
+    for (int i = 0; i < 2; i++)
+        if (numbers.last[i].number == number && numbers.n_callers < LEARNED)
+            numbers.callers[numbers.n_callers++] = numbers.last[i].caller;
+}
+
+/* ---- One object that the program would not have made. */
+
+static struct {
+    size_t size; /* of the block that comes next; 0: none is expected */
+    void *block; /* the last one */
+    int *count;  /* of the garbage collector's, less by one until the block is freed; NULL: it was 0 */
+} once;
+
+void tf_heap_once(PyThreadState *ts, size_t size)
+{
+    tf_heap_once_end();
+    once.size = size;
+    once.count = &ts->interp->gc.generations[0].count;
+    if (*once.count > 0)
+        --*once.count;
+    else
+        once.count = NULL;
+}
+
+void tf_heap_once_end(void)
+{
+    if (!once.size)
+        return;
+    if (once.count)
+        ++*once.count;
+    once.size = 0;
+}
+
+static __attribute__((noinline)) void *div_malloc(void *ctx, size_t size)
 {
     PyMemAllocatorEx *a = ctx;
-    void *p = diverting ? heap_alloc(size) : NULL;
-    return p ? p : a->malloc(a->ctx, size);
+    if (TF_UNLIKELY(once.size) && size == once.size) {
+        once.size = 0;
+        return once.block = heap_alloc(size);
+    }
+    const void *caller = NULL;
+    if (size >= 28 && size <= 32 && ctx == &below[PYMEM_DOMAIN_OBJ]) {
+        const void *const *frame = __builtin_frame_address(0);
+        const void *inside = __builtin_return_address(0);
+        if (TF_UNLIKELY(numbers.measured_by))
+            measure(frame, inside);
+        caller = caller_of(frame, inside);
+    }
+    void *p = diverting || is_for_callback(caller) ? heap_alloc(size) : NULL;
+    if (p)
+        return p;
+    p = a->malloc(a->ctx, size);
+    if (size >= 28 && size <= 32) {
+        numbers.last[0] = numbers.last[1];
+        numbers.last[1].number = caller ? p : NULL;
+        numbers.last[1].caller = caller;
+    }
+    return p;
 }
 
 static void *div_calloc(void *ctx, size_t n, size_t size)
@@ -92,10 +242,16 @@ static void *div_realloc(void *ctx, void *old, size_t size)
 static void div_free(void *ctx, void *p)
 {
     PyMemAllocatorEx *a = ctx;
-    if (in_heap(p))
-        heap_free(p);
-    else
+    if (!in_heap(p)) {
         a->free(a->ctx, p);
+        return;
+    }
+    if (p == once.block) {
+        once.block = NULL;
+        if (once.count)
+            ++*once.count;
+    }
+    heap_free(p);
 }
 
 /*
@@ -148,6 +304,23 @@ void tf_divert_end(PyThreadState *ts, struct tf_diverted saved)
     ts->interp->gc.enabled = saved.gc_enabled;
     ts->interp->gc.generations[0].count = saved.gc_count;
     diverting = false;
+}
+
+void tf_heap_measure(void)
+{
+    if (numbers.n_ways)
+        return;
+    numbers.measured_by = (const char *)number_from_long;
+    numbers.measured_from = (const char *)PyLong_FromLong;
+    scrub();
+    PyObject *first = number_from_long(1 << 20);
+    numbers.measured_by = (const char *)number_from_ssize;
+    numbers.measured_from = (const char *)PyLong_FromSsize_t;
+    scrub();
+    PyObject *second = number_from_ssize(1 << 20);
+    numbers.measured_by = NULL;
+    Py_XDECREF(first);
+    Py_XDECREF(second);
 }
 
 bool tf_heap_owns(const void *p)

@@ -248,16 +248,35 @@ static bool put_name(PyObject *name, PyObject *value, void *arg)
 /* The object that a question is about; borrowed. */
 static PyObject *subject;
 
+/* Is it in one of the collector's lists, or of a kind that need not be? Whatever memory this is. */
+static bool is_tracked(PyObject *object)
+{
+    PyGC_Head *head = (PyGC_Head *)object - 1;
+    if (!tf_state.core->mapped((uint64_t)(uintptr_t)head, sizeof(*head)))
+        return false;
+    uintptr_t next = head->_gc_next, previous = head->_gc_prev & ~(uintptr_t)3;
+    if (!next) /* not tracked */
+        return PyDict_CheckExact(object) || PyTuple_CheckExact(object);
+    if (next % sizeof(void *) || previous % sizeof(void *) ||
+        !tf_state.core->mapped(next, sizeof(PyGC_Head)) ||
+        !tf_state.core->mapped(previous, sizeof(PyGC_Head)))
+        return false;
+    return (((PyGC_Head *)next)->_gc_prev & ~(uintptr_t)3) == (uintptr_t)head &&
+           ((PyGC_Head *)previous)->_gc_next == (uintptr_t)head;
+}
+
 /*
- * An object that was collected has no references; the memory of one that is gone holds something else, whose
- * type is another, or an object that is not finished.
+ * The memory may be anything: not mapped, free, something else. An object that is gone has no references; one
+ * that was never there is not in the lists of the garbage collector.
  */
 PyObject *tf_object_at(uint64_t address, uint64_t type)
 {
     if (!address || address % sizeof(void *) || !tf_state.core->mapped(address, sizeof(PyObject)))
         return NULL;
     PyObject *object = (PyObject *)(uintptr_t)address;
-    return (uint64_t)(uintptr_t)Py_TYPE(object) == type && Py_REFCNT(object) > 0 ? object : NULL;
+    return (uint64_t)(uintptr_t)Py_TYPE(object) == type && Py_REFCNT(object) > 0 && is_tracked(object)
+               ? object
+               : NULL;
 }
 
 /* One namespace for all: nested scopes of an expression (generators, lambdas) see globals only. */

@@ -93,6 +93,15 @@ struct tf_diverted {
 struct tf_diverted tf_divert_begin(PyThreadState *ts);
 void tf_divert_end(PyThreadState *ts, struct tf_diverted saved);
 bool tf_heap_owns(const void *p);
+/* Numbers that the interpreter makes for callbacks of ours come from this heap, too: tf_heap_measure() once,
+ * between begin and end; tf_heap_number() with each number that a callback gets. */
+void tf_heap_measure(void);
+void tf_heap_number(const PyObject *number);
+/* The next block of this size is one that the program would not have needed, and is freed before it needs
+ * another: it comes from this heap, and the garbage collector does not count it. tf_heap_once_end(): if it
+ * was not asked for, it will not be any more. */
+void tf_heap_once(PyThreadState *ts, size_t size);
+void tf_heap_once_end(void);
 /* The structures of the interpreter are not those that this engine was built for: ends the replay. */
 void tf_other_layout(void) __attribute__((noreturn, cold));
 

@@ -19,7 +19,9 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 #include "engine/local.h"
-#if TF_PY311
+#if TF_PY313
+#include <opcode_ids.h>
+#else
 #include <opcode.h>
 #endif
 #include "engine/pure.h"
@@ -655,13 +657,11 @@ static PyObject *scan_hook(PyThreadState *ts, tf_frame *frame, int exc)
     keep_tracer(ts);
     bool program_traces = s.program_tracer || ts->c_profilefunc;
     /* A code object that is new gets its id in the hook: then it is asked for again there. */
-    PyCodeObject *co = tf_frame_code(frame);
-    bool here = ts == s.ts && (wanted(co) || !tf_code_extra_of(co));
-    /* The evaluation that makes a generator hands its frame over, which cannot have an object by then: two
-     * frames would own it. */
-    if (co->co_flags & (CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR) &&
+    bool here = ts == s.ts && (wanted(tf_frame_code(frame)) || !tf_code_extra_of(tf_frame_code(frame)));
+    /* The evaluation that only makes a generator object must not have a frame object. */
+    if ((tf_frame_code(frame)->co_flags & (CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR)) &&
         frame->owner != FRAME_OWNED_BY_GENERATOR)
-        here = false;
+        here = program_traces = false;
     if (here && !ts->tracing)
         prepare_frame(ts, frame);
     ts->cframe->use_tracing = (here || program_traces) && !ts->tracing ? 255 : 0;
@@ -724,6 +724,43 @@ static void install(PyThreadState *ts, tf_frame *entering, int event)
 
 /* ---- 3.12 and later ---- */
 
+/*
+ * An instruction that begins a line is not specialised while it has events. Most do the same either way;
+ * unpacking a tuple or list makes an iterator then, which the recording had no need of (beyond the first
+ * times).
+ */
+static bool lines_checked, lines_known;
+
+static void check_lines(PyCodeObject *co, const uint8_t *before, Py_ssize_t n)
+{
+    const _PyCoMonitoringData *data = co->_co_monitoring;
+    bool same = data && data->lines;
+    Py_ssize_t found = 0;
+    for (Py_ssize_t i = 0; same && i < n; i++)
+        if (_PyCode_CODE(co)[i].op.code == INSTRUMENTED_LINE) {
+            same = data->lines[i].original_opcode == before[i];
+            found++;
+        }
+    if (found || !same)
+        lines_checked = true;
+    lines_known = same && found;
+}
+
+static void before_line_runs(tf_frame *f)
+{
+    PyCodeObject *co = tf_frame_code(f);
+    Py_ssize_t i = tf_frame_instr(f) - _PyCode_CODE(co);
+    tf_heap_once_end();
+    if (!lines_known || i < 0 || i >= Py_SIZE(co) || _PyCode_CODE(co)[i].op.code != INSTRUMENTED_LINE ||
+        co->_co_monitoring->lines[i].original_opcode != UNPACK_SEQUENCE || f->stacktop <= co->co_nlocalsplus)
+        return;
+    PyObject *top = f->localsplus[f->stacktop - 1];
+    if (PyTuple_CheckExact(top) || PyList_CheckExact(top))
+        tf_heap_once(
+            s.ts, sizeof(PyGC_Head) +
+                      (size_t)(PyTuple_CheckExact(top) ? &PyTupleIter_Type : &PyListIter_Type)->tp_basicsize);
+}
+
 static bool ours(void)
 {
     return tf_this_thread() == s.ts;
@@ -732,8 +769,12 @@ static bool ours(void)
 static PyObject *on_line(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
     (void)self;
-    if (n >= 2 && ours())
+    if (n >= 2)
+        tf_heap_number(args[1]);
+    if (n >= 2 && ours()) {
         at_line(tf_current_frame(s.ts), (int)PyLong_AsLong(args[1]));
+        before_line_runs(tf_current_frame(s.ts));
+    }
     Py_RETURN_NONE;
 }
 
@@ -743,6 +784,8 @@ static PyObject *on_jump(PyObject *self, PyObject *const *args, Py_ssize_t n)
     (void)self;
     if (n < 3 || !ours())
         Py_RETURN_NONE;
+    tf_heap_number(args[1]);
+    tf_heap_number(args[2]);
     long from = PyLong_AsLong(args[1]), to = PyLong_AsLong(args[2]);
     if (to < from) {
         tf_frame *f = tf_current_frame(s.ts);
@@ -755,7 +798,9 @@ static PyObject *on_jump(PyObject *self, PyObject *const *args, Py_ssize_t n)
 
 static PyObject *on_start(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
-    (void)self, (void)args, (void)n;
+    (void)self;
+    if (n >= 2)
+        tf_heap_number(args[1]);
     if (ours())
         at_call(tf_current_frame(s.ts));
     Py_RETURN_NONE;
@@ -764,7 +809,9 @@ static PyObject *on_start(PyObject *self, PyObject *const *args, Py_ssize_t n)
 /* An exception is thrown into a generator. Into one that has not begun: that is its call. */
 static PyObject *on_throw(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
-    (void)self, (void)args, (void)n;
+    (void)self;
+    if (n >= 2)
+        tf_heap_number(args[1]);
     if (ours() && !tf_frame_started(tf_current_frame(s.ts)))
         at_call(tf_current_frame(s.ts));
     Py_RETURN_NONE;
@@ -772,7 +819,9 @@ static PyObject *on_throw(PyObject *self, PyObject *const *args, Py_ssize_t n)
 
 static PyObject *on_exit_event(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
-    (void)self, (void)args, (void)n;
+    (void)self;
+    if (n >= 2)
+        tf_heap_number(args[1]);
     if (ours())
         at_exit(tf_current_frame(s.ts));
     Py_RETURN_NONE;
@@ -781,6 +830,8 @@ static PyObject *on_exit_event(PyObject *self, PyObject *const *args, Py_ssize_t
 static PyObject *on_raise(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
     (void)self;
+    if (n >= 2)
+        tf_heap_number(args[1]);
     if (n >= 3 && ours() && PyExceptionInstance_Check(args[2]))
         at_raise(tf_current_frame(s.ts), args[2], ((PyBaseExceptionObject *)args[2])->traceback);
     Py_RETURN_NONE;
@@ -807,14 +858,24 @@ static void instrument(PyCodeObject *co, uint32_t id)
         events |= 1 << PY_MONITORING_EVENT_PY_START;
     if (what & NEEDS_EXIT)
         events |= 1 << PY_MONITORING_EVENT_PY_RETURN;
+    /* Global events bring every code object up to date when it runs next: better here. An event that nobody
+     * listens to does it. */
+    if (!events && (s.any_raise || s.any_local))
+        events = 1 << PY_MONITORING_EVENT_STOP_ITERATION;
+    uint8_t before[256];
+    Py_ssize_t known = Py_SIZE(co) < 256 ? Py_SIZE(co) : 256;
+    for (Py_ssize_t i = 0; !lines_checked && (what & TF_SCAN_LINES) && i < known; i++)
+        before[i] = tf_code_opcode(co, i);
     if (events && !tf_tool_set(s.tool, co, events))
         tf_state.core->divergence("timefork could not search: out of memory, or sys.monitoring was replaced");
+    if (!lines_checked && (what & TF_SCAN_LINES))
+        check_lines(co, before, known);
 }
 
 /* A code object runs for the first time: in the hook, in front of its evaluation. */
 void tf_scan_code(PyCodeObject *co, uint32_t id)
 {
-    if (id >= s.req->codes || !s.masks[id])
+    if ((id >= s.req->codes || !s.masks[id]) && !s.any_raise && !s.any_local)
         return;
     struct tf_raised raised = tf_raised_take(s.ts);
     struct tf_diverted saved = tf_divert_begin(s.ts);
@@ -829,6 +890,7 @@ static void install(PyThreadState *ts, tf_frame *entering, int event)
     struct tf_diverted saved = tf_divert_begin(ts);
     PyInterpreterState *interp = ts->interp;
     int events = 0, global = 0;
+    tf_heap_measure();
     s.tool = tf_tool_take(interp);
     tf_tool_name(interp, s.tool);
     bool ok = tf_tool_listen(interp, s.tool, PY_MONITORING_EVENT_LINE, &line_def, &events) &&
@@ -846,7 +908,7 @@ static void install(PyThreadState *ts, tf_frame *entering, int event)
     if (!ok)
         tf_state.core->divergence("timefork could not search: out of memory, or sys.monitoring was replaced");
     for (uint32_t id = 0; id < s.req->codes; id++)
-        if (s.masks[id] && tf_code_by_id(id))
+        if ((s.masks[id] || s.any_raise || s.any_local) && tf_code_by_id(id))
             instrument(tf_code_by_id(id), id);
     tf_divert_end(ts, saved);
 }

@@ -18,13 +18,20 @@ int tf_tool_take(PyInterpreterState *interp)
     return tool;
 }
 
+/* A function of sys.monitoring, borrowed. Not as an attribute: looking that up leaves its name in the cache
+ * of type attributes, in the place of another, which may be freed with it. */
+static PyObject *monitoring_function(const char *name)
+{
+    PyObject *monitoring = PySys_GetObject("monitoring"); /* borrowed */
+    return monitoring && PyModule_Check(monitoring) ? PyDict_GetItemString(PyModule_GetDict(monitoring), name)
+                                                    : NULL;
+}
+
 /* Calls sys.monitoring's own functions for the effect; the tables that they need are private to the
  * interpreter. */
 bool tf_tool_set(int tool, PyCodeObject *co, int events)
 {
-    const char *name = co ? "set_local_events" : "set_events";
-    PyObject *monitoring = PySys_GetObject("monitoring"); /* borrowed */
-    PyObject *function = monitoring ? PyObject_GetAttrString(monitoring, name) : NULL;
+    PyObject *function = monitoring_function(co ? "set_local_events" : "set_events");
     PyObject *number = PyLong_FromLong(tool), *set = PyLong_FromLong(events), *result = NULL;
     if (function && number && set) {
         PyObject *local[] = {number, (PyObject *)co, set}, *global[] = {number, set};
@@ -32,7 +39,6 @@ bool tf_tool_set(int tool, PyCodeObject *co, int events)
                     : PyObject_Vectorcall(function, global, 2, NULL);
     }
     bool ok = result != NULL;
-    Py_XDECREF(function);
     Py_XDECREF(number);
     Py_XDECREF(set);
     Py_XDECREF(result);
@@ -42,10 +48,11 @@ bool tf_tool_set(int tool, PyCodeObject *co, int events)
 /* Asks the interpreter what was written behind its back. */
 static bool tool_is_named(int tool, PyObject *name)
 {
-    PyObject *monitoring = PySys_GetObject("monitoring"); /* borrowed */
-    PyObject *found = monitoring ? PyObject_CallMethod(monitoring, "get_tool", "i", tool) : NULL;
+    PyObject *function = monitoring_function("get_tool"), *number = PyLong_FromLong(tool);
+    PyObject *found = function && number ? PyObject_Vectorcall(function, &number, 1, NULL) : NULL;
     bool same = found == name;
     Py_XDECREF(found);
+    Py_XDECREF(number);
     return same;
 }
 

@@ -34,7 +34,7 @@ LONG = bool(os.environ.get("TIMEFORK_TEST_LONG"))
 INSIDE = str(PROGRAMS) + "/"
 OWN = [Program("journey.py"), Program("constructs.py"), Program("stops.py"), Program("ways.py")]
 # In the default mode: what is left out costs time and has nothing that the others do not have.
-SHORT = "journey constructs stops ways exceptions generators leaf_loop contexts iterators exec_eval".split()
+SHORT = "journey constructs stops ways exceptions generators contexts exec_eval".split()
 PROGRAMS_TO_TEST = OWN + [p for p in corpus.ALL if p.oracle and not p.varies and not p.uncovered and p.name != "journey"]
 ENTERS = ("call", "resume")
 CHECKS = ("steps", "moves", "points", "watches", "raises", "series")
@@ -363,7 +363,7 @@ class Travel(corpus.Case):
 
     def moves(self):
         chosen = []
-        for start in self.random_places(more(40, 400)):
+        for start in self.random_places(more(30, 400)):
             way = self.rng.choice(["next", "reverse-next", "finish", "reverse-finish", "until", "until LINE"])
             if way == "next":
                 may = self.expect_next(start)
@@ -474,7 +474,7 @@ class Travel(corpus.Case):
                 if self.counted(hits, n):
                     expected.setdefault(item.number, []).append((number, failed))
         order = [self.items[n] for n in sorted(expected)]
-        if len(order) > more(60, 300):
+        if len(order) > more(40, 300):
             return
         made = len(commands)
         extra = 6
@@ -681,7 +681,7 @@ class Travel(corpus.Case):
         by_line = sorted({(i.code[0], i.what) for i in self.lines})
         names = sorted({n for code in self.codes if code[3] for n in code[4] if n.isidentifier()}) or ["x"]
         points = 0
-        for _ in range(more(30, 60)):
+        for _ in range(more(20, 60)):
             command = self.rng.choice(
                 ["step"] * 3 + ["reverse-step"] * 3 + ["next", "reverse-next", "finish", "reverse-finish", "until", "continue", "reverse-continue",
                                 "back", "forth", "goto", "goto", "break", "delete", "disable", "enable", "print", "print", "output", "step 3",

@@ -217,7 +217,11 @@ int tf_command_last(struct tf_prompt *p, const char *args, json_t *out, struct t
     json_object_set_new(out, "expr", tf_json_text(args, strlen(args)));
     struct tf_search_opts opts = tf_prompt_search_opts(p);
     struct tf_point point = {.kind = TF_POINT_WATCH, .watch = w.expr};
-    r = tf_search_backward(p->timeline, p->here.position, life_begin(&w), &point, 1, &hit, &opts, err);
+    /* A change that is first seen here gave it the value that it has here; not at the call, whose doing it
+     * is. */
+    bool at_call = w.expr->entry == p->here.position.frame && !p->here.position.lines;
+    struct tf_position behind = {p->here.position.frame, p->here.position.lines + !at_call};
+    r = tf_search_backward(p->timeline, behind, life_begin(&w), &point, 1, &hit, &opts, err);
     if (r == 0)
         r = w.expr->object ? tf_err_set(err, TF_E_NOTFOUND, "nothing set '%s' in this run before here", args)
             : w.expr->entry == p->here.position.frame && !p->here.position.lines

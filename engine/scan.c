@@ -57,9 +57,7 @@ static struct {
     uint64_t counts[TF_SCAN_POINTS];
     struct watch watches[TF_SCAN_POINTS];
     struct place checked; /* where the watched values were looked at last */
-    PyObject *raised;     /* the exception of the last RAISE; only its address is used */
-    uint64_t raised_at;   /* the event after which it came */
-    bool any_watch, any_local, any_raise;
+    bool any_watch, any_local, any_raise, any_call;
     uint64_t raise_points; /* bit i: points[i] is a RAISE */
     uint32_t waiting;      /* points that can still be met */
 #if TF_PY311
@@ -474,20 +472,27 @@ static bool is_of_type(PyObject *value, struct tf_scan_text type)
     return false;
 }
 
-/* An exception is raised in this function, or has come to it from one that it called: only the first counts.
- */
-static void at_raise(tf_frame *frame, PyObject *value)
+/* Has an exception come to this function from one that it called? Its traceback tells: the entry behind this
+ * function's own is then of another one. If it is of the same one, it is raised again. Its address tells
+ * nothing: the next exception often has that of the last. */
+static bool has_come(tf_frame *frame, PyObject *traceback)
+{
+    PyTracebackObject *tb = (PyTracebackObject *)traceback;
+    if (!tb || !PyTraceBack_Check(tb))
+        return false;
+    if (tb->tb_frame != frame->frame_obj)
+        return true;
+    return tb->tb_next && tb->tb_next->tb_frame != frame->frame_obj;
+}
+
+static void at_raise(tf_frame *frame, PyObject *value, PyObject *traceback)
 {
     uint32_t id = TF_CODE_ID(tf_code_extra_of(tf_frame_code(frame)));
     uint64_t mask = id < s.req->codes ? s.masks[id] & s.raise_points : 0;
     if (!mask)
         return;
-    uint64_t before = s.raised_at;
-    PyObject *last = s.raised;
     look_place();
-    s.raised = value;
-    s.raised_at = s.here.frame;
-    if (last == value && before != s.here.frame)
+    if (has_come(frame, traceback))
         return;
     end_if_beyond(s.here);
     struct place at = s.here;
@@ -589,6 +594,23 @@ static void note_needed(PyFrameObject *f)
         s.ts->interp->gc.generations[0].count++;
 }
 
+/* At the start of the function. An exception that is thrown into a suspended generator is told before its
+ * RESUME, at the instruction behind which it was suspended; into one that has not begun, at the one that made
+ * it. */
+static bool is_called(tf_frame *frame)
+{
+    PyCodeObject *co = tf_frame_code(frame);
+    uint8_t op = tf_code_opcode(co, tf_frame_instr(frame) - _PyCode_CODE(co));
+    return (op == RESUME && tf_unit_oparg(*tf_frame_instr(frame)) == 0) || op == RETURN_GENERATOR;
+}
+
+static bool asks_iterator(tf_frame *frame)
+{
+    PyCodeObject *co = tf_frame_code(frame);
+    uint8_t op = tf_code_opcode(co, tf_frame_instr(frame) - _PyCode_CODE(co));
+    return op == FOR_ITER || op == SEND;
+}
+
 static int tracer(PyObject *obj, PyFrameObject *f, int what, PyObject *arg)
 {
     if (s.program_tracer) {
@@ -603,7 +625,7 @@ static int tracer(PyObject *obj, PyFrameObject *f, int what, PyObject *arg)
     note_needed(f);
     switch (what) {
     case PyTrace_CALL:
-        if (tf_unit_oparg(*tf_frame_instr(frame)) == 0) /* of RESUME: the start of the function */
+        if (is_called(frame))
             at_call(frame);
         break;
     case PyTrace_LINE:
@@ -614,13 +636,13 @@ static int tracer(PyObject *obj, PyFrameObject *f, int what, PyObject *arg)
             at_exit(frame);
         break;
     case PyTrace_EXCEPTION:
-        /* A for loop asks its iterator until it raises: that is no error to anybody. */
+        /* A for loop asks its iterator until it raises, and await and yield from do: that is no error to
+         * anybody. */
         if (s.any_raise && PyTuple_Check(arg) && PyTuple_GET_SIZE(arg) == 3 &&
             !(PyExceptionInstance_Check(PyTuple_GET_ITEM(arg, 1)) &&
               PyObject_TypeCheck(PyTuple_GET_ITEM(arg, 1), (PyTypeObject *)PyExc_StopIteration) &&
-              tf_code_opcode(tf_frame_code(frame),
-                             tf_frame_instr(frame) - _PyCode_CODE(tf_frame_code(frame))) == FOR_ITER))
-            at_raise(frame, PyTuple_GET_ITEM(arg, 1));
+              asks_iterator(frame)))
+            at_raise(frame, PyTuple_GET_ITEM(arg, 1), PyTuple_GET_ITEM(arg, 2));
         break;
     }
     tf_raised_put(s.ts, raised);
@@ -820,6 +842,17 @@ static PyObject *on_start(PyObject *self, PyObject *const *args, Py_ssize_t n)
     Py_RETURN_NONE;
 }
 
+/* An exception is thrown into a generator. Into one that has not begun: that is its call. */
+static PyObject *on_throw(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    (void)self;
+    if (n >= 2)
+        tf_heap_number(args[1]);
+    if (ours() && !tf_frame_started(tf_current_frame(s.ts)))
+        at_call(tf_current_frame(s.ts));
+    Py_RETURN_NONE;
+}
+
 static PyObject *on_exit_event(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
     (void)self;
@@ -836,13 +869,14 @@ static PyObject *on_raise(PyObject *self, PyObject *const *args, Py_ssize_t n)
     if (n >= 2)
         tf_heap_number(args[1]);
     if (n >= 3 && ours() && PyExceptionInstance_Check(args[2]))
-        at_raise(tf_current_frame(s.ts), args[2]);
+        at_raise(tf_current_frame(s.ts), args[2], ((PyBaseExceptionObject *)args[2])->traceback);
     Py_RETURN_NONE;
 }
 
 static PyMethodDef line_def = {"timefork", (PyCFunction)(void (*)(void))on_line, METH_FASTCALL, NULL};
 static PyMethodDef jump_def = {"timefork", (PyCFunction)(void (*)(void))on_jump, METH_FASTCALL, NULL};
 static PyMethodDef start_def = {"timefork", (PyCFunction)(void (*)(void))on_start, METH_FASTCALL, NULL};
+static PyMethodDef throw_def = {"timefork", (PyCFunction)(void (*)(void))on_throw, METH_FASTCALL, NULL};
 static PyMethodDef exit_def = {"timefork", (PyCFunction)(void (*)(void))on_exit_event, METH_FASTCALL, NULL};
 static PyMethodDef raise_def = {"timefork", (PyCFunction)(void (*)(void))on_raise, METH_FASTCALL, NULL};
 
@@ -901,6 +935,8 @@ static void install(PyThreadState *ts, tf_frame *entering, int event)
               tf_tool_listen(interp, s.tool, PY_MONITORING_EVENT_PY_RETURN, &exit_def, &events);
     if (s.any_raise)
         ok = ok && tf_tool_listen(interp, s.tool, PY_MONITORING_EVENT_RAISE, &raise_def, &global);
+    if (s.any_call)
+        ok = ok && tf_tool_listen(interp, s.tool, PY_MONITORING_EVENT_PY_THROW, &throw_def, &global);
     if (s.any_local)
         ok = ok && tf_tool_listen(interp, s.tool, PY_MONITORING_EVENT_PY_UNWIND, &exit_def, &global);
     if (global)
@@ -976,6 +1012,7 @@ void tf_scan(const struct tf_scan *scan, void *tstate, void *frame, int event)
     for (uint32_t i = 0; i < scan->points; i++) {
         if (s.points[i].kind == TF_SCAN_RAISE)
             s.raise_points |= 1ul << i;
+        s.any_call |= s.points[i].kind == TF_SCAN_CALL;
         s.any_local |= s.points[i].kind == TF_SCAN_WATCH && s.points[i].entry;
     }
     s.any_raise = s.raise_points != 0;

@@ -101,21 +101,19 @@ static int next(struct tf_timeline *t, const struct tf_stop *here, const struct 
                 const struct stack *s, struct tf_hit *hit, const struct tf_search_opts *opts,
                 struct tf_err *err)
 {
-    size_t n = s->n - req->frame;
-    uint32_t *codes = malloc((n + 1) * sizeof *codes);
+    size_t n = s->n - req->frame, shown = 0;
+    const struct tf_codes *all = tf_timeline_codes(t, err);
+    uint32_t *codes = all ? malloc((n + 1) * sizeof *codes) : NULL;
     struct points p;
     if (!codes)
-        return tf_err_set(err, TF_E_IO, "out of memory");
-    size_t named = 0;
+        return all ? tf_err_set(err, TF_E_IO, "out of memory") : err->code;
     for (size_t i = 0; i < n; i++)
         if (!tf_timeline_is_frozen(t, s->v[i].code))
-            codes[named++] = s->v[i].code;
-    if (!named)
-        codes[named++] = s->v[n - 1].code;
+            codes[shown++] = s->v[i].code;
     struct tf_point line = {
-        .kind = TF_POINT_LINE, .codes = codes, .codes_n = named, .depth = (uint32_t)n, .on_stack = true};
-    int r = with_points(req, &line, &p, err);
-    if (r == 0)
+        .kind = TF_POINT_LINE, .codes = codes, .codes_n = shown, .depth = (uint32_t)n, .on_stack = true};
+    int r = with_points(req, shown ? &line : NULL, &p, err);
+    if (r == 0 && p.n)
         r = tf_search_forward(t, here->position, (position){0}, p.v, p.n, hit, opts, err);
     free(codes);
     return r < 0 ? r : r ? found(hit, &p) : at_end(t, hit);
@@ -129,6 +127,9 @@ static int line_before(struct tf_timeline *t, const struct tf_stop *here, const 
                        const struct tf_search_opts *opts, struct tf_err *err)
 {
     position from = here->position;
+    const struct tf_codes *all = tf_timeline_codes(t, err);
+    if (!all)
+        return err->code;
     for (size_t i = 0; i < s->n; i++) {
         const struct tf_activation *a = &s->v[s->n - 1 - i];
         struct tf_point line = {

@@ -863,6 +863,8 @@ static int backward(struct search *s, struct tf_scan_hit *found, struct tf_err *
     position end = s->end;
     uint64_t near = NEAR_EVENTS, low = s->from.lines == LINES_END ? s->from.frame + 1 : s->from.frame;
     if (s->whole_from) {
+        if (s->end.frame < s->whole_from) /* before the generator was called */
+            return 0;
         int r = scan_window(s, s->whole_from, s->from, s->end, TF_SCAN_LAST, err);
         *found = s->last;
         return r ? r : s->hit;

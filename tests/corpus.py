@@ -72,6 +72,7 @@ ALL = [
     Program(CODE, args=("one", "two"), how="code", oracle=False, name="code"),
     Program("texts.py"),
     Program("walk.py"),
+    Program("journey.py"),
     Program("objects.py"),
     Program("contexts.py"),
     Program("coroutines.py"),

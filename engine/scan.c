@@ -896,7 +896,7 @@ static void instrument(PyCodeObject *co, uint32_t id)
         events |= 1 << PY_MONITORING_EVENT_PY_RETURN;
     /* Global events bring every code object up to date when it runs next: better here. An event that nobody
      * listens to does it. */
-    if (!events && (s.any_raise || s.any_local))
+    if (!events && (s.any_raise || s.any_local || s.any_call))
         events = 1 << PY_MONITORING_EVENT_STOP_ITERATION;
     uint8_t before[256];
     Py_ssize_t known = Py_SIZE(co) < 256 ? Py_SIZE(co) : 256;
@@ -911,7 +911,7 @@ static void instrument(PyCodeObject *co, uint32_t id)
 /* A code object runs for the first time: in the hook, in front of its evaluation. */
 void tf_scan_code(PyCodeObject *co, uint32_t id)
 {
-    if ((id >= s.req->codes || !s.masks[id]) && !s.any_raise && !s.any_local)
+    if ((id >= s.req->codes || !s.masks[id]) && !s.any_raise && !s.any_local && !s.any_call)
         return;
     struct tf_raised raised = tf_raised_take(s.ts);
     struct tf_diverted saved = tf_divert_begin(s.ts);
@@ -944,7 +944,7 @@ static void install(PyThreadState *ts, tf_frame *entering, int event)
     if (!ok)
         tf_state.core->divergence("timefork could not search: out of memory, or sys.monitoring was replaced");
     for (uint32_t id = 0; id < s.req->codes; id++)
-        if ((s.masks[id] || s.any_raise || s.any_local) && tf_code_by_id(id))
+        if ((s.masks[id] || s.any_raise || s.any_local || s.any_call) && tf_code_by_id(id))
             instrument(tf_code_by_id(id), id);
     tf_divert_end(ts, saved);
 }

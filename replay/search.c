@@ -308,6 +308,8 @@ struct search {
     void *ctx;
     struct tf_scan_hit last;
     bool hit;
+    position limit; /* up to which hits are wanted; frame 0: end */
+    uint64_t late; /* nonzero: the raise that was met after this event is told behind the end of the search */
     uint64_t refined; /* EACH: raises after this event have been found already */
     position from, end;
     int stopped; /* what each() returned */
@@ -585,10 +587,12 @@ static int refine(struct search *s, uint64_t frame, enum tf_scan_mode mode, stru
     }
     inner.from = (position){frame, 0};
     inner.end = (position){frame, LINES_END};
+    inner.limit = s->limit.frame ? s->limit : s->end;
     inner.each = s->each;
     inner.ctx = s->ctx;
     int r = scan_window(&inner, frame ? frame : 1, from, end, mode, err);
-    if (r == 0 && !inner.hit && mode != TF_SCAN_EACH)
+    s->late = inner.late;
+    if (r == 0 && !inner.hit && !inner.late && mode != TF_SCAN_EACH)
         r = tf_err_set(err, TF_E_DIVERGENCE,
                        "an exception that was raised after frame event %llu was not met again there",
                        (unsigned long long)frame);
@@ -596,6 +600,43 @@ static int refine(struct search *s, uint64_t frame, enum tf_scan_mode mode, stru
     s->hit = inner.hit;
     s->stopped = inner.stopped;
     return r;
+}
+
+/*
+ * Where a raise is told. A line may call functions first and raise then, as in `raise Error(describe())`:
+ * behind the exit of the last of them there is no place in the line any more. Then it is told at the next
+ * place there is: the first line of the handler, or where the exception leaves the function.
+ */
+static int place_raise(struct search *s, struct tf_scan_hit *hit, struct tf_err *err)
+{
+    struct tf_frame event;
+    struct tf_activation a;
+    struct tf_hit line;
+    uint32_t depth;
+    bool raise = false;
+    for (size_t i = 0; i < s->n; i++)
+        raise |= (hit->points >> i & 1) && s->parts[i].point->kind == TF_POINT_RAISE;
+    if (!raise || hit->lines || hit->frame >= reach(s->t))
+        return 0;
+    tf_cursor_filter(s->t->cursor, NULL, 0);
+    int r = tf_cursor_seek(s->t->cursor, hit->frame, err);
+    if (r == 0)
+        r = tf_cursor_next(s->t->cursor, &event, err);
+    if (r <= 0 || event.event == TF_CALL || event.event == TF_RESUME)
+        return r < 0 ? r : 0;
+    if ((r = tf_timeline_running(s->t, hit->frame, &a, &depth, err)) || !depth)
+        return r;
+    struct tf_point next = {.kind = TF_POINT_LINE, .codes = &a.code, .codes_n = 1};
+    struct tf_search_opts opts = {.cancel = s->opts->cancel};
+    r = tf_search_forward(s->t, (position){hit->frame, 0}, (position){hit->frame, LINES_END}, &next, 1, &line,
+                          &opts, err);
+    if (r < 0)
+        return r;
+    if (r)
+        hit->lines = line.position.lines;
+    else
+        hit->frame++;
+    return 0;
 }
 
 static int on_scan(void *ctx, const struct tf_message *m, struct tf_err *err)
@@ -625,6 +666,9 @@ static int on_scan(void *ctx, const struct tf_message *m, struct tf_err *err)
             int r = refine(s, s->last.frame, TF_SCAN_EACH, err);
             return r ? r : s->stopped;
         }
+        int r = place_raise(s, &s->last, err);
+        if (r)
+            return r;
         struct tf_hit hit = public_hit(s, &s->last);
         s->stopped = s->each(s->ctx, &hit);
         return s->stopped;
@@ -644,6 +688,7 @@ static int scan_window(struct search *s, uint64_t arm, position from, position e
     struct tf_stop_req stop = {.frame = arm, .kind = TF_STOP_SCAN};
 
     s->hit = false;
+    s->late = 0;
     int r = build(s, arm, from, end, mode, &b, err);
     if (r) {
         free(b.data);
@@ -677,8 +722,18 @@ static int scan_window(struct search *s, uint64_t arm, position from, position e
     free(b.data);
     if (r && s->stopped && r == s->stopped) /* each() wanted no more */
         r = 0;
-    if (r == 0 && s->hit && s->last.lines == LINES_END && mode != TF_SCAN_EACH)
-        r = refine(s, s->last.frame, mode, err);
+    if (r || !s->hit || mode == TF_SCAN_EACH)
+        return r;
+    if (s->last.lines == LINES_END) /* which says where it is told, too */
+        return refine(s, s->last.frame, mode, err);
+    uint64_t raised = s->last.frame;
+    position limit = s->limit.frame ? s->limit : s->end;
+    r = place_raise(s, &s->last, err);
+    if (r == 0 &&
+        compare((position){s->last.frame, s->last.lines}, limit) > 0) { /* too late for this search */
+        s->hit = false;
+        s->late = raised;
+    }
     return r;
 }
 
@@ -888,6 +943,10 @@ static int backward(struct search *s, struct tf_scan_hit *found, struct tf_err *
         if (s->hit) {
             *found = s->last;
             return 1;
+        }
+        if (s->late) { /* what lies in front of it */
+            end = before((position){s->late, 0});
+            continue;
         }
         if (arm <= low)
             return 0;

@@ -66,7 +66,9 @@ struct tf_point {
 };
 struct tf_hit {
     struct tf_position position; /* LINE: at the start of the line. CALL: the call. RAISE: at the start of the
-                                    line that raises. WATCH: the first place with the new value */
+                                    line that raises; if it has called functions before, the next place there
+                                    is: the first line of the handler, or where the exception leaves the
+                                    function. WATCH: the first place with the new value */
     struct tf_position old;      /* WATCH: the last place known to have the old value; frame 0: none is */
     struct tf_position before;   /* WATCH: where the line that changed it began: its function is the one that
                                     ran   then. Functions that the line called may have changed it before, too

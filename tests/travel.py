@@ -172,6 +172,14 @@ class Travel(corpus.Case):
                     item.position = last[0], lines
             elif last:
                 item.position = last[0], lines
+        # A raise behind the last call of its line is told at the next place there is.
+        left = False
+        for n, item in enumerate(self.items):
+            if item.kind in "ex":
+                left = item.leaves
+            elif item.kind == "r" and left and item.position and item.position[1] == 0:
+                after = next((i for i in self.items[n + 1:] if i.kind != "r"), None)
+                item.position = after.position if after else None
         self.lines = [i for i in self.items if i.kind == "l"]
         self.end = user[k - 1]["frame"]  # behind it there is what the interpreter's end runs
         known = sum(i.position is not None for i in self.lines)

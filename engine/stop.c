@@ -24,6 +24,9 @@
  * makes between arm() and the stop have the addresses that they had in the recording.
  */
 #include "engine/local.h"
+#if TF_PY311
+#include <opcode.h>
+#endif
 
 struct tf_exit_value tf_exit_value = {.event = -1};
 
@@ -328,6 +331,18 @@ static void watch(PyThreadState *ts, tf_frame *frame, int event)
 
 #endif
 
+/* Is it not run by an evaluation of its own? */
+static bool is_only_linked(tf_frame *frame)
+{
+#if TF_PY311
+    /* One that runs has gone on behind the instruction at which it was suspended. */
+    PyCodeObject *co = tf_frame_code(frame);
+    return tf_code_opcode(co, tf_frame_instr(frame) - _PyCode_CODE(co)) == YIELD_VALUE;
+#else
+    return !tf_frame_is_entry(frame->previous);
+#endif
+}
+
 void tf_stop_arm(const struct tf_stop_req *req, void *tstate, void *frame_arg, int event)
 {
     PyThreadState *ts = tstate ? tstate : tf_this_thread();
@@ -337,13 +352,10 @@ void tf_stop_arm(const struct tf_stop_req *req, void *tstate, void *frame_arg, i
     tf_frame *frame = frame_arg;
     if (!frame && ts) {
         frame = tf_frame_complete(tf_current_frame(ts));
-#if !TF_PY311
         /* throw() into a generator that waits for another one links the outer frame without running it.
          * Control goes back to who called throw(). */
-        while (frame && frame->owner == FRAME_OWNED_BY_GENERATOR && frame->previous &&
-               !tf_frame_is_entry(frame->previous))
+        while (frame && frame->owner == FRAME_OWNED_BY_GENERATOR && frame->previous && is_only_linked(frame))
             frame = tf_frame_complete(frame->previous);
-#endif
     }
     armed.frame = frame;
     bool entering = event == TF_CALL || event == TF_RESUME;

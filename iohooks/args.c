@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -156,9 +157,11 @@ size_t tf_args_encode(const struct tf_call_row *row, const struct tf_call *call,
                 if (ptr) {
                     memset(at, 0, (n + 7) & ~7ul);
                     /* Of an epoll event, the descriptor: who sets that leaves the other half of the union as
-                     * it was. */
-                    memcpy(at, ptr, row->sig[i] == 'E' ? 8 : n);
-                    at += (n + 7) & ~7ul;
+                     * it was. What takes a descriptor out has no event, but a pointer to something. */
+                    if (row->sig[i] == 'E')
+                        n = call->a[1] == EPOLL_CTL_DEL ? 0 : 8;
+                    memcpy(at, ptr, n);
+                    at += (tf_call_in_size(row->sig[i]) + 7) & ~7ul;
                 }
             }
             break;

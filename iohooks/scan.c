@@ -54,7 +54,8 @@ static void count_words(void)
 void tf_scan_begin(uint32_t word, void *tstate, void *frame)
 {
     scan.seen = tf.p;
-    scan.depth = scan.least = request->depth;
+    scan.depth = request->depth;
+    scan.least = request->least;
     tf.scanning = true;
     tf.mode = TF_ARMS;
     tf.engine->scan(request, tstate, frame, (int)TF_TAG(word));

@@ -308,7 +308,8 @@ struct search {
     void *ctx;
     struct tf_scan_hit last;
     bool hit;
-    position limit; /* up to which hits are wanted; frame 0: end */
+    uint64_t diverged; /* event at which a scan did something else than the recording, about */
+    position limit;    /* up to which hits are wanted; frame 0: end */
     uint64_t late; /* nonzero: the raise that was met after this event is told behind the end of the search */
     uint64_t refined; /* EACH: raises after this event have been found already */
     position from, end;
@@ -480,6 +481,21 @@ static int set_masks(struct search *s, uint64_t arm, position end, uint64_t *mas
     return r;
 }
 
+/* The least depth of the stack after the events from one to another. */
+static int least_depth(struct tf_timeline *t, uint64_t from, uint64_t to, uint32_t *least, struct tf_err *err)
+{
+    struct tf_frame event;
+    tf_cursor_filter(t->cursor, NULL, 0);
+    int r = tf_cursor_seek(t->cursor, from ? from : 1, err);
+    while (r == 0 && (r = tf_cursor_next(t->cursor, &event, err)) > 0 && event.frame <= to) {
+        uint32_t depth = event.depth - (event.event != TF_CALL && event.event != TF_RESUME);
+        if (depth < *least)
+            *least = depth;
+        r = 0;
+    }
+    return r < 0 ? r : 0;
+}
+
 static int build(struct search *s, uint64_t arm, position from, position end, enum tf_scan_mode mode,
                  struct builder *b, struct tf_err *err)
 {
@@ -500,6 +516,10 @@ static int build(struct search *s, uint64_t arm, position from, position end, en
         r = tf_timeline_running(s->t, arm, &a, &scan.depth, err);
     if (r == 0)
         r = set_masks(s, arm, end, masks, err);
+    scan.least = scan.depth;
+    for (size_t i = 0; r == 0 && i < s->n; i++)
+        if (s->parts[i].point->on_stack && arm > s->from.frame)
+            r = least_depth(s->t, s->from.frame, arm, &scan.least, err);
     if (r)
         goto out;
     put(b, &scan, sizeof scan);
@@ -708,9 +728,11 @@ static int scan_window(struct search *s, uint64_t arm, position from, position e
         t->cancel = s->opts->cancel;
     r = tf_run_start(t, &stop, arm, &runner, &checkpoint, err);
     if (r == 0) {
-        r = tf_run_until_stop(t, &runner, arm, &rep, NULL, err);
+        struct tf_place at = {0};
+        r = tf_run_until_stop(t, &runner, arm, &rep, &at, err);
         if (r == 0)
             r = tf_run_check_prefix(t, &rep, err);
+        s->diverged = at.frame > arm && at.frame < end.frame ? at.frame : arm + (end.frame - arm) / 2;
         tf_runner_end(&runner);
     }
     free(t->message.data);
@@ -879,9 +901,19 @@ static uint64_t checkpoint_before(const struct tf_timeline *t, uint64_t frame)
     return best;
 }
 
+/*
+ * Watching is not without any trace (see docs/limitations.md), and a scan may part from the recording on its
+ * way. Every scan begins exactly, though: a shorter one, that begins later or ends earlier, is free of what
+ * the longer one had gathered. Only what has to be scanned in one piece cannot be helped.
+ */
+static bool may_split(const struct search *s, int r, uint64_t arm, position end)
+{
+    return r == TF_E_DIVERGENCE && end.frame > arm + 1 && s->diverged > arm;
+}
+
 static int forward(struct search *s, struct tf_scan_hit *found, struct tf_err *err)
 {
-    uint64_t arm = s->from.frame > 1 ? s->from.frame : 1, near = NEAR_EVENTS;
+    uint64_t arm = s->from.frame > 1 ? s->from.frame : 1, near = NEAR_EVENTS, cut = 0;
     if (s->whole_from) {
         int r = scan_window(s, s->whole_from, s->from, s->end, TF_SCAN_FIRST, err);
         *found = s->last;
@@ -894,11 +926,20 @@ static int forward(struct search *s, struct tf_scan_hit *found, struct tf_err *e
             end = (position){arm + near, 0};
             last = false;
         }
+        if (cut && cut < end.frame) {
+            end = (position){cut, 0};
+            last = false;
+        }
         int r = 1;
         if (s->only_named)
             r = may_run(s->t, &s->named, arm, end.frame, err);
         if (r > 0)
             r = scan_window(s, arm, s->from, end, TF_SCAN_FIRST, err);
+        if (may_split(s, r, arm, end)) {
+            cut = arm + (s->diverged - arm + 1) / 2;
+            continue;
+        }
+        cut = 0;
         if (r < 0)
             return r;
         if (s->hit) {
@@ -926,18 +967,26 @@ static int backward(struct search *s, struct tf_scan_hit *found, struct tf_err *
     }
     if (low < 1)
         low = 1;
+    uint64_t cut = 0;
     for (;;) {
         uint64_t arm = checkpoint_before(s->t, end.lines ? end.frame : end.frame - 1);
         if (s->any_line && end.frame > near && arm < end.frame - near)
             arm = end.frame - near;
         if (arm < low)
             arm = low;
+        if (arm < cut)
+            arm = cut;
         s->hit = false;
         int r = 1;
         if (s->only_named)
             r = may_run(s->t, &s->named, arm, end.frame, err);
         if (r > 0)
             r = scan_window(s, arm, s->from, end, TF_SCAN_LAST, err);
+        if (may_split(s, r, arm, end)) {
+            cut = s->diverged;
+            continue;
+        }
+        cut = 0;
         if (r < 0)
             return r;
         if (s->hit) {
@@ -955,6 +1004,18 @@ static int backward(struct search *s, struct tf_scan_hit *found, struct tf_err *
         if (s->opts->progress)
             s->opts->progress(s->opts->ctx,
                               (double)(s->last_event - arm) / (double)(s->last_event - s->first_event + 1));
+    }
+}
+
+/* All hits, in order. */
+static int each(struct search *s, uint64_t arm, position from, position end, struct tf_err *err)
+{
+    for (;;) {
+        int r = scan_window(s, arm, from, end, TF_SCAN_EACH, err);
+        if (s->whole_from || s->stopped || !may_split(s, r, arm, end))
+            return r;
+        arm = s->diverged; /* up to there it has told its hits */
+        from = (position){arm, 0};
     }
 }
 
@@ -1020,7 +1081,7 @@ static int log_forward(struct tf_timeline *t, position from, position to, const 
     s.end = to;
     uint64_t arm = s.whole_from ? s.whole_from : from.frame > 1 ? from.frame : 1;
     if (r == 0 && s.n && compare(from, to) < 0)
-        r = scan_window(&s, arm, from, to, TF_SCAN_EACH, err);
+        r = each(&s, arm, from, to, err);
     search_free(&s);
     return r;
 }
@@ -1078,7 +1139,7 @@ static int log_backward(struct tf_timeline *t, position from, position to, const
             arm = 1;
         s.from = arm == 1 || arm <= low.frame ? low : before((position){arm, 0});
         s.end = end;
-        r = scan_window(&s, arm, s.from, end, TF_SCAN_EACH, err);
+        r = each(&s, arm, s.from, end, err);
         if (r == 0 && lines.failed)
             r = tf_err_set(err, TF_E_IO, "out of memory for what the log points say");
         while (lines.n) {
@@ -1212,7 +1273,7 @@ int tf_search_each(struct tf_timeline *t, position from, position to, const stru
         s.ctx = ctx;
         uint64_t arm = s.whole_from ? s.whole_from : from.frame > 1 ? from.frame : 1;
         if (compare(from, s.end) < 0)
-            r = scan_window(&s, arm, from, s.end, TF_SCAN_EACH, err);
+            r = each(&s, arm, from, s.end, err);
         if (s.stopped > 0)
             r = 0;
     }

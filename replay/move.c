@@ -96,6 +96,21 @@ static int step(struct tf_timeline *t, const struct tf_stop *here, const struct 
     return req->reverse ? at_start(hit) : at_end(t, hit);
 }
 
+/* What is thrown into a generator that waits for another one goes to the inner one first; when it has left
+ * that, the outer one goes on, which was not on the stack. 1 and its event when that comes next, 0, or an
+ * error. */
+static int goes_on(struct tf_timeline *t, const struct tf_stop *here, struct tf_frame *event,
+                   struct tf_err *err)
+{
+    if (here->position.lines || here->frame.event != TF_UNWIND ||
+        here->position.frame >= tf_timeline_reach(t, NULL))
+        return 0;
+    int r = tf_cursor_seek(t->cursor, here->position.frame + 1, err);
+    if (r == 0)
+        r = tf_cursor_next(t->cursor, event, err);
+    return r <= 0 ? r : event->event == TF_RESUME && event->depth == here->frame.depth;
+}
+
 /* Forward: the next line of a function that has been on the stack all the time. */
 static int next(struct tf_timeline *t, const struct tf_stop *here, const struct tf_move_req *req,
                 const struct stack *s, struct tf_hit *hit, const struct tf_search_opts *opts,
@@ -113,6 +128,15 @@ static int next(struct tf_timeline *t, const struct tf_stop *here, const struct 
     struct tf_point line = {
         .kind = TF_POINT_LINE, .codes = codes, .codes_n = shown, .depth = (uint32_t)n, .on_stack = true};
     int r = with_points(req, shown ? &line : NULL, &p, err);
+    /* What is thrown into a generator that waits for another one goes to the inner one first; when it has
+     * left that, the outer one goes on, which was not on the stack. */
+    struct tf_frame after;
+    if (r == 0 && req->frame == 0 && (r = goes_on(t, here, &after, err)) > 0 && p.n < TF_POINTS_MAX) {
+        p.own |= 1ul << p.n;
+        p.v[p.n++] = (struct tf_point){
+            .kind = TF_POINT_LINE, .codes = &after.code, .codes_n = 1, .depth = after.depth};
+    }
+    r = r < 0 ? r : 0;
     if (r == 0 && p.n)
         r = tf_search_forward(t, here->position, (position){0}, p.v, p.n, hit, opts, err);
     free(codes);
@@ -160,12 +184,16 @@ static int finish(struct tf_timeline *t, const struct tf_stop *here, const struc
     /* At the end of the function already: its caller's end is meant. */
     bool leaving = req->frame == 0 && here->position.lines == 0 && here->frame.event != TF_CALL &&
                    here->frame.event != TF_RESUME;
-    if (leaving)
+    struct tf_frame after;
+    int r = leaving ? goes_on(t, here, &after, err) : 0;
+    if (r < 0)
+        return r;
+    if (leaving && r == 0)
         depth--;
     if (!depth)
         return at_end(t, hit);
     uint64_t from = here->position.frame + (here->position.lines || leaving ? 1 : 0);
-    int r = leaves(t, from, (uint32_t)depth, &exit, err);
+    r = leaves(t, from, (uint32_t)depth, &exit, err);
     if (r == 0)
         r = with_points(req, NULL, &p, err);
     if (r)

@@ -257,8 +257,8 @@ static bool is_tracked(PyObject *object)
     uintptr_t next = head->_gc_next, previous = head->_gc_prev & ~(uintptr_t)3;
     if (!next) /* not tracked */
         return PyDict_CheckExact(object) || PyTuple_CheckExact(object);
-    if (next % sizeof(void *) || previous % sizeof(void *) ||
-        !tf_state.core->mapped(next, sizeof(PyGC_Head)) ||
+    /* Later releases of 3.13 put the heads of the lists at any multiple of 4. */
+    if (next % 4 || !tf_state.core->mapped(next, sizeof(PyGC_Head)) ||
         !tf_state.core->mapped(previous, sizeof(PyGC_Head)))
         return false;
     return (((PyGC_Head *)next)->_gc_prev & ~(uintptr_t)3) == (uintptr_t)head &&

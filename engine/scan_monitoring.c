@@ -17,6 +17,14 @@
  */
 static bool lines_checked, lines_known;
 
+/* The instruction that INSTRUMENTED_LINE stands for. Entries were an instruction and a distance; since 3.13.3
+ * they are as long as the first byte of all says. Whichever headers the engine was built with. */
+static uint8_t under_line(const void *lines, Py_ssize_t i)
+{
+    const uint8_t *bytes = lines;
+    return Py_Version >= 0x030d0300 ? bytes[1 + i * bytes[0]] : bytes[2 * i];
+}
+
 static void check_lines(PyCodeObject *co, const uint8_t *before, Py_ssize_t n)
 {
     const _PyCoMonitoringData *data = co->_co_monitoring;
@@ -24,7 +32,7 @@ static void check_lines(PyCodeObject *co, const uint8_t *before, Py_ssize_t n)
     Py_ssize_t found = 0;
     for (Py_ssize_t i = 0; same && i < n; i++)
         if (_PyCode_CODE(co)[i].op.code == INSTRUMENTED_LINE) {
-            same = data->lines[i].original_opcode == before[i];
+            same = under_line(data->lines, i) == before[i];
             found++;
         }
     if (found || !same)
@@ -38,7 +46,7 @@ static void before_line_runs(tf_frame *f)
     Py_ssize_t i = tf_frame_instr(f) - _PyCode_CODE(co);
     tf_heap_once_end();
     if (!lines_known || i < 0 || i >= Py_SIZE(co) || _PyCode_CODE(co)[i].op.code != INSTRUMENTED_LINE ||
-        co->_co_monitoring->lines[i].original_opcode != UNPACK_SEQUENCE || f->stacktop <= co->co_nlocalsplus)
+        under_line(co->_co_monitoring->lines, i) != UNPACK_SEQUENCE || f->stacktop <= co->co_nlocalsplus)
         return;
     PyObject *top = f->localsplus[f->stacktop - 1];
     if (PyTuple_CheckExact(top) || PyList_CheckExact(top))

@@ -292,31 +292,36 @@ static int each(struct tf_search *s, uint64_t arm, position from, position end, 
     }
 }
 
-static int forward_part(struct tf_timeline *t, position from, position limit, const struct tf_point *points,
-                        size_t n, enum tf_chosen chosen, struct tf_hit *hit,
-                        const struct tf_search_opts *opts, struct tf_err *err)
+/* The hit of the points that are chosen. `from` does not count, `limit` does. 1, 0 or an error. */
+static int part_of(struct tf_timeline *t, position from, position limit, const struct tf_point *points,
+                   size_t n, enum tf_chosen chosen, bool back, struct tf_hit *hit,
+                   const struct tf_search_opts *opts, struct tf_err *err)
 {
     struct tf_search s;
     struct tf_scan_hit by_index = {0}, by_scan = {0};
     int r = tf_search_init(&s, t, points, n, chosen, opts, err), indexed = 0, scanned = 0;
     if (r || !s.n)
         goto out;
-    s.from = from;
-    s.end = limit;
-    if ((r = indexed = indexed_call(&s, from, s.end, false, &by_index, err)) < 0)
+    s.backward = back;
+    s.from = !back ? from : limit.frame ? tf_position_before(limit) : (position){0, 0};
+    s.end = back ? tf_position_before(from) : limit;
+    if ((r = indexed = indexed_call(&s, from, limit, back, &by_index, err)) < 0)
         goto out;
-    if (indexed) /* with what is met when that function starts, too */
+    if (indexed && back) /* at the same place others may be met, too */
+        s.from = tf_position_before((position){by_index.frame, 0});
+    else if (indexed) /* with what is met when that function starts, too */
         s.end = (position){by_index.frame, asks_at_calls(&s) ? TF_LINES_END : 0};
-    s.first_event = from.frame;
+    s.first_event = s.from.frame;
     s.last_event = s.end.frame;
-    if (tf_position_compare(s.from, s.end) < 0 && needs_scan(&s) &&
-        (r = scanned = forward(&s, &by_scan, err)) < 0)
+    if (tf_position_compare(s.from, s.end) < 0 && s.end.frame >= 1 && needs_scan(&s) &&
+        (r = scanned = back ? backward(&s, &by_scan, err) : forward(&s, &by_scan, err)) < 0)
         goto out;
-    if (scanned && indexed && by_scan.frame == by_index.frame && by_scan.lines)
+    bool same = scanned && indexed && by_scan.frame == by_index.frame;
+    if (same && !back && by_scan.lines)
         scanned = 0; /* behind the call */
-    r = 0;
-    if (scanned && indexed && by_scan.frame == by_index.frame)
+    else if (same && by_scan.lines == 0)
         by_scan.points |= by_index.points;
+    r = 0;
     if (scanned || indexed)
         r = finish_hit(&s, scanned ? &by_scan : &by_index, hit, err);
 out:
@@ -438,48 +443,16 @@ int tf_search_forward(struct tf_timeline *t, position from, position limit, cons
     position end = limit.frame && limit.frame <= tf_search_reach(t)
                        ? limit
                        : (position){tf_search_reach(t), TF_LINES_END};
-    int a = forward_part(t, from, end, points, n, TF_CHOOSE_IN_ONE_PIECE, &whole, opts, err);
+    int a = part_of(t, from, end, points, n, TF_CHOOSE_IN_ONE_PIECE, false, &whole, opts, err);
     if (a < 0)
         return a;
-    int b =
-        forward_part(t, from, a ? whole.position : end, points, n, TF_CHOOSE_IN_WINDOWS, &window, opts, err);
+    int b = part_of(t, from, a ? whole.position : end, points, n, TF_CHOOSE_IN_WINDOWS, false, &window, opts,
+                    err);
     if (b < 0)
         return b;
     int found = nearer(a, &whole, b, &window, false, hit);
     int r = log_forward(t, from, found ? hit->position : end, points, n, opts, err);
     return r ? r : found;
-}
-
-static int backward_part(struct tf_timeline *t, position from, position limit, const struct tf_point *points,
-                         size_t n, enum tf_chosen chosen, struct tf_hit *hit,
-                         const struct tf_search_opts *opts, struct tf_err *err)
-{
-    struct tf_search s;
-    struct tf_scan_hit by_index = {0}, by_scan = {0};
-    int r = tf_search_init(&s, t, points, n, chosen, opts, err), indexed = 0, scanned = 0;
-    if (r || !s.n)
-        goto out;
-    s.backward = true;
-    s.end = tf_position_before(from);
-    s.from = limit.frame ? tf_position_before(limit) : (position){0, 0};
-    if ((r = indexed = indexed_call(&s, from, limit, true, &by_index, err)) < 0)
-        goto out;
-    if (indexed)
-        s.from =
-            tf_position_before((position){by_index.frame, 0}); /* at the same place others may be met, too */
-    s.first_event = s.from.frame;
-    s.last_event = s.end.frame;
-    if (tf_position_compare(s.from, s.end) < 0 && s.end.frame >= 1 && needs_scan(&s) &&
-        (r = scanned = backward(&s, &by_scan, err)) < 0)
-        goto out;
-    r = 0;
-    if (scanned && indexed && by_scan.frame == by_index.frame && by_scan.lines == 0)
-        by_scan.points |= by_index.points;
-    if (scanned || indexed)
-        r = finish_hit(&s, scanned ? &by_scan : &by_index, hit, err);
-out:
-    tf_search_free(&s);
-    return r;
 }
 
 int tf_search_backward(struct tf_timeline *t, position from, position limit, const struct tf_point *points,
@@ -488,11 +461,11 @@ int tf_search_backward(struct tf_timeline *t, position from, position limit, con
     struct tf_hit whole = {0}, window = {0};
     if (from.frame > tf_search_reach(t))
         from = (position){tf_search_reach(t), TF_LINES_END};
-    int a = backward_part(t, from, limit, points, n, TF_CHOOSE_IN_ONE_PIECE, &whole, opts, err);
+    int a = part_of(t, from, limit, points, n, TF_CHOOSE_IN_ONE_PIECE, true, &whole, opts, err);
     if (a < 0)
         return a;
-    int b = backward_part(t, from, a ? whole.position : limit, points, n, TF_CHOOSE_IN_WINDOWS, &window, opts,
-                          err);
+    int b = part_of(t, from, a ? whole.position : limit, points, n, TF_CHOOSE_IN_WINDOWS, true, &window, opts,
+                    err);
     if (b < 0)
         return b;
     int found = nearer(a, &whole, b, &window, true, hit);

@@ -392,7 +392,7 @@ const struct tf_command tf_commands_move[] = {
     {"reverse-continue", "rc", cmd_reverse_continue, print_move, TF_COMPLETES_NOTHING, true,
      "reverse-continue [N]",
      "Goes back to the last hit of a breakpoint, watch or catch before here, or to the start of the run."},
-    {"until", "u", cmd_until, print_move, TF_COMPLETES_NOTHING, true, "until [LINE]",
+    {"until", "unt", cmd_until, print_move, TF_COMPLETES_NOTHING, true, "until [LINE]",
      "Goes to a line of the selected function that is not before LINE, or to where it leaves.\n"
      "Without LINE: behind the present line, so that a loop runs to its end."},
     {"goto", NULL, cmd_goto, print_move, TF_COMPLETES_PLACE, false,

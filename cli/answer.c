@@ -402,6 +402,17 @@ static void print_source(FILE *out, json_t *answer, struct tf_store *store, cons
     free(text);
 }
 
+void tf_answer_print_raised(FILE *out, json_t *raised)
+{
+    if (!json_string_length(json_object_get(raised, "type"))) {
+        fprintf(out, "(Python 3.11 does not tell what goes through a handler again)\n");
+        return;
+    }
+    fprintf(out, "%s: ", text_of(raised, "type"));
+    tf_answer_print_value(out, raised, "text");
+    fprintf(out, "\n");
+}
+
 void tf_answer_print(FILE *out, json_t *a, struct tf_store *store, const struct tf_run *run)
 {
     json_int_t lines = json_integer_value(json_object_get(a, "line_offset"));
@@ -422,9 +433,8 @@ void tf_answer_print(FILE *out, json_t *a, struct tf_store *store, const struct 
         fprintf(out, "\n");
     }
     if ((o = json_object_get(a, "raised"))) {
-        fprintf(out, "Raises: %s: ", text_of(o, "type"));
-        tf_answer_print_value(out, o, "text");
-        fprintf(out, "\n");
+        fprintf(out, "Raises: ");
+        tf_answer_print_raised(out, o);
     }
     fprintf(out, "Stack:\n");
     json_array_foreach(json_object_get(a, "stack"), i, o)

@@ -35,6 +35,8 @@ json_t *tf_answer_completions(struct tf_timeline *timeline, const char *expr, ui
                               struct tf_err *err);
 /* A repr; of a very long one, the beginning. */
 void tf_answer_print_value(FILE *out, json_t *object, const char *key);
+/* "TYPE: TEXT" of a "raised", with the end of the line. */
+void tf_answer_print_raised(FILE *out, json_t *raised);
 void tf_answer_print(FILE *out, json_t *answer, struct tf_store *store, const struct tf_run *run);
 const char *tf_event_name(enum tf_tag event);
 

@@ -149,10 +149,8 @@ void tf_prompt_print_place(struct tf_prompt *p, json_t *result)
         fprintf(p->out, "\n");
     }
     if ((o = json_object_get(at, "raised"))) {
-        fprintf(p->out, "%sRaises:%s %s: ", tf_colour(p, TF_RED), tf_colour(p, TF_PLAIN),
-                tf_prompt_text(o, "type"));
-        tf_answer_print_value(p->out, o, "text");
-        fprintf(p->out, "\n");
+        fprintf(p->out, "%sRaises:%s ", tf_colour(p, TF_RED), tf_colour(p, TF_PLAIN));
+        tf_answer_print_raised(p->out, o);
     }
     if ((o = json_object_get(result, "displays")))
         tf_look_print_displays(p, o);

@@ -127,8 +127,8 @@ int tf_cursor_next(struct tf_cursor *cursor, struct tf_frame *out, struct tf_err
 int tf_cursor_stack(struct tf_cursor *cursor, uint64_t frame, struct tf_frame **out, size_t *n,
                     struct tf_err *err);
 
-/* The same without their events, outermost first (depth 1): cheap. The last one is being left when the event is
- * an exit. *out is malloc'ed. */
+/* The same without their events, outermost first (depth 1): cheap. The last one is being left when the event
+ * is an exit. *out is malloc'ed. */
 struct tf_activation {
     uint64_t entry; /* call or resume that began it */
     uint32_t code;

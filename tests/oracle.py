@@ -42,6 +42,7 @@ import types  # noqa: E402
 LEAVES = {dis.opmap[n]: k for n, k in (("RETURN_VALUE", "return"), ("RETURN_CONST", "return"),
                                        ("YIELD_VALUE", "yield")) if n in dis.opmap}
 RESUME = dis.opmap["RESUME"]
+RETURN_GENERATOR = dis.opmap["RETURN_GENERATOR"]
 SIMPLE = (int, float, str, bool, bytes, type(None))
 
 
@@ -143,8 +144,10 @@ class Tracer:
         self.open = self.pending = self.raised = None
         if not self.inside(frame.f_code):
             return None
-        op, oparg = frame.f_code.co_code[frame.f_lasti:frame.f_lasti + 2]
-        self.event(frame, "call" if op == RESUME and oparg == 0 else "resume")
+        code, at = frame.f_code.co_code, frame.f_lasti
+        # An exception may be thrown into a generator that has not begun: it stands where it was made.
+        begins = code[at] == RESUME and code[at + 1] == 0 or RETURN_GENERATOR in (code[at], code[max(at - 2, 0)])
+        self.event(frame, "call" if begins else "resume")
         return self.local
 
     def local(self, frame, event, arg):

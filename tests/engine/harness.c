@@ -104,7 +104,10 @@ static void emit_text(int type, const void *a, size_t al, const void *b, size_t 
 static void core_item(int type, const void *a, size_t al, const void *b, size_t bl, const void *c, size_t cl)
 {
     if (program_fd >= 0) {
-        if (type == TF_ITEM_PROGRAM && write(program_fd, b, bl) != (ssize_t)bl)
+        const struct tf_prepared *head = a;
+        const char *program = b ? (const char *)b + strlen(b) + 1 : NULL; /* behind the module's name */
+        if (type == TF_ITEM_PROGRAM &&
+            write(program_fd, program, head->program_len) != (ssize_t)head->program_len)
             _exit(1);
         return;
     }

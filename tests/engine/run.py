@@ -516,7 +516,7 @@ class EngineTest(unittest.TestCase):
         self.assertEqual([b for k, b in answers[4] if k == LOCAL], [b"y\0int\x001", b"z\0int\x005"])
         self.assertEqual(answers[5], [(ERROR, b"there is no function number 3 on the stack")])
         self.assertEqual(answers[6][0][0], PROGRAM)
-        self.assertEqual(answers[6][0][1][:13], struct.pack("=I", 3) + b"__main__\0")
+        self.assertEqual((answers[6][0][1][:4], answers[6][0][1][40:49]), (struct.pack("=I", 3), b"__main__\0"))
         self.assertTrue(answers[7][0][1].startswith(b"bool\0ok ok 1 "), answers[7])
 
     def test_pretty(self):
@@ -593,13 +593,29 @@ class EngineTest(unittest.TestCase):
             with self.subTest(expression=expression):
                 (kind, body), = items
                 self.assertEqual(kind, PROGRAM)
-                head, rest = body[:4], body[4:]
-                module, program = rest.split(b"\0", 1)
-                self.assertEqual((struct.unpack("=I", head)[0], module), (bits, b"__main__"))
-                self.assertEqual(bool(program), bool(bits & 1))
+                told, length, place, _, frame, thing, type_ = struct.unpack("=IIIIQQQ", body[:40])
+                module, rest = body[40:].split(b"\0", 1)
+                self.assertEqual((told, module), (bits, b"__main__"))
+                self.assertEqual(bool(length), bool(bits & 1))
+                self.assertTrue(frame)
+                self.assertEqual((thing, place, rest[length:]), (0, 0, b"\0"))
         for items in answers[-2:]:
             self.assertEqual([k for k, _ in items], [ERROR])
             self.assertTrue(items[0][1].startswith(b"SyntaxError"))
+
+    def test_prepare_place(self):
+        text = ("class C: pass\nc = C()\nc.x = [1, {'k': 2}]\ndef f(a, i):\n    k = 'k'\n    return 1\nf(c, 1)\n")
+        cases = {"a.x": "_.x", "c.x[i]": "_[1]", "a.x[1][k]": "_['k']", "a.x[-1]['k']": "_['k']", "(a).x": "_.x", "f(a, 1).y": None,
+                 "[1, 2][0]": None, "a.x[a]": None, "a.x[i:]": None, "k[0]": None, "a": None, "a.x + [1]": None, "a.nope": "_.nope"}
+        answers = self.ask(text, "f", [(PREPARE, 0, 0, 0, t) for t in cases])
+        for (expression, expected), items in zip(cases.items(), answers):
+            with self.subTest(expression=expression):
+                (kind, body), = items
+                _, length, place, _, _, thing, type_ = struct.unpack("=IIIIQQQ", body[:40])
+                rest = body[40:].split(b"\0", 1)[1]
+                self.assertEqual(bool(thing), expected is not None)
+                self.assertEqual(bool(place), expected is not None)
+                self.assertEqual(rest[length + place:], (expected or "").encode() + b"\0")
 
     # ---- Expressions without Python.
 

@@ -275,8 +275,9 @@ static int goto_place(struct tf_prompt *p, const char *text, int64_t n, struct t
         uint64_t reach = tf_timeline_reach(p->timeline, &why);
         if (spec.line && why)
             r = tf_err_set(err, TF_E_NOTFOUND,
-                           times == 1 ? "%s is not reached up to frame event %llu, where replay ends: %s"
-                                      : "%s is not reached so often up to frame event %llu, where replay ends: %s",
+                           times == 1
+                               ? "%s is not reached up to frame event %llu, where replay ends: %s"
+                               : "%s is not reached so often up to frame event %llu, where replay ends: %s",
                            spec.text, (unsigned long long)reach, why);
         else if (times == 1)
             r = tf_err_set(err, TF_E_NOTFOUND, "%s is never %s in this run", spec.text, does);

@@ -405,9 +405,10 @@ static int find_uncaught(struct tf_prompt *p, struct point *b, json_t *out, stru
     if (!b->catches) {
         const char *why;
         (void)tf_timeline_reach(p->timeline, &why);
-        json_object_set_new(out, "note",
-                            why ? json_sprintf("It never stops there: replay ends before the run does: %s", why)
-                                : json_string("No exception ended this run: it never stops there."));
+        json_object_set_new(
+            out, "note",
+            why ? json_sprintf("It never stops there: replay ends before the run does: %s", why)
+                : json_string("No exception ended this run: it never stops there."));
         return 0;
     }
     if (!b->type)

@@ -42,9 +42,10 @@ int tf_watched_new(struct tf_prompt *p, const char *text, struct tf_watched *out
     struct tf_frame entry;
     *out = (struct tf_watched){0};
     if (names(text, "__return__") || names(text, "__exception__"))
-        return tf_err_set(err, TF_E_USAGE,
-                          "__return__ and __exception__ are no variables of the program, but what 'print' calls "
-                          "the function's end: they cannot be followed");
+        return tf_err_set(
+            err, TF_E_USAGE,
+            "__return__ and __exception__ are no variables of the program, but what 'print' calls "
+            "the function's end: they cannot be followed");
     int r = tf_expr_prepare(p->timeline, text, p->frame, &out->expr, err);
     if (!r && out->expr->entry && !(r = read_event(p, out->expr->entry, &entry, err)))
         out->code = entry.code;
@@ -230,8 +231,8 @@ static struct tf_position life_begin(const struct tf_watched *w)
     return (struct tf_position){w->expr->entry && !w->expr->object ? w->expr->entry : 1, 0};
 }
 
-/* What evaluating it here says; NULL: it has a value. For words about something that never changed: it may be a
- * name that is none here. */
+/* What evaluating it here says; NULL: it has a value. For words about something that never changed: it may be
+ * a name that is none here. */
 static int why_absent(struct tf_prompt *p, const char *expr, char **why, struct tf_err *err)
 {
     struct tf_inspect_req req = {.what = TF_INSPECT_EVAL, .frame = p->frame};

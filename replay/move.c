@@ -397,8 +397,8 @@ int tf_move_opening(struct tf_timeline *t, position *out, struct tf_err *err)
     if (r)
         goto out;
     /* The program itself was left by an exception. Others that nobody has called were, too (imports at the
-     * start, __del__, atexit), but that is not how the run ended. What runs behind it are the interpreter's own
-     * last calls (excepthook, atexit). */
+     * start, __del__, atexit), but that is not how the run ended. What runs behind it are the interpreter's
+     * own last calls (excepthook, atexit). */
     for (size_t i = e.n; i-- > 0 && top == SIZE_MAX;)
         if (e.v[i].depth == 1 && e.v[i].event == TF_UNWIND && is_program(codes, e.v[i].code))
             top = i;

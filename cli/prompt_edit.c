@@ -476,7 +476,10 @@ struct tf_edit *tf_edit_open(struct tf_prompt *p)
     tcgetattr(STDIN_FILENO, &e->cooked);
     as_it_was = e->cooked;
     catch_ends();
-    setlocale(LC_CTYPE, "");
+    /* In the C locale libedit drops what is not ASCII from a line without a word; terminals have UTF-8. */
+    const char *locale = setlocale(LC_CTYPE, "");
+    if (!locale || strcmp(locale, "C") == 0 || strcmp(locale, "POSIX") == 0)
+        setlocale(LC_CTYPE, "C.UTF-8");
     e->el = el_init("timefork", stdin, stdout, stderr);
     e->history = history_init();
     if (!e->el || !e->history) {

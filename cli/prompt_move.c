@@ -46,7 +46,7 @@ static void say_end(struct tf_prompt *p, bool reverse, json_t *out)
 struct arrival {
     struct tf_hit hit;
     bool found;    /* else: the run ends, or starts */
-    bool uncaught; /* by `catch uncaught` */
+    bool uncaught; /* by `catch uncaught`, perhaps besides others */
 };
 
 /* Goes there and says why. */
@@ -62,13 +62,13 @@ static int arrive(struct tf_prompt *p, const struct arrival *a, bool reverse, js
             "the search found line %u at this position, but the replay stands at line %lld: the "
             "program did something else while it was searched",
             a->hit.line, (long long)line);
-    if (a->uncaught)
-        tf_points_report_uncaught(p, out);
-    else if (!a->found)
+    if (!a->found)
         say_end(p, reverse, out);
     else if (a->hit.points)
-        return tf_points_report(p, &a->hit, out, err);
-    return 0;
+        r = tf_points_report(p, &a->hit, out, err);
+    if (a->uncaught && !r)
+        tf_points_report_uncaught(p, out);
+    return r;
 }
 
 /* The exception that ends the run may be nearer than what a move has found. */
@@ -78,9 +78,10 @@ static void stop_at_uncaught(struct tf_prompt *p, struct tf_position from, bool 
     if (!tf_points_uncaught(p, &at))
         return;
     if (reverse ? before(at, from) && (before(to, at) || !a->found)
-                : before(from, at) && (before(at, to) || !a->found)) {
+                : before(from, at) && (before(at, to) || !a->found))
         *a = (struct arrival){.hit.position = at, .found = true, .uncaught = true};
-    }
+    else if (a->found && a->hit.points && at.frame == to.frame && at.lines == to.lines)
+        a->uncaught = true;
 }
 
 /* ---- steps ---- */
@@ -195,14 +196,16 @@ static int go_on(struct tf_prompt *p, const char *name, bool reverse, const char
             limit = at;
         a = (struct arrival){0};
         if (n) {
+            /* From in front of it: a raise may be told there that begins before it. */
+            if (reverse && limit.frame > 1)
+                limit = (struct tf_position){limit.frame - 1, 0};
             r = reverse ? tf_search_backward(p->timeline, from, limit, points, n, &a.hit, &opts, err)
                         : tf_search_forward(p->timeline, from, limit, points, n, &a.hit, &opts, err);
             if (r < 0)
                 return r;
             a.found = r > 0;
         }
-        if (!a.found && limit.frame)
-            a = (struct arrival){.hit.position = limit, .found = true, .uncaught = true};
+        stop_at_uncaught(p, from, reverse, &a);
         from = a.hit.position;
     }
     if (!a.found) {
@@ -268,8 +271,15 @@ static int goto_place(struct tf_prompt *p, const char *text, int64_t n, struct t
     }
     if (r == 0) {
         uint64_t times = n < 0 ? -(uint64_t)n : (uint64_t)n;
-        const char *does = spec.line ? "reached" : "called";
-        if (times == 1)
+        const char *does = spec.line ? "reached" : "called", *why;
+        uint64_t reach = tf_timeline_reach(p->timeline, &why);
+        if (spec.line && why)
+            r = tf_err_set(err, TF_E_NOTFOUND,
+                           times == 1
+                               ? "%s is not reached up to frame event %llu, where replay ends: %s"
+                               : "%s is not reached so often up to frame event %llu, where replay ends: %s",
+                           spec.text, (unsigned long long)reach, why);
+        else if (times == 1)
             r = tf_err_set(err, TF_E_NOTFOUND, "%s is never %s in this run", spec.text, does);
         else
             r = tf_err_set(err, TF_E_NOTFOUND, "%s is %s fewer than %llu times", spec.text, does,
@@ -283,7 +293,11 @@ static int goto_exception(struct tf_prompt *p, int64_t n, struct tf_position *to
 {
     int r;
     if (n == 0) {
+        const char *why;
         r = tf_move_opening(p->timeline, to, err);
+        if (r == 0 && tf_timeline_reach(p->timeline, &why) && why)
+            return tf_err_set(err, TF_E_NOTFOUND,
+                              "the end of this run cannot be visited; replay ends before it: %s", why);
         return r ? (r < 0 ? r : 0)
                  : tf_err_set(err, TF_E_NOTFOUND,
                               "no exception ended this run; 'goto exception #1' goes to the first that was "

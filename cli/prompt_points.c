@@ -403,7 +403,12 @@ static int find_uncaught(struct tf_prompt *p, struct point *b, json_t *out, stru
         return r;
     b->catches = r > 0;
     if (!b->catches) {
-        json_object_set_new(out, "note", json_string("No exception ended this run: it never stops there."));
+        const char *why;
+        (void)tf_timeline_reach(p->timeline, &why);
+        json_object_set_new(
+            out, "note",
+            why ? json_sprintf("It never stops there: replay ends before the run does: %s", why)
+                : json_string("No exception ended this run: it never stops there."));
         return 0;
     }
     if (!b->type)

@@ -1,4 +1,5 @@
 /* prompt_watch.c: values that change: what watches report, `last` (who changed this?) and `history`. */
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 #include "cli/prompt_parse.h"
@@ -26,10 +27,25 @@ static int read_event(struct tf_prompt *p, uint64_t frame, struct tf_frame *out,
                : tf_err_set(err, TF_E_NOTFOUND, "there is no frame event %llu", (unsigned long long)frame);
 }
 
+static bool names(const char *text, const char *name)
+{
+    size_t n = strlen(name);
+    for (const char *at = text; (at = strstr(at, name)); at += n)
+        if ((at == text || !(isalnum((unsigned char)at[-1]) || at[-1] == '_')) &&
+            !(isalnum((unsigned char)at[n]) || at[n] == '_'))
+            return true;
+    return false;
+}
+
 int tf_watched_new(struct tf_prompt *p, const char *text, struct tf_watched *out, struct tf_err *err)
 {
     struct tf_frame entry;
     *out = (struct tf_watched){0};
+    if (names(text, "__return__") || names(text, "__exception__"))
+        return tf_err_set(
+            err, TF_E_USAGE,
+            "__return__ and __exception__ are no variables of the program, but what 'print' calls "
+            "the function's end: they cannot be followed");
     int r = tf_expr_prepare(p->timeline, text, p->frame, &out->expr, err);
     if (!r && out->expr->entry && !(r = read_event(p, out->expr->entry, &entry, err)))
         out->code = entry.code;
@@ -76,6 +92,14 @@ static int find_activation(struct tf_prompt *p, const struct tf_watched *w, cons
     return r;
 }
 
+/* Before its import, and when the interpreter has thrown away all modules. */
+static bool module_gone(const char *module, const char *error)
+{
+    char missing[300];
+    snprintf(missing, sizeof missing, "KeyError: '%s'", module);
+    return strcmp(error, missing) == 0 || strncmp(error, "ImportError: sys.meta_path is None", 34) == 0;
+}
+
 json_t *tf_watched_value(struct tf_prompt *p, const struct tf_watched *w, const struct tf_stop *stop,
                          bool of_object, struct tf_err *err)
 {
@@ -101,6 +125,9 @@ json_t *tf_watched_value(struct tf_prompt *p, const struct tf_watched *w, const 
         free(module);
     }
     json_t *value = tf_answer_eval(p->timeline, &req, in_module ? in_module : text, p->timeout_ms, err);
+    if (in_module && value && module_gone(w->expr->module, tf_prompt_text(value, "error")))
+        json_object_set_new(value, "error",
+                            json_sprintf("the module '%s' is not loaded there", w->expr->module));
     free(in_module);
     json_object_del(value, "expr");
     return value;
@@ -204,6 +231,20 @@ static struct tf_position life_begin(const struct tf_watched *w)
     return (struct tf_position){w->expr->entry && !w->expr->object ? w->expr->entry : 1, 0};
 }
 
+/* What evaluating it here says; NULL: it has a value. For words about something that never changed: it may be
+ * a name that is none here. */
+static int why_absent(struct tf_prompt *p, const char *expr, char **why, struct tf_err *err)
+{
+    struct tf_inspect_req req = {.what = TF_INSPECT_EVAL, .frame = p->frame};
+    int r = tf_points_return(p, err);
+    json_t *value = r ? NULL : tf_answer_eval(p->timeline, &req, expr, p->timeout_ms, err);
+    if (!value)
+        return err->code;
+    *why = json_object_get(value, "error") ? strdup(tf_prompt_text(value, "error")) : NULL;
+    json_decref(value);
+    return 0;
+}
+
 int tf_command_last(struct tf_prompt *p, const char *args, json_t *out, struct tf_err *err)
 {
     struct tf_watched w;
@@ -222,8 +263,13 @@ int tf_command_last(struct tf_prompt *p, const char *args, json_t *out, struct t
     bool at_call = w.expr->entry == p->here.position.frame && !p->here.position.lines;
     struct tf_position behind = {p->here.position.frame, p->here.position.lines + !at_call};
     r = tf_search_backward(p->timeline, behind, life_begin(&w), &point, 1, &hit, &opts, err);
+    char *absent = NULL;
+    if (r == 0)
+        r = why_absent(p, w.expr->text, &absent, err);
     if (r == 0)
         r = w.expr->object ? tf_err_set(err, TF_E_NOTFOUND, "nothing set '%s' in this run before here", args)
+            : absent
+                ? tf_err_set(err, TF_E_NOTFOUND, "'%s' is not there, and was not before: %s", args, absent)
             : w.expr->entry == p->here.position.frame && !p->here.position.lines
                 ? tf_err_set(err, TF_E_NOTFOUND,
                              "'%s' has not changed in this call, which begins here; 'reverse-finish' goes to "
@@ -234,6 +280,7 @@ int tf_command_last(struct tf_prompt *p, const char *args, json_t *out, struct t
                                          (unsigned long long)w.expr->entry)
                             : tf_err_set(err, TF_E_NOTFOUND,
                                          "'%s' has not changed from the start of the run to here", args);
+    free(absent);
     if (r > 0) {
         r = tf_watched_change(p, &w, &hit, hit.objects & 1, out, &stop, err);
         bool call = set_by_call(&w, &hit);
@@ -338,6 +385,10 @@ int tf_command_history(struct tf_prompt *p, const char *args, json_t *out, struc
     if (r >= 0) {
         json_object_set_new(out, "total", json_integer((json_int_t)l.total));
         r = describe(p, &w, &l, changes, err);
+        char *absent = NULL;
+        if (!r && !l.total && !(r = why_absent(p, w.expr->text, &absent, err)) && absent)
+            json_object_set_new(out, "absent", tf_json_text(absent, strlen(absent)));
+        free(absent);
         /* Back to where we were, whatever happened. */
         struct tf_err back = {0};
         if (tf_points_return(p, &back) && !r) {
@@ -369,7 +420,10 @@ void tf_print_history(struct tf_prompt *p, json_t *result)
         print_value(p, json_object_get(change, "new"));
         fprintf(p->out, "\n");
     }
-    if (!total)
+    if (!total && json_object_get(result, "absent"))
+        fprintf(p->out, "%s is not there, and never is: %s\n", tf_prompt_text(result, "expr"),
+                tf_prompt_text(result, "absent"));
+    else if (!total)
         fprintf(p->out, "%s never changes.\n", tf_prompt_text(result, "expr"));
     else if (n < total)
         fprintf(p->out, "%zu of %s changes; 'history EXPR LIMIT' lists more\n", n,

@@ -373,6 +373,13 @@ static int exception_at(struct tf_timeline *t, uint64_t frame, uint64_t *id, str
     return r ? r : tf_timeline_inspect(t, &req, "id(__exception__)", 5000, on_id, id, err);
 }
 
+/* What the interpreter runs as the program: the module, or what runs it for `-m`. */
+static bool is_program(const struct tf_codes *codes, uint32_t code)
+{
+    const char *name = code < codes->n ? codes->codes[code].qualname : "";
+    return strcmp(name, "<module>") == 0 || strcmp(name, "_run_module_as_main") == 0;
+}
+
 #define CHAIN_MAX 65536
 
 int tf_move_opening(struct tf_timeline *t, position *out, struct tf_err *err)
@@ -380,16 +387,20 @@ int tf_move_opening(struct tf_timeline *t, position *out, struct tf_err *err)
     struct events e = {0};
     uint64_t last = tf_timeline_reach(t, NULL), id, other;
     size_t top = SIZE_MAX, *chain = NULL;
+    const struct tf_codes *codes = tf_timeline_codes(t, err);
     *out = (position){1, 0};
+    if (!codes)
+        return err->code;
     if (t->run->exit_status == 0 || last == 0)
         return opening_at_start(t, out, err);
     int r = load_events(t, last > 2 * TF_BLOCK_FRAMES ? last - 2 * TF_BLOCK_FRAMES : 1, last, &e, err);
     if (r)
         goto out;
-    /* The last function that was left by an exception although nobody had called it: what runs behind it are
-     * the interpreter's own last calls (excepthook, atexit). */
+    /* The program itself was left by an exception. Others that nobody has called were, too (imports at the
+     * start, __del__, atexit), but that is not how the run ended. What runs behind it are the interpreter's
+     * own last calls (excepthook, atexit). */
     for (size_t i = e.n; i-- > 0 && top == SIZE_MAX;)
-        if (e.v[i].depth == 1 && e.v[i].event == TF_UNWIND)
+        if (e.v[i].depth == 1 && e.v[i].event == TF_UNWIND && is_program(codes, e.v[i].code))
             top = i;
     if (top == SIZE_MAX) {
         r = opening_at_start(t, out, err);

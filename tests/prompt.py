@@ -240,6 +240,15 @@ def colours(tally, version, exe, folder):
         tally.equal(f"{version} a history that cannot be kept is no failure ({env or 'nothing'})", t.ends(), 0)
 
 
+def plain_locale(tally, version, exe, folder):
+    t = Terminal(["/usr/bin/env", "LC_ALL=C", TIMEFORK, "replay", "p.timefork"], folder, XDG_STATE_HOME="/nowhere/at/all")
+    t.until(PROMPT)
+    answer = t.command("print len('\u00e9\u20ac'), ord('\u20ac')")
+    tally.check(f"{version} what is typed is not lost in the C locale", answer and "(2, 8364)" in answer, answer)
+    t.send("quit\r")
+    tally.equal(f"{version} quit in the C locale", t.ends(), 0)
+
+
 def debugging(tally, version, exe, folder):
     t = Terminal([TIMEFORK, "debug", "--quiet", "--python", exe, "-o", "d.timefork", "p.py"], folder,
                  XDG_STATE_HOME=str(folder / "state"))
@@ -262,6 +271,7 @@ def main():
             session(tally, version, exe, folder)
             searching(tally, version, exe, folder)
             colours(tally, version, exe, folder)
+            plain_locale(tally, version, exe, folder)
             debugging(tally, version, exe, folder)
     return tally.close()
 

@@ -47,6 +47,11 @@ int tf_watched_new(struct tf_prompt *p, const char *text, struct tf_watched *out
             "__return__ and __exception__ are no variables of the program, but what 'print' calls "
             "the function's end: they cannot be followed");
     int r = tf_expr_prepare(p->timeline, text, p->frame, &out->expr, err);
+    if (!r && !out->expr->program_len && !out->expr->object && !p->json)
+        tf_say("'%s' cannot be told without running Python code: it is evaluated in a fork at every line, "
+               "which takes "
+               "long",
+               text);
     if (!r && out->expr->entry && !(r = read_event(p, out->expr->entry, &entry, err)))
         out->code = entry.code;
     if (r)

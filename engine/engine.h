@@ -147,7 +147,7 @@ struct tf_scan {
     uint32_t codes, masks_at;        /* uint64_t[codes], by code id: bit i: points[i] is concerned */
     uint32_t every_event;            /* scan_event() is wanted at each event */
     uint32_t least;                  /* depth of the stack since the search began; at most `depth` */
-    uint32_t reserved;
+    uint32_t raise_at_from;          /* from_frame is an exit: what is raised right behind it counts, too */
 };
 struct tf_scan_hit {
     uint64_t frame, lines;               /* lines UINT64_MAX: not counted in this function */

@@ -10,6 +10,11 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 #include "engine/scan_local.h"
+#if TF_PY313
+#include <opcode_ids.h>
+#else
+#include <opcode.h>
+#endif
 
 #define UNKNOWN UINT64_MAX
 #define DEPTHS (1u << 20)
@@ -35,6 +40,11 @@ static int compare(struct tf_place_seen a, struct tf_place_seen b)
 static bool behind_start(struct tf_place_seen p)
 {
     return compare(p, (struct tf_place_seen){tf_search.req->from_frame, tf_search.req->from_lines}) > 0;
+}
+
+static bool is_start(struct tf_place_seen p)
+{
+    return compare(p, (struct tf_place_seen){tf_search.req->from_frame, tf_search.req->from_lines}) == 0;
 }
 
 static void end_if_beyond(struct tf_place_seen p)
@@ -144,7 +154,9 @@ static void meet(uint32_t i, tf_frame *frame, struct tf_place_seen at, struct tf
 {
     const struct tf_scan_point *point = &tf_search.points[i];
     bool failed;
-    if (!condition_holds(point, frame, &failed) || !counts(i) || !behind_start(at))
+    if (!condition_holds(point, frame, &failed) || !counts(i) ||
+        (!behind_start(at) &&
+         !(point->kind == TF_SCAN_RAISE && tf_search.req->raise_at_from && is_start(at))))
         return;
     if (point->log.len) {
         struct question q = {.text = point->log, .frame = frame, .number = i, .at = at, .is_log = true};
@@ -437,11 +449,21 @@ static bool has_come(tf_frame *frame, PyObject *traceback)
     return tb->tb_next && tb->tb_next->tb_frame != frame->frame_obj;
 }
 
+/* A loop asks its iterator until it raises, and await its coroutine: that is no error to anybody. */
+static bool ends_iteration(tf_frame *frame, PyObject *value)
+{
+    PyCodeObject *co = tf_frame_code(frame);
+    uint8_t op = tf_code_opcode(co, tf_frame_instr(frame) - _PyCode_CODE(co));
+    return (op == FOR_ITER || op == SEND || op == END_ASYNC_FOR) &&
+           (PyObject_TypeCheck(value, (PyTypeObject *)PyExc_StopIteration) ||
+            PyObject_TypeCheck(value, (PyTypeObject *)PyExc_StopAsyncIteration));
+}
+
 void tf_scan_at_raise(tf_frame *frame, PyObject *value, PyObject *traceback)
 {
     uint32_t id = TF_CODE_ID(tf_code_extra_of(tf_frame_code(frame)));
     uint64_t mask = id < tf_search.req->codes ? tf_search.masks[id] & tf_search.raise_points : 0;
-    if (!mask)
+    if (!mask || ends_iteration(frame, value))
         return;
     look_place();
     if (has_come(frame, traceback))

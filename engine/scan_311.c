@@ -50,13 +50,6 @@ static bool is_called(tf_frame *frame)
     return (op == RESUME && tf_unit_oparg(*tf_frame_instr(frame)) == 0) || op == RETURN_GENERATOR;
 }
 
-static bool asks_iterator(tf_frame *frame)
-{
-    PyCodeObject *co = tf_frame_code(frame);
-    uint8_t op = tf_code_opcode(co, tf_frame_instr(frame) - _PyCode_CODE(co));
-    return op == FOR_ITER || op == SEND;
-}
-
 static int tracer(PyObject *obj, PyFrameObject *f, int what, PyObject *arg)
 {
     if (tf_search.program_tracer) {
@@ -82,12 +75,8 @@ static int tracer(PyObject *obj, PyFrameObject *f, int what, PyObject *arg)
             tf_scan_at_exit(frame);
         break;
     case PyTrace_EXCEPTION:
-        /* A for loop asks its iterator until it raises, and await and yield from do: that is no error to
-         * anybody. */
         if (tf_search.any_raise && PyTuple_Check(arg) && PyTuple_GET_SIZE(arg) == 3 &&
-            !(PyExceptionInstance_Check(PyTuple_GET_ITEM(arg, 1)) &&
-              PyObject_TypeCheck(PyTuple_GET_ITEM(arg, 1), (PyTypeObject *)PyExc_StopIteration) &&
-              asks_iterator(frame)))
+            PyExceptionInstance_Check(PyTuple_GET_ITEM(arg, 1)))
             tf_scan_at_raise(frame, PyTuple_GET_ITEM(arg, 1), PyTuple_GET_ITEM(arg, 2));
         break;
     }

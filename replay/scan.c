@@ -205,6 +205,15 @@ static int build(struct tf_search *s, uint64_t arm, position from, position end,
     if (r == 0)
         r = set_masks(s, arm, end, masks, err);
     scan.least = scan.depth;
+    if (r == 0 && s->raises && !from.lines && from.frame) {
+        struct tf_frame event;
+        tf_cursor_filter(s->t->cursor, NULL, 0);
+        r = tf_cursor_seek(s->t->cursor, from.frame, err);
+        if (r == 0)
+            r = tf_cursor_next(s->t->cursor, &event, err);
+        scan.raise_at_from = r > 0 && event.event != TF_CALL && event.event != TF_RESUME;
+        r = r < 0 ? r : 0;
+    }
     for (size_t i = 0; r == 0 && i < s->n; i++)
         if (s->parts[i].point->on_stack && arm > s->from.frame)
             r = least_depth(s->t, s->from.frame, arm, &scan.least, err);

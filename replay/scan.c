@@ -356,7 +356,9 @@ static int place_raise(struct tf_search *s, struct tf_scan_hit *hit, struct tf_e
 static int on_scan(void *ctx, const struct tf_message *m, struct tf_err *err)
 {
     struct tf_search *s = ctx;
-    if (m->op == TF_REP_PROGRESS && m->len == 8 && s->opts->progress) {
+    /* Backward, whole windows are what is done: search.c tells. */
+    bool tells = s->opts->progress && (!s->backward || s->whole_from);
+    if (m->op == TF_REP_PROGRESS && m->len == 8 && tells) {
         uint64_t frame;
         memcpy(&frame, m->data, 8);
         double span = (double)(s->last_event - s->first_event) + 1;

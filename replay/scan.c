@@ -100,10 +100,8 @@ static uint32_t put(struct builder *b, const void *data, size_t len)
         b->room = room;
     }
     memset(b->data + b->len, 0, at - b->len);
-    if (data)
+    if (len)
         memcpy(b->data + at, data, len);
-    else
-        memset(b->data + at, 0, len);
     b->len = at + len;
     return (uint32_t)at;
 }
@@ -184,6 +182,23 @@ static int least_depth(struct tf_timeline *t, uint64_t from, uint64_t to, uint32
     return r < 0 ? r : 0;
 }
 
+/* Is the activation whose variables are watched on the stack after an event? Others stand at its depth before
+ * and after its life. */
+static int is_alive(struct tf_timeline *t, const struct tf_expr *watch, uint64_t frame, struct tf_err *err)
+{
+    struct tf_activation *v;
+    struct tf_frame event;
+    size_t n;
+    int r = tf_cursor_activations(t->cursor, frame, &v, &n, &event, err);
+    if (r)
+        return r;
+    if (n && event.event != TF_CALL && event.event != TF_RESUME)
+        n--;
+    r = watch->depth >= 1 && watch->depth <= n && v[watch->depth - 1].entry == watch->entry;
+    free(v);
+    return r;
+}
+
 static int build(struct tf_search *s, uint64_t arm, position from, position end, enum tf_scan_mode mode,
                  struct builder *b, struct tf_err *err)
 {
@@ -245,6 +260,15 @@ static int build(struct tf_search *s, uint64_t arm, position from, position end,
             q->skip_unset = s->parts[i].watched == TF_WATCHED_VALUE_BESIDES;
             q->module = put_text(b, p->watch->module, strlen(p->watch->module));
             q->entry = p->watch->entry;
+            if (q->entry && q->entry < arm && !p->watch->generator) {
+                int alive = is_alive(s->t, p->watch, arm, err);
+                if (alive < 0) {
+                    r = alive;
+                    goto out;
+                }
+                if (!alive) /* it never begins again */
+                    q->entry = UINT64_MAX;
+            }
             q->depth = p->watch->depth;
             q->frame_address = p->watch->generator ? p->watch->address : 0;
         }
@@ -304,6 +328,8 @@ static int refine(struct tf_search *s, uint64_t frame, enum tf_scan_mode mode, s
     inner.limit = s->limit.frame ? s->limit : s->end;
     inner.each = s->each;
     inner.ctx = s->ctx;
+    inner.told = s->told;
+    inner.skip = s->skip;
     int r = tf_scan_window(&inner, frame ? frame : 1, from, end, mode, err);
     s->late = inner.late;
     if (r == 0 && !inner.hit && !inner.late && mode != TF_SCAN_EACH)
@@ -313,6 +339,7 @@ static int refine(struct tf_search *s, uint64_t frame, enum tf_scan_mode mode, s
     s->last = inner.last;
     s->hit = inner.hit;
     s->stopped = inner.stopped;
+    s->told = inner.told;
     return r;
 }
 
@@ -353,6 +380,15 @@ static int place_raise(struct tf_search *s, struct tf_scan_hit *hit, struct tf_e
     return 0;
 }
 
+/* Is this place to be told? Not when an earlier scan has done so. */
+static bool is_new(struct tf_search *s, position at)
+{
+    if (tf_position_compare(at, s->skip) <= 0)
+        return false;
+    s->told = at;
+    return true;
+}
+
 static int on_scan(void *ctx, const struct tf_message *m, struct tf_err *err)
 {
     struct tf_search *s = ctx;
@@ -367,6 +403,8 @@ static int on_scan(void *ctx, const struct tf_message *m, struct tf_err *err)
     } else if (m->op == TF_REP_LOG && m->len >= sizeof(struct tf_scan_log) && s->opts->on_log) {
         struct tf_scan_log head;
         memcpy(&head, m->data, sizeof head);
+        if (!is_new(s, (position){head.frame, head.lines}))
+            return 0;
         s->opts->on_log(s->opts->ctx, head.point < s->n ? s->parts[head.point].number : 0,
                         (position){head.frame, head.lines}, (const char *)m->data + sizeof head,
                         m->len - sizeof head, head.failed != 0);
@@ -386,6 +424,8 @@ static int on_scan(void *ctx, const struct tf_message *m, struct tf_err *err)
         if (r)
             return r;
         struct tf_hit hit = tf_public_hit(s, &s->last);
+        if (!is_new(s, hit.position))
+            return 0;
         s->stopped = s->each(s->ctx, &hit);
         return s->stopped;
     }
@@ -428,7 +468,8 @@ int tf_scan_window(struct tf_search *s, uint64_t arm, position from, position en
         r = tf_run_until_stop(t, &runner, arm, &rep, &at, err);
         if (r == 0)
             r = tf_run_check_prefix(t, &rep, err);
-        s->diverged = at.frame > arm && at.frame < end.frame ? at.frame : arm + (end.frame - arm) / 2;
+        s->diverged_there = at.frame > arm && at.frame < end.frame;
+        s->diverged = s->diverged_there ? at.frame : arm + (end.frame - arm) / 2;
         tf_runner_end(&runner);
     }
     free(t->message.data);

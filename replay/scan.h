@@ -47,7 +47,10 @@ struct tf_search {
     uint64_t late; /* nonzero: the raise that was met after this event is told behind the end of the search */
     uint64_t refined; /* EACH: raises after this event have been found already */
     struct tf_position from, end;
-    int stopped; /* what each() returned */
+    /* EACH: the last place that was told; places up to `skip` have been told by an earlier scan. */
+    struct tf_position told, skip;
+    bool diverged_there; /* `diverged` is not just about */
+    int stopped;         /* what each() returned */
 };
 
 int tf_position_compare(struct tf_position a, struct tf_position b);

@@ -280,14 +280,17 @@ static int backward(struct tf_search *s, struct tf_scan_hit *found, struct tf_er
     }
 }
 
-/* All hits, in order. */
+/* All hits, in order. What was told cannot be taken back: it must be known that it lies in front of where the
+ * scan parted from the recording. */
 static int each(struct tf_search *s, uint64_t arm, position from, position end, struct tf_err *err)
 {
     for (;;) {
         int r = tf_scan_window(s, arm, from, end, TF_SCAN_EACH, err);
-        if (s->whole_from || s->stopped || !may_split(s, r, arm, end))
+        if (s->whole_from || s->stopped || !may_split(s, r, arm, end) || !s->diverged_there ||
+            s->told.frame > s->diverged)
             return r;
-        arm = s->diverged; /* up to there it has told its hits */
+        s->skip = s->told;
+        arm = s->diverged;
         from = (position){arm, 0};
     }
 }
@@ -420,6 +423,7 @@ static int log_backward(struct tf_timeline *t, position from, position to, const
             arm = 1;
         s.from = arm == 1 || arm <= low.frame ? low : tf_position_before((position){arm, 0});
         s.end = end;
+        s.told = s.skip = (position){0, 0}; /* this window lies in front of the last */
         r = each(&s, arm, s.from, end, err);
         if (r == 0 && lines.failed)
             r = tf_err_set(err, TF_E_IO, "out of memory for what the log points say");
@@ -436,41 +440,40 @@ static int log_backward(struct tf_timeline *t, position from, position to, const
     return r;
 }
 
+static int search(struct tf_timeline *t, position from, position limit, const struct tf_point *points,
+                  size_t n, bool back, struct tf_hit *hit, const struct tf_search_opts *opts,
+                  struct tf_err *err)
+{
+    struct tf_hit whole = {0}, window = {0};
+    int a = part_of(t, from, limit, points, n, TF_CHOOSE_IN_ONE_PIECE, back, &whole, opts, err);
+    if (a < 0)
+        return a;
+    if (a)
+        limit = whole.position;
+    int b = part_of(t, from, limit, points, n, TF_CHOOSE_IN_WINDOWS, back, &window, opts, err);
+    if (b < 0)
+        return b;
+    int found = nearer(a, &whole, b, &window, back, hit);
+    if (found)
+        limit = hit->position;
+    int r = (back ? log_backward : log_forward)(t, from, limit, points, n, opts, err);
+    return r ? r : found;
+}
+
 int tf_search_forward(struct tf_timeline *t, position from, position limit, const struct tf_point *points,
                       size_t n, struct tf_hit *hit, const struct tf_search_opts *opts, struct tf_err *err)
 {
-    struct tf_hit whole = {0}, window = {0};
-    position end = limit.frame && limit.frame <= tf_search_reach(t)
-                       ? limit
-                       : (position){tf_search_reach(t), TF_LINES_END};
-    int a = part_of(t, from, end, points, n, TF_CHOOSE_IN_ONE_PIECE, false, &whole, opts, err);
-    if (a < 0)
-        return a;
-    int b = part_of(t, from, a ? whole.position : end, points, n, TF_CHOOSE_IN_WINDOWS, false, &window, opts,
-                    err);
-    if (b < 0)
-        return b;
-    int found = nearer(a, &whole, b, &window, false, hit);
-    int r = log_forward(t, from, found ? hit->position : end, points, n, opts, err);
-    return r ? r : found;
+    if (!limit.frame || limit.frame > tf_search_reach(t))
+        limit = (position){tf_search_reach(t), TF_LINES_END};
+    return search(t, from, limit, points, n, false, hit, opts, err);
 }
 
 int tf_search_backward(struct tf_timeline *t, position from, position limit, const struct tf_point *points,
                        size_t n, struct tf_hit *hit, const struct tf_search_opts *opts, struct tf_err *err)
 {
-    struct tf_hit whole = {0}, window = {0};
     if (from.frame > tf_search_reach(t))
         from = (position){tf_search_reach(t), TF_LINES_END};
-    int a = part_of(t, from, limit, points, n, TF_CHOOSE_IN_ONE_PIECE, true, &whole, opts, err);
-    if (a < 0)
-        return a;
-    int b = part_of(t, from, a ? whole.position : limit, points, n, TF_CHOOSE_IN_WINDOWS, true, &window, opts,
-                    err);
-    if (b < 0)
-        return b;
-    int found = nearer(a, &whole, b, &window, true, hit);
-    int r = log_backward(t, from, found ? hit->position : limit, points, n, opts, err);
-    return r ? r : found;
+    return search(t, from, limit, points, n, true, hit, opts, err);
 }
 
 /* Objects that were there before may have had the same address: the event at which those that are watched

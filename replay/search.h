@@ -14,7 +14,7 @@
 /* An expression that was prepared at the present. */
 struct tf_expr {
     char *text;
-    uint8_t *program; /* engine/pure.h; empty: evaluated in forks, at about half a millisecond each time */
+    uint8_t *program; /* engine/pure.h; empty: evaluated in forks, at about a millisecond each time */
     size_t program_len;
     /* For watching: whose variables it uses. entry: the call event of the function's activation, 0 if it uses
      * globals only. */

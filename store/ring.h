@@ -115,7 +115,8 @@ enum tf_mark {
     TF_MARK_BARRIER = 1, /* something that replay does not cover happened here: replay must stop before it */
     TF_MARK_LOOP = 5,    /* a barrier at no event or call: a signal in a loop without any */
     TF_MARK_NOTE = 2,
-    TF_MARK_EXIT = 3,    /* the program called exit_group; text is the status in decimal */
+    TF_MARK_EXIT = 3, /* the program called exit_group; text is the status in decimal */
+    TF_MARK_EXEC = 6, /* the program became another one (execve); text is its path. Nothing comes after it */
     TF_MARK_STOPPED = 4, /* recording ended here while the program went on */
 };
 

@@ -36,9 +36,30 @@ const char *tf_store_path(const struct tf_store *store);
 
 enum tf_run_state { TF_RUN_INCOMPLETE = 0, TF_RUN_COMPLETE = 1 };
 
+/*
+ * A run is one process or several: the one that record started, its children that were recorded, theirs, and
+ * what they became by exec. Each has a row of its own (struct tf_run), and every function below that takes a
+ * run takes any of them.
+ *
+ * A forked process is read as if it had run from the very start: its events up to the fork are its parent's
+ * (the store finds them there), and its numbers go on from the parent's. So a position before the fork means
+ * the same in both, and a replay of it runs the parent's past, and then its own. Its totals count both.
+ */
+enum tf_origin {
+    TF_STARTED = 0, /* by record */
+    TF_FORKED = 1,  /* from its parent, at fork_frame */
+    TF_EXECUTED =
+        2, /* an interpreter that its parent started or became: with a start of its own (record --follow) */
+};
+
 struct tf_run {
     int64_t rowid;
-    char id[33];              /* 32 hex digits, random */
+    uint32_t process; /* number in the run, from 1, in the order in which they began */
+    uint32_t parent;  /* process number; 0: none */
+    enum tf_origin origin;
+    uint64_t fork_frame; /* frame events of the parent when this process began. TF_FORKED: its own are those
+                            behind it */
+    char id[33];         /* 32 hex digits, random */
     enum tf_run_state state;  /* incomplete: still recorded, or the recorder was lost */
     int64_t started_unix_ns;  /* wall clock at the start */
     uint64_t cal_tsc, cal_ns; /* so many ticks of the TSC took so many nanoseconds: see tf_run_ns() */
@@ -58,15 +79,24 @@ struct tf_run {
 void tf_run_clear(struct tf_run *run);
 /* Ticks (16 TSC ticks each) since the start of the run, in nanoseconds. */
 uint64_t tf_run_ns(const struct tf_run *run, uint64_t ticks);
-/* All runs, oldest first. */
+/* The first process of each run, oldest first. */
 int tf_store_runs(struct tf_store *store, struct tf_run **runs, size_t *n, struct tf_err *err);
 void tf_runs_free(struct tf_run *runs, size_t n);
 /* id: NULL for the last one, or a unique prefix. Ambiguous, unknown, none at all: TF_E_NOTFOUND with a
  * message that lists the candidates. */
 int tf_store_find_run(struct tf_store *store, const char *id, struct tf_run *out, struct tf_err *err);
-/* What a run takes up in the file, about. Sources that other runs have too are not counted. */
+/* All processes of the run to which `run` belongs, by number; tf_runs_free(). */
+int tf_store_processes(struct tf_store *store, const struct tf_run *run, struct tf_run **out, size_t *n,
+                       struct tf_err *err);
+/* As tf_store_find_run(), but process number `process` of that run. TF_E_NOTFOUND names those that there are.
+ */
+int tf_store_find_process(struct tf_store *store, const char *id, uint32_t process, struct tf_run *out,
+                          struct tf_err *err);
+/* What a run, with all its processes, takes up in the file, about. Sources that other runs have too are not
+ * counted. */
 int tf_store_run_bytes(struct tf_store *store, int64_t rowid, uint64_t *bytes, struct tf_err *err);
-/* Removes a run and gives its space back to the file, for the next run. Only in a store of tf_store_create().
+/* Removes a run, all its processes, and gives its space back to the file, for the next run. Only in a store
+ * of tf_store_create().
  */
 int tf_store_delete_run(struct tf_store *store, int64_t rowid, struct tf_err *err);
 /* Gives the file's unused space back to the disk. Needs as much free space as the file has contents. */
@@ -207,9 +237,22 @@ struct tf_ingest_opts {
      * at. */
     void (*on_snapshot)(void *ctx, uint32_t serial, uint64_t frame, uint64_t outside_offset);
     void *ctx;
+    const struct tf_ingest *parent; /* this process was executed by that one (TF_EXECUTED); NULL: it begins a
+                                       run. Not used after tf_ingest_begin() */
 };
 int tf_ingest_begin(struct tf_store *store, struct tf_shm *shm, uint32_t *ring,
                     const struct tf_ingest_opts *opts, struct tf_ingest **out, struct tf_err *err);
+/*
+ * The process of `parent` is about to fork, waits for it, and everything that it wrote has been drained:
+ * *child takes what the new process will write to the ring of `shm`. Its row is written when the first item
+ * comes (its pid is shm->program_pid then), so a fork that failed leaves no trace: end it all the same.
+ * command, title and source_text are the parent's. Ends and failures of the two do not depend on each other,
+ * except that what is committed of the child never refers to what is not committed of the parent.
+ */
+int tf_ingest_fork(struct tf_ingest *parent, struct tf_shm *shm, uint32_t *ring, int child_proc,
+                   struct tf_ingest **child, struct tf_err *err);
+/* The process's number in its run; 0: it has no row yet. */
+uint32_t tf_ingest_process(const struct tf_ingest *in);
 /* Takes what is in the ring now (at most about 16 MiB of it). Returns the number of words taken (0: empty) or
  * a TF_E; after an error nothing more can be taken (the caller sets shm->stop, for the producer may be
  * waiting for space), but tf_ingest_end() still closes the run with what it has: it stays incomplete and ends
@@ -219,8 +262,10 @@ int64_t tf_ingest_drain(struct tf_ingest *in, struct tf_err *err);
 int tf_ingest_tick(struct tf_ingest *in, struct tf_err *err);
 /* Has a run row been written (a TF_REC_START seen)? */
 bool tf_ingest_started(const struct tf_ingest *in);
-/* Ends the run: takes nothing more from the ring (drain it first), writes totals, exit, state complete. run
- * (may be NULL) gets the closed run. Frees in. When nothing was started, no run is left in the store. */
+/* Ends the run, or this process of it: takes nothing more from the ring (drain it first), writes totals,
+ * exit, state complete. exit_status -1 and exit_signal 0: not known from outside; what the program's own last
+ * mark (TF_MARK_EXIT) said is taken, if there was one. run (may be NULL) gets the closed run. Frees in. When
+ * nothing was started, no run is left in the store. */
 int tf_ingest_end(struct tf_ingest *in, int exit_status, int exit_signal, struct tf_run *run,
                   struct tf_err *err);
 

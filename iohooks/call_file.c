@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <linux/fs.h>
 #include <net/if.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -205,7 +206,21 @@ TF_SPECIAL(fcntl)
     case F_SETFL:
     case F_SETPIPE_SZ:
     case F_ADD_SEALS:
+    case F_SETOWN:
+    case F_SETSIG:
+    case F_SETLEASE:
+    case F_NOTIFY:
         return tf_logged(row, call);
+    case F_GETOWN_EX:
+        return with_struct(row, call, 8, false, true);
+    case F_SETOWN_EX:
+        return with_struct(row, call, 8, true, false);
+    case F_GET_RW_HINT:
+    case F_GET_FILE_RW_HINT:
+        return with_struct(row, call, 8, false, true);
+    case F_SET_RW_HINT:
+    case F_SET_FILE_RW_HINT:
+        return with_struct(row, call, 8, true, false);
     case F_SETLK:
     case F_SETLKW:
     case F_OFD_SETLK:
@@ -217,6 +232,38 @@ TF_SPECIAL(fcntl)
     default:
         return unknown(row, call, "this command is not covered yet");
     }
+}
+
+/* name_to_handle_at: the room for the handle is its first number; the kernel writes the size that it needs
+ * also when that is too small. */
+TF_SPECIAL(handle)
+{
+    uint32_t *handle = (uint32_t *)call->a[2];
+    uint32_t room = tf_readable(handle) && *handle <= 128 ? *handle : 0;
+    size_t len = tf_args_encode(row, call, args_buf);
+    memcpy(args_buf + len, &room, sizeof room);
+    len += sizeof room;
+    struct iovec data[2] = {{handle, 0}, {(void *)call->a[3], 0}};
+    if (tf.mode == TF_REPLAYS) {
+        const struct tf_outside *e = tf_log_take(call->nr, args_buf, len);
+        const uint8_t *at = tf_outside_data(e);
+        if (e->result == -EOVERFLOW && e->data_len == 4) {
+            memcpy(handle, at, 4);
+        } else if (e->result == 0 && e->data_len >= 12 && e->data_len <= 12ul + room) {
+            memcpy(handle, at, e->data_len - 4);
+            memcpy(data[1].iov_base, at + e->data_len - 4, 4);
+        }
+        return e->result;
+    }
+    long r = tf_true_call(call);
+    if (r == -EOVERFLOW)
+        data[0].iov_len = 4;
+    if (r == 0) {
+        data[0].iov_len = 8 + (*handle < room ? *handle : room);
+        data[1].iov_len = 4;
+    }
+    tf_log_put(call->nr, 0, r, args_buf, len, data, 2);
+    return r;
 }
 
 TF_SPECIAL(ioctl)
@@ -242,17 +289,59 @@ TF_SPECIAL(ioctl)
     case FIONBIO:
     case FIOASYNC:
     case TIOCSPGRP:
+    case TIOCSETD:
+    case TIOCSPTLCK:
+    case TIOCPKT:
+    case TIOCMSET:
+    case TIOCMBIS:
+    case TIOCMBIC:
+    case 0x8902: /* SIOCSPGRP */
         return with_struct(row, call, 4, true, false);
+    case TIOCGPTN:
+    case TIOCGPTLCK:
+    case TIOCGPKT:
+    case TIOCGEXCL:
+    case TIOCGDEV:
+    case TIOCMGET:
+    case BLKSSZGET:
+    case BLKROGET:
+    case 0x8904:     /* SIOCGPGRP */
+    case 0x8905:     /* SIOCATMARK */
+    case 0x80045200: /* RNDGETENTCNT */
+        return with_struct(row, call, 4, false, true);
+    case FS_IOC_GETFLAGS: /* the kernel writes four bytes, whatever its name says */
+        return with_struct(row, call, 4, false, true);
+    case FS_IOC_SETFLAGS:
+        return with_struct(row, call, 4, true, false);
+    case BLKGETSIZE64:
+    case FIOQSIZE:
+        return with_struct(row, call, 8, false, true);
+    case SIOCGSTAMP_OLD:
+    case SIOCGSTAMPNS_OLD:
+        return with_struct(row, call, 16, false, true);
+    case 0x802c542a: /* TCGETS2, whose structure libc does not have */
+        return with_struct(row, call, 44, false, true);
+    case 0x402c542b: /* TCSETS2, TCSETSW2, TCSETSF2 */
+    case 0x402c542c:
+    case 0x402c542d:
+        return with_struct(row, call, 44, true, false);
+    case TIOCSTI:
+        return with_struct(row, call, 1, true, false);
     case FIOCLEX:
     case FIONCLEX:
     case TIOCEXCL:
     case TIOCNXCL:
     case TIOCNOTTY:
+    case TIOCSBRK:
+    case TIOCCBRK:
         call->a[2] = 0;
         return tf_logged(row, call);
     case TCSBRK:
+    case TCSBRKP:
     case TCXONC:
     case TCFLSH:
+    case TIOCSCTTY:
+    case TIOCGPTPEER:
         return tf_logged(row, call);
     case 0x8912: { /* SIOCGIFCONF: a length and a buffer. libuuid asks for the interfaces' hardware addresses
                     */

@@ -107,6 +107,13 @@ ALL = [
     Program("database.py", oracle=False),
     Program("alarm.py", oracle=False),
     Program("timers.py", varies=True, oracle=False),
+    Program("messages.py"),
+    Program("notices.py", oracle=False),
+    Program("semaphores.py", oracle=False),
+    Program("maps.py"),
+    *[Program("barriers.py", args=(how,), uncovered=says, oracle=False) for how, says in (
+        ("alias", "mapped already"), ("written", "pwrite64 changes a file that is mapped"), ("cut", "ftruncate changes"),
+        ("read_only", "write changes a file"), ("named", "shared and writable"), ("passed", "passes a file on"), ("got", "others can change it"))],
 ]
 
 

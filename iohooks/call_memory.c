@@ -4,10 +4,10 @@
  *
  *   a library: the dynamic loader's mappings carry MAP_DENYWRITE; executable ones count too. Mapped again
  * from the same path; the supervisor has made sure that the file is the same. Logged: its path. data:
- * private, read-only, or shared and writable when only this process has the file (maps.c). The bytes as they
- * were at the call are in the log, and the replay has them in anonymous memory. a semaphore of sem_open: its
- * bytes are never looked at in replay (semaphore.c). shared and writable otherwise: others may change it at
- * any time. Not covered.
+ * private, read-only, or shared and writable when only this process has the file (maps.c, lease.c). The bytes
+ * as they were at the call are in the log, and the replay has them in anonymous memory. a semaphore of
+ * sem_open: its bytes are never looked at in replay (semaphore.c). shared and writable otherwise: others may
+ * change it at any time. Not covered.
  *
  * Shared memory is private in replay, for a fork must not write to what its parent has. Where the two differ
  * (to give pages back clears private memory, not shared), the log says what became of the bytes.
@@ -99,14 +99,19 @@ static bool classify(const struct tf_call *call, const struct stat *st, enum tf_
     long file_flags = tf_sys(SYS_fcntl, (int)call->a[4], F_GETFL);
 
     *kind = TF_MAP_PRIVATE_FILE;
+    if (shared && (prot & PROT_WRITE) && (file_flags & O_ACCMODE) != O_RDWR)
+        return true; /* the kernel refuses it */
     if (shared && strncmp(path, "/dev/shm/sem.", 13) == 0) {
         *kind = TF_MAP_SEMAPHORE;
         return true;
     }
     if (shared && ((prot & PROT_WRITE) || ((file_flags & O_ACCMODE) != O_RDONLY && !st->st_nlink))) {
         *kind = TF_MAP_OWN_FILE;
-        if (st->st_nlink || tf.files_passed || tf_maps_inherited(st)) {
-            tf_barrier("mmap of %s, shared and writable: others can change it", path);
+        bool passed = tf.files_passed || tf_maps_inherited(st);
+        if (st->st_nlink ? !tf_lease_take((int)call->a[4], st) : passed) {
+            tf_barrier("mmap of %s, shared and writable: others %s", path,
+                       st->st_nlink ? "have it open, too, or it cannot be told whether they do"
+                                    : "can change it");
             return false;
         }
     } else if (shared) {

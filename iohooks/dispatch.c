@@ -25,6 +25,7 @@ static void barrier(enum tf_mark kind, const char *fmt, va_list ap)
         return;
     vsnprintf(text, sizeof text, fmt, ap);
     tf_log_mark(kind, text);
+    tf_lease_drop_all();
     tf_signal_loose();
     if (tf.mode == TF_RECORDS)
         tf.mode = TF_LOOSE;
@@ -209,8 +210,12 @@ long tf_dispatch(struct tf_call *call)
     if (call->nr == SYS_mmap || call->nr == SYS_munmap || call->nr == SYS_mremap || call->nr == SYS_brk)
         tf.maps++;
     const struct tf_call_row *row = call->nr < TF_CALL_ROWS ? &tf_call_rows[call->nr] : NULL;
-    if (tf.mode == TF_RECORDS && tf_maps_written(call)) {
-        tf_barrier("%s changes a file that is mapped: the change is seen in memory", row->name);
+    bool opened = tf.mode == TF_RECORDS && tf_lease_opened(call);
+    if (opened || (tf.mode == TF_RECORDS && tf_maps_written(call))) {
+        tf_barrier(opened
+                       ? "%s of a file that is mapped, shared and writable: it can be changed in another way"
+                       : "%s changes a file that is mapped: the change is seen in memory",
+                   row->name);
         tf.inside--;
         return TF_NATIVE;
     }

@@ -5,8 +5,10 @@
  * In replay every map is private memory with the bytes of the recording. That is exact as long as the bytes
  * change through this very map only. So a file that is mapped may not be changed in another way: not by
  * write() or ftruncate() of the process itself, not through a second map, and not by others. The last cannot
- * be seen; it is ruled out for files without a name that the process has made itself, as long as it has not
- * passed descriptors on. For files that are only read it is not ruled out (docs/limitations.md).
+ * be seen. For files that are mapped to be written to it is ruled out: files without a name are the process's
+ * alone when it has made them itself and has not passed descriptors on; of the others nobody has another
+ * descriptor while there is a lease (lease.c). For files that are only read it is not ruled out
+ * (docs/limitations.md).
  */
 #include <fcntl.h>
 #include <linux/falloc.h>
@@ -35,6 +37,14 @@ static uintptr_t page_end(uintptr_t at)
 static bool is_file(enum tf_map_kind kind)
 {
     return kind == TF_MAP_PRIVATE_FILE || kind == TF_MAP_READ_FILE || kind == TF_MAP_OWN_FILE;
+}
+
+static bool is_mapped_own(uint64_t device, uint64_t inode)
+{
+    for (int i = 0; i < count; i++)
+        if (maps[i].kind == TF_MAP_OWN_FILE && maps[i].device == device && maps[i].inode == inode)
+            return true;
+    return false;
 }
 
 /* The files without a name that the process was started with: others may have them, too. */
@@ -78,7 +88,7 @@ void tf_maps_remove(uintptr_t from, size_t len)
 {
     uintptr_t to = page_end(from + len);
     for (int i = count - 1; i >= 0; i--) {
-        struct tf_map *m = &maps[i];
+        struct tf_map *m = &maps[i], gone;
         if (m->to <= from || m->from >= to)
             continue;
         if (m->from < from && m->to > to) { /* a hole: two of it */
@@ -96,7 +106,10 @@ void tf_maps_remove(uintptr_t from, size_t len)
             m->offset += to - m->from;
             m->from = to;
         } else {
+            gone = *m;
             *m = maps[--count];
+            if (gone.kind == TF_MAP_OWN_FILE && !is_mapped_own(gone.device, gone.inode))
+                tf_lease_drop(gone.device, gone.inode);
         }
     }
 }
@@ -109,14 +122,19 @@ void tf_maps_move(uintptr_t from, size_t len, uintptr_t to, size_t new_len)
         return;
     moved = *found;
     moved.offset += from > moved.from ? from - moved.from : 0;
-    tf_maps_remove(from, len);
-    tf_maps_remove(to, new_len);
     moved.from = to;
     moved.to = page_end(to + new_len);
-    if (count < MAPS_MAX)
-        maps[count++] = moved;
-    else
+    if (count == MAPS_MAX) {
         tf_barrier("more than %d maps of files and of shared memory", MAPS_MAX);
+        return;
+    }
+    /* So that of the file one map remains all the while. */
+    maps[count++] = (struct tf_map){.device = moved.device, .inode = moved.inode, .kind = moved.kind};
+    tf_maps_remove(from, len);
+    tf_maps_remove(to, new_len);
+    for (int i = 0; i < count; i++)
+        if (!maps[i].to)
+            maps[i] = moved;
 }
 
 const struct tf_map *tf_maps_find(uintptr_t from, size_t len)

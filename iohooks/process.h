@@ -129,7 +129,7 @@ uint64_t tf_hash_room(const struct msghdr *m); /* how much room there is for one
 enum tf_map_kind {
     TF_MAP_PRIVATE_FILE = 1, /* its own copy of a file's bytes, page by page as it writes to them */
     TF_MAP_READ_FILE,        /* shared, but not writable */
-    TF_MAP_OWN_FILE,         /* shared and writable: a file without a name that only this process has */
+    TF_MAP_OWN_FILE,         /* shared and writable: a file that only this process has */
     TF_MAP_ANONYMOUS,        /* shared, of no file */
     TF_MAP_SEMAPHORE,        /* of /dev/shm/sem.*: semaphore.c */
 };
@@ -154,6 +154,14 @@ bool tf_maps_shared(void);
 bool tf_maps_inherited(const struct stat *st); /* did the process start with this file open? */
 /* Does the call change the bytes of a file that is mapped, behind the map's back? */
 bool tf_maps_written(const struct tf_call *call);
+
+/* ---- lease.c: while recording, files that nobody else may open unnoticed ---- */
+bool tf_lease_take(int fd, const struct stat *st); /* false: others have it open, or it cannot be had */
+void tf_lease_drop(uint64_t device, uint64_t inode);
+void tf_lease_drop_all(void);
+bool tf_lease_broken(void);                       /* does somebody wait to open one? */
+bool tf_lease_is(long first, long last);          /* is one of these descriptors a lease's? */
+bool tf_lease_opened(const struct tf_call *call); /* does the program itself open one of the files again? */
 
 /* ---- semaphore.c ---- */
 void tf_semaphore_start(void);

@@ -19,6 +19,7 @@
  */
 #include <errno.h>
 #include <limits.h>
+#include <linux/futex.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -105,6 +106,13 @@ static bool is_delivery(int sig, const siginfo_t *info)
     return sig == tf.delivering && info->si_code == SI_TKILL && info->si_pid == tf_sys(SYS_getpid);
 }
 
+static void ask_for_safe_point(void)
+{
+    tf_pending = 1;
+    __atomic_store_n(&tf.shm->pending, 1, __ATOMIC_RELEASE);
+    tf.limit = tf.ring; /* the next event takes the slow path */
+}
+
 static void on_signal(int sig, siginfo_t *info, void *context)
 {
     ucontext_t *uc = context;
@@ -119,9 +127,7 @@ static void on_signal(int sig, siginfo_t *info, void *context)
         return;
     }
     keep(sig, info);
-    tf_pending = 1;
-    __atomic_store_n(&tf.shm->pending, 1, __ATOMIC_RELEASE);
-    tf.limit = tf.ring; /* the next event takes the slow path */
+    ask_for_safe_point();
     if (*pc >= (greg_t)tf_raw_wait && *pc <= (greg_t)tf_raw_wait_call)
         *pc = (greg_t)tf_raw_wait_cut; /* the program's call has not begun: it must not wait now */
 }
@@ -170,6 +176,8 @@ void tf_signal_safe_point(enum tf_moment moment)
     while (tf_pending && tf.mode != TF_LOOKS && tf.mode != TF_ARMS) {
         tf_pending = 0;
         tf.shm->pending = 0;
+        if (tf_lease_broken())
+            tf_barrier_in_loop("another process opens a file that is mapped, shared and writable");
         if (kept_lost)
             tf_barrier("more signals were queued than are kept: %u are lost", kept_lost);
         kept_lost = 0;
@@ -242,6 +250,9 @@ bool tf_signal_cuts(const struct tf_call *call)
         return !tf_signal_restarts(call->nr) && !TF_IS_ERR(tf_sys(SYS_fstat, call->a[0], &st)) &&
                (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode) || S_ISCHR(st.st_mode));
     case SYS_futex:
+        if ((call->a[1] & FUTEX_CMD_MASK) != FUTEX_WAIT && (call->a[1] & FUTEX_CMD_MASK) != FUTEX_WAIT_BITSET)
+            return false;
+        __attribute__((fallthrough));
     case SYS_accept:
     case SYS_accept4:
     case SYS_recvfrom:
@@ -261,7 +272,19 @@ static void on_nudge(int sig, siginfo_t *info, void *context)
     (void)sig;
     (void)info;
     siginfo_t first;
-    if (tf.mode != TF_RECORDS || !tf_pending || tf.inside || tf_in_engine(at) || !take(&first))
+    if (tf.mode != TF_RECORDS)
+        return;
+    if (tf_lease_broken()) { /* who wants to open it waits until the lease is given back */
+        bool waits = tf.inside && at >= (uintptr_t)tf_raw_wait_call && at < (uintptr_t)tf_raw_wait_cut;
+        if (waits)
+            tf_barrier("another process opens a file that is mapped, shared and writable");
+        else if (!tf.inside && !tf_in_engine(at))
+            tf_barrier_in_loop("another process opens a file that is mapped, shared and writable");
+        else
+            ask_for_safe_point();
+        return;
+    }
+    if (!tf_pending || tf.inside || tf_in_engine(at) || !take(&first))
         return;
     tf_pending = 0;
     tf.shm->pending = 0;

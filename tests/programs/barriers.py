@@ -50,7 +50,19 @@ def named():
     with open("file", "wb+") as f:
         f.write(b"x" * 100)
         f.flush()
-        return mmap.mmap(f.fileno(), 100)[:4]
+        with open("file", "rb"):
+            return mmap.mmap(f.fileno(), 100)[:4]
+
+
+def again():
+    with open("file", "wb+") as f:
+        f.write(b"x" * 100)
+        f.flush()
+        m = mmap.mmap(f.fileno(), 100)
+        m[:4] = b"news"
+    with open("file", "r+b") as f:
+        f.write(b"more")
+    return m[:4]
 
 
 def passed():
@@ -65,10 +77,6 @@ def got():
     a.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [own()]))])
     b.recvmsg(1, 100)
     return mmap.mmap(own(), 4096)[:2]
-
-
-def inherited():
-    return mmap.mmap(0, 0)[:4]
 
 
 print([before(n) for n in range(20)])

@@ -3,6 +3,7 @@ import ctypes
 import errno
 import mmap
 import os
+import sqlite3
 import tempfile
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -38,6 +39,37 @@ def unlinked():
             u[3:6] = b"abc"
             print(u[:10], u.find(b"abc"), f.seek(0), f.read(10), u.size())
             return u[2:7]
+
+
+def named():
+    """A file with a name: nobody else has it open."""
+    with open("named", "wb+") as f:
+        f.write(b"0" * 10000)
+        f.flush()
+        m = mmap.mmap(f.fileno(), 0)
+    m[4:8] = b"four"
+    m.resize(20000)
+    m[15000:15004] = b"more"
+    print(m[:10], len(m), m.flush(), os.stat("named").st_size, m.find(b"more"))
+    m.close()
+    with open("named", "r+b") as f, mmap.mmap(f.fileno(), 4096) as first, mmap.mmap(f.fileno(), 4096, offset=8192) as second:
+        first[0:1] = second[0:1] = b"x"
+        os.pwrite(f.fileno(), b"behind", 15000)
+        return first[:8], second[:2], os.pread(f.fileno(), 8, 0)
+
+
+def journal():
+    """SQLite keeps the index of its log in such a file."""
+    connection, other = (sqlite3.connect("a.db", isolation_level=None) for _ in range(2))
+    print(connection.execute("pragma journal_mode = wal").fetchone(), connection.execute("create table t (a)").fetchone())
+    connection.executemany("insert into t values (?)", ((i,) for i in range(100)))
+    print(other.execute("select sum(a) from t").fetchone())
+    other.execute("begin")
+    print(other.execute("select count(*) from t").fetchone(), connection.execute("insert into t values (7)").rowcount,
+          other.execute("select count(*) from t").fetchone())
+    other.close(), connection.close()
+    with sqlite3.connect("a.db") as again:
+        return again.execute("select count(*) from t").fetchone()
 
 
 def no_file():
@@ -80,6 +112,6 @@ def questions():
 
 
 kept = own_files()
-for part in (unlinked, no_file, copies, questions):
+for part in (unlinked, named, journal, no_file, copies, questions):
     print(part(), part.__name__)
 print([m[:4] for m in kept])

@@ -72,7 +72,7 @@ static void on_signal(int sig, siginfo_t *info, void *context)
     greg_t *pc = &uc->uc_mcontext.gregs[REG_RIP];
     bool own = tf.self_signal || (tf.self_pending >> (sig - 1) & 1);
     tf.self_pending &= ~(1ul << (sig - 1));
-    if (tf.mode != TF_RECORDS || own || is_fault(sig, info) || is_delivery(sig, info)) {
+    if (tf.mode != TF_RECORDS || tf_child_borrows() || own || is_fault(sig, info) || is_delivery(sig, info)) {
         call_handler(sig, info, context);
         return;
     }
@@ -150,6 +150,8 @@ bool tf_signal_restarts(unsigned nr)
     case SYS_sendto:
     case SYS_sendmsg:
     case SYS_getrandom:
+    case SYS_wait4:
+    case SYS_waitid:
         return true;
     default: /* those that wait for a time, or for one of many things, never do */
         return false;
@@ -192,6 +194,50 @@ void tf_signal_loose(void)
     for (int sig = 1; sig <= 64; sig++)
         if (tf_signal_has_handler(sig) && (actions[sig].flags & SA_RESTART) && !(OURS >> (sig - 1) & 1))
             install(sig, &actions[sig], true);
+}
+
+void tf_signal_forked(void)
+{
+    uint64_t all = ~OURS;
+    struct timespec now = {0, 0};
+    tf.self_pending = 0;
+    if (tf.mode == TF_REPLAYS) { /* the child begins with none; this process may have some */
+        while (!TF_IS_ERR(tf_sys(SYS_rt_sigtimedwait, &all, 0, &now, 8)))
+            ;
+        return;
+    }
+    kept = 0;
+    tf_pending = 0;
+}
+
+/* ---- a child in this memory ---- */
+
+static struct tf_ksigaction lent[65];
+static uint64_t lent_pending;
+
+void tf_signal_lend(void)
+{
+    memcpy(lent, actions, sizeof actions);
+    lent_pending = tf.self_pending;
+}
+
+void tf_signal_clear(void)
+{
+    for (int sig = 1; sig <= 64; sig++)
+        if (tf_signal_has_handler(sig))
+            actions[sig] = (struct tf_ksigaction){0};
+}
+
+void tf_signal_give_back(void)
+{
+    for (int sig = 1; sig <= 64; sig++) {
+        bool differs = memcmp(&lent[sig], &actions[sig], sizeof lent[sig]) != 0;
+        actions[sig] = lent[sig];
+        /* The kernel has a table for each process; in replay, both are this one. */
+        if (tf.mode == TF_REPLAYS && differs && !(OURS >> (sig - 1) & 1))
+            install(sig, &actions[sig], false);
+    }
+    tf.self_pending = lent_pending;
 }
 
 /* Both modes keep the same table and tell the kernel the same; nothing but the order of calls needs the log.

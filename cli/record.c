@@ -330,32 +330,57 @@ out:
     return r;
 }
 
+/* Where a replay of the process cannot go on, if there is such a place. */
+static void say_barrier(struct tf_store *store, const struct tf_run *process, bool several)
+{
+    struct tf_mark_row *marks;
+    size_t n;
+    if (tf_store_marks(store, process, &marks, &n, NULL))
+        return;
+    for (size_t i = 0; i < n; i++)
+        if (marks[i].kind == TF_MARK_BARRIER || marks[i].kind == TF_MARK_LOOP) {
+            /* A child that was forked behind it is not recorded: so it is this process's own. */
+            char who[32] = "";
+            if (several)
+                snprintf(who, sizeof who, " of process %u", process->process);
+            fprintf(stderr, "timefork: replay%s will be exact up to frame event %llu, and stop there: %s\n",
+                    who, (unsigned long long)marks[i].frame, marks[i].text);
+            break;
+        }
+    tf_marks_free(marks, n);
+}
+
 /* The line at the end. */
 void tf_record_summary(const struct tf_record_result *result)
 {
     const struct tf_run *run = &result->run;
+    struct tf_run *processes = NULL;
+    struct tf_store *store = NULL;
     struct stat st;
-    char size[32] = "?", frames[32], outside[32];
+    size_t n = 0;
+    uint64_t frames = run->frames, outside = run->outside;
+    char size[32] = "?", frames_text[32], outside_text[32], several[48] = "";
     if (stat(result->path, &st) == 0)
         tf_bytes_text((uint64_t)st.st_size, size, sizeof size);
-    fprintf(stderr, "timefork: %s: run %.8s, %s frame events, %s outside calls, %.2f s, file %s%s\n",
-            result->path, run->id, tf_count_text(run->frames, frames, sizeof frames),
-            tf_count_text(run->outside, outside, sizeof outside), (double)run->duration_ns / 1e9, size,
-            run->state == TF_RUN_COMPLETE ? "" : " (incomplete)");
-    struct tf_store *store;
-    struct tf_mark_row *marks;
-    size_t n;
-    if (tf_store_open(result->path, &store, NULL))
-        return;
-    if (tf_store_marks(store, run, &marks, &n, NULL) == 0) {
-        for (size_t i = 0; i < n; i++)
-            if (marks[i].kind == TF_MARK_BARRIER || marks[i].kind == TF_MARK_LOOP) {
-                fprintf(stderr, "timefork: replay will be exact up to frame event %llu, and stop there: %s\n",
-                        (unsigned long long)marks[i].frame, marks[i].text);
-                break;
-            }
-        tf_marks_free(marks, n);
+    if (tf_store_open(result->path, &store, NULL) == 0)
+        tf_store_processes(store, run, &processes, &n, NULL);
+    for (size_t i = 1; i < n; i++) {
+        frames += processes[i].frames;
+        outside += processes[i].outside;
+        if (processes[i].origin == TF_FORKED) { /* its totals have its parent's past in them */
+            frames -= processes[i].fork_frame;
+            outside -= processes[i].fork_outside;
+        }
     }
+    if (n > 1)
+        snprintf(several, sizeof several, ", %zu processes", n);
+    fprintf(stderr, "timefork: %s: run %.8s%s, %s frame events, %s outside calls, %.2f s, file %s%s\n",
+            result->path, run->id, several, tf_count_text(frames, frames_text, sizeof frames_text),
+            tf_count_text(outside, outside_text, sizeof outside_text), (double)run->duration_ns / 1e9, size,
+            run->state == TF_RUN_COMPLETE ? "" : " (incomplete)");
+    for (size_t i = 0; i < n; i++)
+        say_barrier(store, &processes[i], n > 1);
+    tf_runs_free(processes, n);
     tf_store_close(store);
 }
 

@@ -48,6 +48,7 @@ struct process {
 struct tf_recorder {
     struct tf_recorder_opts opts;
     struct tf_record_result *result;
+    struct pollfd *polled;      /* room for all that is waited for */
     struct process **processes; /* in the order in which they began; NULL: ended, but never the first */
     size_t n, live;
     int listener;
@@ -177,9 +178,12 @@ static struct process *process_new(struct tf_recorder *rec, uint32_t ring_words,
 {
     struct process *p = calloc(1, sizeof *p);
     struct process **grown = realloc(rec->processes, (rec->n + 1) * sizeof *grown);
+    struct pollfd *polled = realloc(rec->polled, (2 * rec->n + 3) * sizeof *polled);
     if (grown)
         rec->processes = grown;
-    if (!p || !grown) {
+    if (polled)
+        rec->polled = polled;
+    if (!p || !grown || !polled) {
         free(p);
         tf_err_set(err, TF_E_IO, "out of memory");
         return NULL;
@@ -355,6 +359,8 @@ static void on_fork(struct tf_recorder *rec, struct process *parent)
             fprintf(stderr, "timefork: a child process is not recorded: %s\n", err.msg);
     }
     answer(parent->control.socket, TF_REQ_FORKED, child ? child->map.fd : -1);
+    if (child)
+        close_fd(&child->map.fd);
 }
 
 /* What a process says on its socket. */
@@ -460,6 +466,7 @@ static void on_connection(struct tf_recorder *rec)
     begin(rec, p, peer.pid, parent, &err);
     p->pidfd = (int)syscall(SYS_pidfd_open, peer.pid, 0);
     answer(control.socket, TF_REQ_JOINED, p->map.fd);
+    close_fd(&p->map.fd);
 }
 
 /* ---- the loop ---- */
@@ -482,11 +489,11 @@ static void nudge(struct process *p)
  */
 static void sleep_for_more(struct tf_recorder *rec)
 {
-    struct pollfd fds[512];
+    struct pollfd *fds = rec->polled;
     nfds_t n = 0;
     if (rec->listener >= 0)
         fds[n++] = (struct pollfd){.fd = rec->listener, .events = POLLIN};
-    for (size_t i = 0; i < rec->n && n < 510; i++) {
+    for (size_t i = 0; i < rec->n; i++) {
         struct process *p = rec->processes[i];
         if (!p)
             continue;
@@ -549,8 +556,13 @@ void tf_recorder_run(struct tf_recorder *rec, pid_t pid, int *wait_status, struc
     struct tf_err err;
     bool ended = false;
     int64_t until = 0;
+    struct rlimit files;
     rec->result = result;
     child_pid = pid;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) { /* two for each process; the program has its own limit */
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
     close_fd(&rec->lent);
     if (rec->listener < 0)
         begin(rec, rec->processes[0], pid, NULL, &err);
@@ -668,6 +680,7 @@ void tf_recorder_free(struct tf_recorder *rec)
     for (size_t i = 0; i < rec->n; i++)
         process_free(rec->processes[i]);
     free(rec->processes);
+    free(rec->polled);
     for (size_t i = 0; i < rec->waiting_n; i++)
         tf_runner_end(&rec->waiting[i].runner);
     free(rec->waiting);

@@ -199,6 +199,7 @@ bool tf_signal_restarts(unsigned nr);
 void tf_signal_loose(void); /* from now on, handlers run when the kernel says */
 bool tf_signal_has_handler(int sig);
 bool tf_signal_is_ignored(int sig);
+bool tf_signal_would_end(int sig); /* the process, if it came now */
 
 void tf_signal_forked(void); /* in a forked child: what was pending was its parent's */
 /* While a child runs in this memory, the table of handlers is the child's; it is given back when that has

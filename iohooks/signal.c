@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include "iohooks/ksignal.h"
@@ -52,6 +53,14 @@ bool tf_signal_has_handler(int sig)
 bool tf_signal_is_ignored(int sig)
 {
     return sig >= 1 && sig <= 64 && actions[sig].handler == (void *)SIG_IGN;
+}
+
+/* signal(7): the other signals end a process that does not care for them. */
+bool tf_signal_would_end(int sig)
+{
+    return !tf_signal_has_handler(sig) && !tf_signal_is_ignored(sig) && sig != SIGCHLD && sig != SIGCONT &&
+           sig != SIGURG && sig != SIGWINCH && sig != SIGSTOP && sig != SIGTSTP && sig != SIGTTIN &&
+           sig != SIGTTOU;
 }
 
 static bool is_fault(int sig, const siginfo_t *info)
@@ -312,6 +321,26 @@ void tf_signal_start(void)
     tf_log_put(TF_CALL_START, 0, 0, NULL, 0, &data, 1);
 }
 
+/* A signal that the program sent itself while it was blocked ends it when the mask opens: a mark behind the
+ * call that opens it. */
+static void ends_by_own_signal(uint64_t mask)
+{
+    uint64_t comes = tf.self_pending & ~mask;
+    for (int sig = 1; sig <= 64; sig++) {
+        uint8_t mark[48] = {TF_MARK_EXIT};
+        if (!(comes >> (sig - 1) & 1) || !tf_signal_would_end(sig))
+            continue;
+        size_t n = (size_t)snprintf((char *)mark + 8, 40, "signal %d", sig);
+        if (tf.mode == TF_REPLAYS) {
+            tf_log_take(TF_CALL_MARK, mark, 8 + n);
+            tf_replay_end();
+        }
+        tf_log_mark(TF_MARK_EXIT, (const char *)mark + 8);
+        tf.mode = TF_LOOSE;
+        return;
+    }
+}
+
 /* The mask to change is that of the interrupted context: the kernel restores it when the trap returns. SIGSYS
  * stays open, for a blocked one would end the process at its next call. */
 TF_SPECIAL(sigprocmask)
@@ -340,6 +369,7 @@ TF_SPECIAL(sigprocmask)
         tf_log_put(call->nr, 0, r, args_buf, len, NULL, 0);
     else if (e->result != r)
         tf_diverge("rt_sigprocmask gave %ld, in the recording it gave %ld", r, (long)e->result);
+    ends_by_own_signal(*mask);
     return r;
 }
 

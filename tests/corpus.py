@@ -105,6 +105,7 @@ ALL = [
     Program("descriptors.py", oracle=False),
     Program("own_signals.py"),
     Program("own_signals.py", args=("killed",), oracle=False),
+    Program("own_signals.py", args=("opened",), oracle=False),
     Program("database.py", oracle=False),
     Program("alarm.py", oracle=False),
     Program("timers.py", varies=True, oracle=False),

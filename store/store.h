@@ -57,9 +57,11 @@ struct tf_run {
     uint32_t process; /* number in the run, from 1, in the order in which they began */
     uint32_t parent;  /* process number; 0: none */
     enum tf_origin origin;
-    uint64_t fork_frame; /* frame events of the parent when this process began. TF_FORKED: its own are those
-                            behind it */
-    char id[33];         /* 32 hex digits, random */
+    uint64_t fork_frame;   /* frame events of the parent when this process began. TF_FORKED: its own are those
+                              behind it */
+    uint64_t fork_outside; /* TF_FORKED: outside events before the fork */
+    uint64_t fork_ns;      /* TF_FORKED: when that was */
+    char id[33];           /* 32 hex digits, random */
     enum tf_run_state state;  /* incomplete: still recorded, or the recorder was lost */
     int64_t started_unix_ns;  /* wall clock at the start */
     uint64_t cal_tsc, cal_ns; /* so many ticks of the TSC took so many nanoseconds: see tf_run_ns() */

@@ -403,6 +403,7 @@ static int inherit(struct tf_ingest *child, const struct tf_ingest *parent, stru
         .frame = parent->block.first_frame - 1 + parent->block.n,
         .offset = parent->out_block.offset,
         .seq = parent->out_block.first_seq - 1,
+        .tick = parent->now - parent->start,
     };
     memcpy(child->run.id, parent->run.id, sizeof child->run.id);
     child->run.origin = TF_FORKED;

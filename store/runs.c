@@ -18,8 +18,8 @@
     " stack_limit, layout_digest, cal_tsc, cal_ns, python_version, exe, execfn, cwd, stdlib, kernel, host,"  \
     " python_file_digest, command, title, argv, envp, "
 /* A row of format 1 is a run of one process. */
-#define PROCESS_COLUMNS_1 "1, 0, 0, 0, 0"
-#define PROCESS_COLUMNS "process, parent, origin, fork_frame, fork_seq"
+#define PROCESS_COLUMNS_1 "1, 0, 0, 0, 0, 0"
+#define PROCESS_COLUMNS "process, parent, origin, fork_frame, fork_seq, fork_tick"
 /* Of each run, the first process that there is. */
 #define FIRST "NOT EXISTS (SELECT 1 FROM runs b WHERE b.id = runs.id AND b.process < runs.process)"
 
@@ -114,6 +114,7 @@ static int load_run(sqlite3_stmt *stmt, struct tf_run *run, struct tf_err *err)
         .fork_frame = (uint64_t)sqlite3_column_int64(stmt, 30),
         .fork_outside = (uint64_t)sqlite3_column_int64(stmt, 31),
     };
+    run->fork_ns = tf_run_ns(run, (uint64_t)sqlite3_column_int64(stmt, 32));
     int origin = sqlite3_column_int(stmt, 29);
     run->origin = origin == TF_FORKED || origin == TF_EXECUTED ? (enum tf_origin)origin : TF_STARTED;
     snprintf(run->id, sizeof run->id, "%s", id ? id : "");

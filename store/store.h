@@ -59,7 +59,8 @@ struct tf_run {
     enum tf_origin origin;
     uint64_t fork_frame;   /* frame events of the parent when this process began. TF_FORKED: its own are those
                               behind it */
-    uint64_t fork_outside; /* TF_FORKED: outside events of the parent before the fork */
+    uint64_t fork_outside; /* TF_FORKED: outside events before the fork */
+    uint64_t fork_ns;      /* TF_FORKED: when that was */
     char id[33];           /* 32 hex digits, random */
     enum tf_run_state state;  /* incomplete: still recorded, or the recorder was lost */
     int64_t started_unix_ns;  /* wall clock at the start */

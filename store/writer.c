@@ -272,15 +272,15 @@ int tf_writer_fork(struct tf_writer *w, struct tf_run *run, const struct tf_fork
     int rc = tf_db_exec(w->store, "BEGIN IMMEDIATE", err);
     if (rc)
         return rc;
-    rc = tf_db_prepare(w->store,
-                       "INSERT INTO runs(" SAME
-                       ", state, exit_status, exit_signal, duration_ns, frames, outside,"
-                       " outside_bytes, pid, parent, origin, fork_frame, fork_offset, fork_seq, fork_codes,"
-                       " fork_marks, fork_mapped, process)"
-                       " SELECT " SAME ", 0, -1, 0, 0, ?3, ?5, ?4, ?2, process, 1, ?3, ?4, ?5, ?6, ?7, ?8,"
-                       " (SELECT max(process) + 1 FROM runs r WHERE r.id = runs.id)"
-                       " FROM runs WHERE run = ?1",
-                       &s, err);
+    rc = tf_db_prepare(
+        w->store,
+        "INSERT INTO runs(" SAME ", state, exit_status, exit_signal, duration_ns, frames, outside,"
+        " outside_bytes, pid, parent, origin, fork_frame, fork_offset, fork_seq, fork_codes,"
+        " fork_marks, fork_mapped, fork_tick, process)"
+        " SELECT " SAME ", 0, -1, 0, 0, ?3, ?5, ?4, ?2, process, 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9,"
+        " (SELECT max(process) + 1 FROM runs r WHERE r.id = runs.id)"
+        " FROM runs WHERE run = ?1",
+        &s, err);
 #undef SAME
     if (rc)
         goto out;
@@ -292,6 +292,7 @@ int tf_writer_fork(struct tf_writer *w, struct tf_run *run, const struct tf_fork
     sqlite3_bind_int64(s, 6, fork->codes);
     sqlite3_bind_int64(s, 7, fork->marks);
     sqlite3_bind_int64(s, 8, fork->mapped);
+    sqlite3_bind_int64(s, 9, (int64_t)fork->tick);
     rc = tf_db_step(w->store, s, err);
     sqlite3_finalize(s);
     if (!rc)

@@ -53,7 +53,7 @@ int tf_writer_run(struct tf_writer *w, struct tf_run *run, const char *argv, siz
 struct tf_fork {
     int64_t run; /* row of the parent */
     uint32_t parent, codes, marks, mapped;
-    uint64_t frame, offset, seq;
+    uint64_t frame, offset, seq, tick;
 };
 /* Writes the runs row of a forked process, with what its parent's says of their common past; fills run->rowid
  * and run->process. The transaction stays open: tf_writer_commit() ends it, or tf_writer_rollback(). */

@@ -459,6 +459,8 @@ static void check_tree(struct tree *t, const char *path)
         assert_int_equal(a.origin, i ? TF_FORKED : TF_STARTED);
         assert_int_equal(a.parent, i ? t->p[p->parent].number : 0);
         assert_int_equal(a.fork_frame, p->fork_frame);
+        assert_true(a.fork_outside <= a.outside && a.fork_ns <= a.duration_ns);
+        assert_true(i == 0 ? a.fork_ns == 0 : p->forked < 1000 || a.fork_ns > 0);
         assert_int_equal(a.pid, i ? 5000 + i : 4711);
         assert_int_equal(a.exit_status, p->signal ? -1 : p->status);
         assert_int_equal(a.exit_signal, p->signal);

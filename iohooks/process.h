@@ -68,7 +68,9 @@ struct tf_process {
     uint64_t valid_end;  /* the outside stream is loaded up to here */
     struct tf_run_req run;
     bool running, armed, scanning;
-    bool moved; /* the program changed its folder: paths that are not absolute mean something else here */
+    uint32_t
+        forked_pid; /* replay: this process was forked, and has that pid; 0: it is the first of its lineage */
+    bool moved;     /* the program changed its folder: paths that are not absolute mean something else here */
     bool shared_memory; /* record: there is memory that a fork would share: no more checkpoints */
     struct timespec last_clock[TF_CLOCKS]; /* what the program last read of each clock */
     uint64_t maps;                         /* calls that have changed what is mapped */
@@ -213,8 +215,8 @@ void tf_signal_clear(void); /* the child begins with no handlers (CLONE_CLEAR_SI
 bool tf_child_borrows(void);
 /* Replay: goes on as the parent when such a child was killed here. */
 void tf_child_killed(void);
-/* Recording ends at a barrier: with --follow, what this process executes from now on, untrapped, finds our variables in
- * the environment. */
+/* Recording ends at a barrier: with --follow, what this process executes from now on, untrapped, finds our
+ * variables in the environment. */
 void tf_child_loose(void);
 /* Is this the end of such a child? Then it has been logged, and, in replay, does not return. */
 bool tf_child_exits(const struct tf_call_row *row, struct tf_call *call);

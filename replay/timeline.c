@@ -52,6 +52,23 @@ void tf_shared_destroy(struct tf_shared *shared)
     *shared = (struct tf_shared){.ctl_fd = -1, .log_fd = -1};
 }
 
+/* The pid that the process has before it is forked: that of the ancestor which was started. */
+static int first_pid(const struct tf_timeline *t, uint32_t *pid, struct tf_err *err)
+{
+    uint32_t parent = t->run->origin == TF_FORKED ? t->run->parent : 0;
+    *pid = t->run->pid;
+    while (parent) {
+        struct tf_run run;
+        int r = tf_store_find_process(t->store, t->run->id, parent, &run, err);
+        if (r)
+            return r;
+        *pid = run.pid;
+        parent = run.origin == TF_FORKED ? run.parent : 0;
+        tf_run_clear(&run);
+    }
+    return 0;
+}
+
 /* Totals and digests, for the processes to check themselves against. */
 static int fill_ctl(struct tf_timeline *t, struct tf_err *err)
 {
@@ -73,7 +90,8 @@ static int fill_ctl(struct tf_timeline *t, struct tf_err *err)
     ctl->frames = t->run->frames;
     ctl->outside_bytes = t->run->outside_bytes;
     ctl->layout_digest = t->run->layout_digest;
-    ctl->pid = t->run->pid;
+    if ((r = first_pid(t, &ctl->pid, err)))
+        return r;
     __atomic_store_n(&ctl->complete, 1, __ATOMIC_RELEASE);
     return 0;
 }

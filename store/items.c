@@ -136,6 +136,18 @@ static int item_code(struct tf_ingest *in, const uint8_t *p, size_t len, struct 
     return rc;
 }
 
+/* "3", or "signal 9": how the program says that it ends. */
+static void note_exit(struct tf_ingest *in, const char *text, size_t len)
+{
+    char copy[32];
+    int number;
+    snprintf(copy, sizeof copy, "%.*s", (int)(len < 31 ? len : 31), text);
+    if (sscanf(copy, "signal %d", &number) == 1)
+        in->said_signal = number;
+    else if (sscanf(copy, "%d", &number) == 1)
+        in->said_status = number & 0xff; /* as wait() gives it */
+}
+
 static int item_mark(struct tf_ingest *in, const uint8_t *p, size_t len, struct tf_err *err)
 {
     struct tf_rec_mark rec;
@@ -148,6 +160,8 @@ static int item_mark(struct tf_ingest *in, const uint8_t *p, size_t len, struct 
     if (!args)
         return tf_db_memory(err);
     const uint32_t head[2] = {rec.kind, 0};
+    if (rec.kind == TF_MARK_EXIT)
+        note_exit(in, (const char *)p + sizeof rec, rec.text_len);
     memcpy(args, head, 8);
     memcpy(args + 8, p + sizeof rec, rec.text_len);
     struct tf_rec_outside event = {.call = TF_CALL_MARK, .args_len = 8 + rec.text_len};

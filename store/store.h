@@ -258,6 +258,9 @@ int tf_ingest_begin(struct tf_store *store, struct tf_shm *shm, uint32_t *ring,
  */
 int tf_ingest_fork(struct tf_ingest *parent, struct tf_shm *shm, uint32_t *ring, int child_proc,
                    struct tf_ingest **child, struct tf_err *err);
+/* Nothing more will be taken, though the process runs on: text says why. It stays incomplete, with a
+ * TF_MARK_STOPPED row. */
+void tf_ingest_leave(struct tf_ingest *in, const char *text);
 /* The process's number in its run; 0: it has no row yet. */
 uint32_t tf_ingest_process(const struct tf_ingest *in);
 /* Takes what is in the ring now (at most about 16 MiB of it). Returns the number of words taken (0: empty) or

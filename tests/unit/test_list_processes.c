@@ -187,13 +187,13 @@ static void test_list(void **state)
     assert_int_equal(command(tf_cmd_query, "query", path, "--list-processes"), 0);
     says("FROM FRAME");
     says("signal 9");
-    says("unknown");
+    says("  another     shop.py  -> /usr/bin/python3");
     says("unfinished");
     says("shop.py  -> /usr/bin/python3\n");
     assert_int_equal(
         command(tf_cmd_query, "query", path, "--list-processes", "--offset", "2", "--limit", "1"), 0);
     says("signal 9");
-    says_not("unknown");
+    says_not("another");
     assert_int_equal(command(tf_cmd_query, "query", path, "--list-runs"), 0);
     says("(4 processes)");
     assert_int_equal(command(tf_cmd_query, "query", path, "--list-runs", "--format", "json"), 0);

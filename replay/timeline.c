@@ -446,7 +446,11 @@ int tf_timeline_inspect(struct tf_timeline *t, const struct tf_inspect_req *req,
     int r = tf_runner_fork(&t->present, &copy, &place, err);
     if (r)
         return r;
-    r = tf_runner_send(&copy, TF_REQ_INSPECT, req, sizeof *req, text, text ? strlen(text) : 0, err);
+    /* What an expression is told by getpid() in the part of a forked process's past that is its parent's. */
+    if (t->run->origin == TF_FORKED)
+        r = tf_store_pid(t->store, t->run, place.offset, &t->shared.ctl->pid, err);
+    if (r == 0)
+        r = tf_runner_send(&copy, TF_REQ_INSPECT, req, sizeof *req, text, text ? strlen(text) : 0, err);
     while (r == 0) {
         struct tf_message *m = &t->message;
         uint32_t type;
@@ -463,5 +467,6 @@ int tf_timeline_inspect(struct tf_timeline *t, const struct tf_inspect_req *req,
         r = fn(ctx, (enum tf_item)type, m->data + 4, m->len - 4);
     }
     tf_runner_end(&copy);
+    t->shared.ctl->pid = t->run->pid;
     return r;
 }

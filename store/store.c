@@ -36,11 +36,11 @@
     " command TEXT NOT NULL, title TEXT NOT NULL, argv BLOB NOT NULL, envp BLOB NOT NULL"
 #define RUN_COLUMNS                                                                                          \
     RUN_COLUMNS_1                                                                                            \
-        ", process INTEGER NOT NULL DEFAULT 1, parent INTEGER NOT NULL DEFAULT 0,"                           \
-        " origin INTEGER NOT NULL DEFAULT 0, fork_frame INTEGER NOT NULL DEFAULT 0,"                         \
-        " fork_offset INTEGER NOT NULL DEFAULT 0, fork_seq INTEGER NOT NULL DEFAULT 0,"                      \
-        " fork_codes INTEGER NOT NULL DEFAULT 0, fork_marks INTEGER NOT NULL DEFAULT 0,"                     \
-        " fork_mapped INTEGER NOT NULL DEFAULT 0, fork_tick INTEGER NOT NULL DEFAULT 0, UNIQUE(id, process)"
+    ", process INTEGER NOT NULL DEFAULT 1, parent INTEGER NOT NULL DEFAULT 0,"                               \
+    " origin INTEGER NOT NULL DEFAULT 0, fork_frame INTEGER NOT NULL DEFAULT 0,"                             \
+    " fork_offset INTEGER NOT NULL DEFAULT 0, fork_seq INTEGER NOT NULL DEFAULT 0,"                          \
+    " fork_codes INTEGER NOT NULL DEFAULT 0, fork_marks INTEGER NOT NULL DEFAULT 0,"                         \
+    " fork_mapped INTEGER NOT NULL DEFAULT 0, fork_tick INTEGER NOT NULL DEFAULT 0, UNIQUE(id, process)"
 
 static const char schema[] =
     "CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"

@@ -31,6 +31,8 @@ int tf_db_step(struct tf_store *store, sqlite3_stmt *stmt, struct tf_err *err);
 /* Steps a statement that gives no rows, and resets it. */
 int tf_db_run(struct tf_store *store, sqlite3_stmt *stmt, struct tf_err *err);
 
+/* Is there such a table? Recordings of older versions lack some. */
+bool tf_db_has_table(struct tf_store *store, const char *name);
 /* A copy of a text column, "" for NULL. NULL: no memory. */
 char *tf_db_text(sqlite3_stmt *stmt, int column);
 

@@ -209,6 +209,12 @@ void tf_serve(void)
             begin_run((const struct tf_run_req *)payload,
                       (const uint32_t *)(payload + sizeof(struct tf_run_req)));
             return;
+        case TF_REQ_WORDS: {
+            uint64_t block = tf.block_base / 65536;
+            tf_send(TF_REP_BLOCK, &block, sizeof block, tf.words,
+                    (size_t)((uint8_t *)tf.p - (uint8_t *)tf.words));
+            break;
+        }
         case TF_REQ_INSPECT: {
             const struct tf_inspect_req *req = (const void *)payload;
             tf.mode = TF_LOOKS;

@@ -7,14 +7,15 @@
 #include "cli/answer.h"
 #include "cli/commands.h"
 #include "cli/common.h"
+#include "cli/divergence.h"
 #include "cli/record.h"
 
 static const char usage_text[] =
-    "usage: timefork verify [FILE] [--run ID] [--format text|json]\n"
+    "usage: timefork verify [FILE] [--run ID] [--on-divergence stop|explain] [--format text|json]\n"
     "\n"
     "Re-executes a recorded run from its start and compares every outside call and the digest of every block "
     "of frame events.\n"
-    "\n"
+    "\n" TF_DIVERGENCE_OPTIONS "\n"
     "Exit status: 0 if all is equal; 3 at the first divergence, which is described; 4 if all is equal up to "
     "something that replay does\n"
     "not cover yet; 1 if it could not be done; 2 for a mistake in the command line.\n";
@@ -52,6 +53,10 @@ int tf_cmd_verify(int argc, char **argv)
 {
     const char *file = NULL, *run_id = NULL;
     bool json = false;
+    enum tf_on_divergence on = TF_ON_DIVERGENCE_STOP;
+    uint64_t calls = TF_DIVERGENCE_CALLS;
+    struct tf_divergence *d = NULL;
+    json_t *report = NULL;
     struct tf_err err = {0};
     struct tf_store *store = NULL;
     struct tf_timeline *t = NULL;
@@ -62,6 +67,13 @@ int tf_cmd_verify(int argc, char **argv)
 
     for (int i = 1; i < argc; i++) {
         bool more = i + 1 < argc;
+        int took = tf_divergence_option(argc - i, argv + i, &on, &calls);
+        if (took < 0)
+            goto out;
+        if (took) {
+            i += took - 1;
+            continue;
+        }
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             fputs(usage_text, stdout);
             status = 0;
@@ -87,7 +99,10 @@ int tf_cmd_verify(int argc, char **argv)
         status = err.code == TF_E_DIVERGENCE ? TF_EXIT_DIVERGED : TF_EXIT_ERROR;
         goto out;
     }
+    tf_timeline_report_calls(t, calls);
     int r = tf_timeline_verify(t, v, &err);
+    if (r == TF_E_DIVERGENCE && (d = tf_timeline_take_divergence(t)))
+        report = tf_divergence_report(t, d, on);
     status = r == TF_E_DIVERGENCE ? TF_EXIT_DIVERGED : r ? TF_EXIT_ERROR : v->barrier ? TF_EXIT_BARRIER : 0;
     if (json) {
         json_t *o = json_pack("{s:s, s:s, s:I, s:I, s:I, s:f}", "run", run.id, "result",
@@ -97,9 +112,13 @@ int tf_cmd_verify(int argc, char **argv)
                                                            : "failed",
                               "frames", (json_int_t)v->frames, "outside", (json_int_t)v->outside, "at_frame",
                               (json_int_t)v->at.frame, "elapsed_ms", v->elapsed_ms);
-        if (status)
+        if (report) {
+            json_object_set_new(o, "text", tf_divergence_text(report));
+            json_object_set(o, "divergence", report);
+        } else if (status) {
             json_object_set_new(o, "text",
                                 tf_json_text(r ? err.msg : v->text, strlen(r ? err.msg : v->text)));
+        }
         json_dumpf(o, stdout, JSON_COMPACT);
         putchar('\n');
         json_decref(o);
@@ -114,6 +133,11 @@ int tf_cmd_verify(int argc, char **argv)
                 "timefork: equal for %llu frame events and %llu outside calls, then comes what replay does "
                 "not cover:\n%s\n",
                 (unsigned long long)v->frames, (unsigned long long)v->outside, v->text);
+    } else if (report) {
+        fprintf(stderr, "timefork: divergence: ");
+        tf_divergence_print(stderr, report, on == TF_ON_DIVERGENCE_EXPLAIN);
+        if (on == TF_ON_DIVERGENCE_STOP)
+            fprintf(stderr, "'timefork verify --on-divergence explain' makes the full report.\n");
     } else if (status == TF_EXIT_DIVERGED) {
         fprintf(stderr, "timefork: divergence: %s\n", err.msg);
     } else {
@@ -121,6 +145,8 @@ int tf_cmd_verify(int argc, char **argv)
     }
     status = tf_finish_output(status);
 out:
+    tf_divergence_free(d);
+    json_decref(report);
     tf_timeline_close(t);
     tf_run_clear(&run);
     tf_store_close(store);

@@ -98,7 +98,8 @@ TF_SPECIAL(native)
         const struct tf_outside *e = tf_log_peek();
         if (e && e->call == TF_CALL_MARK)
             tf_log_take(call->nr, NULL, 0);
-        tf_diverge("the program called %s, which the recording does not have here", row->name);
+        tf_diverge_from(&(struct tf_difference){.kind = TF_DIVERGED_STRAY, .call = call->nr, .event = e},
+                        "the program called %s, which the recording does not have here", row->name);
     }
     tf_barrier("%s: %s, which is not covered yet", row->name, what);
     return TF_NATIVE;

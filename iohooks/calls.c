@@ -445,6 +445,11 @@ size_t tf_call_in_size(char letter)
     }
 }
 
+bool tf_call_is_read(char letter)
+{
+    return !strchr("rtSXFUNYZLWPegcn_wO", letter);
+}
+
 /* Walks the encoding of calls.h; stops quietly where the bytes end, for they may come from a damaged file. */
 size_t tf_call_format_args(char *buf, size_t size, unsigned call, const uint8_t *args, size_t args_len)
 {
@@ -461,7 +466,7 @@ size_t tf_call_format_args(char *buf, size_t size, unsigned call, const uint8_t 
         char num[32];
         if (i)
             puts_(&w, ", ");
-        if (strchr("rtSXFUNYZLWPegc_wO", sig[i])) { /* written only */
+        if (!tf_call_is_read(sig[i])) {
             puts_(&w, "...");
             continue;
         }

@@ -71,6 +71,8 @@ struct tf_process {
     uint64_t maps;                         /* calls that have changed what is mapped */
     uint64_t run_due;                      /* TSC at which the next checkpoint may be taken */
 
+    const struct tf_call *call; /* the program's, while it is dealt with; else NULL */
+
     /* asynchronous signals */
     int delivering;           /* a signal that is being given to the program, or 0 */
     bool self_signal;         /* the program sends itself a signal right now */
@@ -158,7 +160,25 @@ void tf_emit_resume(void);    /* replay: the limit for the run that was asked fo
 void tf_stop_at_all(void);
 void tf_slow(uint32_t word, void *tstate, void *frame);
 void tf_replay_end(void) __attribute__((noreturn)); /* the program exits */
+
+/* ---- diverge.c: a replay that cannot go on ---- */
+/* What is known of it besides the text. */
+struct tf_difference {
+    enum tf_diverged kind;
+    unsigned call; /* of the program */
+    const void *args;
+    size_t args_len;
+    const struct tf_outside *event; /* the recorded one, or NULL */
+    int64_t result;
+};
+void tf_diverge_from(const struct tf_difference *difference, const char *fmt, ...)
+    __attribute__((noreturn, format(printf, 2, 3)));
 void tf_diverge(const char *fmt, ...) __attribute__((noreturn, format(printf, 1, 2)));
+/* A call that is made again has another result than in the recording. */
+void tf_diverge_result(const struct tf_outside *event, int64_t result, const char *fmt, ...)
+    __attribute__((noreturn, format(printf, 3, 4)));
+/* The words of the unfinished block do not have the recorded digest. */
+void tf_diverge_block(void) __attribute__((noreturn));
 void tf_replay_barrier(const char *text) __attribute__((noreturn));
 
 /* ---- scan.c ---- */

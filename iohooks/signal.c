@@ -224,7 +224,8 @@ TF_SPECIAL(sigaction)
     if (!e)
         tf_log_put(call->nr, 0, r, args_buf, len, NULL, 0);
     else if (e->result != r)
-        tf_diverge("rt_sigaction(%d) gave %ld, in the recording it gave %ld", sig, r, (long)e->result);
+        tf_diverge_result(e, r, "rt_sigaction(%d) gave %ld, in the recording it gave %ld", sig, r,
+                          (long)e->result);
     return r;
 }
 
@@ -293,7 +294,7 @@ TF_SPECIAL(sigprocmask)
     if (!e)
         tf_log_put(call->nr, 0, r, args_buf, len, NULL, 0);
     else if (e->result != r)
-        tf_diverge("rt_sigprocmask gave %ld, in the recording it gave %ld", r, (long)e->result);
+        tf_diverge_result(e, r, "rt_sigprocmask gave %ld, in the recording it gave %ld", r, (long)e->result);
     return r;
 }
 

@@ -4,6 +4,7 @@
  * data comes in several records stands at the end of it, behind in->out_whole.
  */
 #include "store/ingest.h"
+#include "store/machine.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -15,8 +15,10 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
+#include <xxhash.h>
 #include "store/db.h"
 
 #define NOTES_MAX (1u << 20)
@@ -110,10 +112,10 @@ static void add_limit(struct facts *f, const char *key, int which)
     struct rlimit limit;
     if (getrlimit(which, &limit))
         return;
-    if (limit.rlim_max == RLIM_INFINITY)
+    if (limit.rlim_cur == RLIM_INFINITY)
         add(f, key, "unlimited", 9);
     else
-        add_number(f, key, limit.rlim_max, "%llu");
+        add_number(f, key, limit.rlim_cur, "%llu bytes");
 }
 
 int tf_machine_now(struct tf_fact **out, size_t *n, struct tf_err *err)
@@ -145,9 +147,8 @@ int tf_machine_now(struct tf_fact **out, size_t *n, struct tf_err *err)
         if (len)
             add(&f, settings[i], text, len);
     }
-    add_limit(&f, "stack limit (hard)", RLIMIT_STACK);
-    add_limit(&f, "address space limit (hard)", RLIMIT_AS);
-    add_limit(&f, "data limit (hard)", RLIMIT_DATA);
+    add_limit(&f, "address space limit", RLIMIT_AS);
+    add_limit(&f, "data limit", RLIMIT_DATA);
     add(&f, "timefork", TF_VERSION, strlen(TF_VERSION));
     if (f.no_memory) {
         tf_facts_free(f.v, f.n);
@@ -192,7 +193,7 @@ int tf_store_machine(struct tf_store *store, const struct tf_run *run, struct tf
     return 0;
 }
 
-/* ---- builds ---- */
+/* ---- files ---- */
 
 /* Looks for the note in a segment of notes. */
 static bool find_note(const uint8_t *notes, size_t len, char *text)
@@ -240,4 +241,26 @@ const char *tf_build_id(const char *path, char *text)
         }
     close(fd);
     return text;
+}
+
+int tf_file_digest(const char *path, uint64_t *digest, uint64_t *size, int64_t *mtime_ns)
+{
+    struct stat st;
+    char buf[65536];
+    ssize_t n = -1;
+    XXH3_state_t *state = XXH3_createState();
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (!state || fd < 0 || fstat(fd, &st) || !S_ISREG(st.st_mode))
+        goto out;
+    XXH3_64bits_reset(state);
+    while ((n = read(fd, buf, sizeof buf)) > 0)
+        XXH3_64bits_update(state, buf, (size_t)n);
+    *digest = XXH3_64bits_digest(state);
+    *size = (uint64_t)st.st_size;
+    *mtime_ns = st.st_mtim.tv_sec * 1000000000ll + st.st_mtim.tv_nsec;
+out:
+    XXH3_freeState(state);
+    if (fd >= 0)
+        close(fd);
+    return n == 0 ? 0 : -1;
 }

@@ -25,5 +25,7 @@ void tf_facts_free(struct tf_fact *facts, size_t n);
  */
 #define TF_BUILD_ID_TEXT 129
 const char *tf_build_id(const char *path, char *text /* TF_BUILD_ID_TEXT */);
+/* XXH3-64 of a whole regular file. 0, or -1 with errno. */
+int tf_file_digest(const char *path, uint64_t *digest, uint64_t *size, int64_t *mtime_ns);
 
 #endif

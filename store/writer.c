@@ -458,28 +458,6 @@ int tf_writer_mark(struct tf_writer *w, uint64_t frame, uint32_t kind, const cha
     return row_end(w, err);
 }
 
-int tf_file_digest(const char *path, uint64_t *digest, uint64_t *size, int64_t *mtime_ns)
-{
-    struct stat st;
-    char buf[65536];
-    ssize_t n = -1;
-    XXH3_state_t *state = XXH3_createState();
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (!state || fd < 0 || fstat(fd, &st) || !S_ISREG(st.st_mode))
-        goto out;
-    XXH3_64bits_reset(state);
-    while ((n = read(fd, buf, sizeof buf)) > 0)
-        XXH3_64bits_update(state, buf, (size_t)n);
-    *digest = XXH3_64bits_digest(state);
-    *size = (uint64_t)st.st_size;
-    *mtime_ns = st.st_mtim.tv_sec * 1000000000ll + st.st_mtim.tv_nsec;
-out:
-    XXH3_freeState(state);
-    if (fd >= 0)
-        close(fd);
-    return n == 0 ? 0 : -1;
-}
-
 int tf_writer_mapped(struct tf_writer *w, const char *path, struct tf_err *err)
 {
     uint64_t digest = 0, size = 0;

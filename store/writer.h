@@ -73,7 +73,5 @@ int tf_writer_totals(struct tf_writer *w, const struct tf_totals *totals, int st
                      int exit_signal, struct tf_err *err);
 int tf_writer_commit(struct tf_writer *w, struct tf_err *err);
 void tf_writer_rollback(struct tf_writer *w);
-/* XXH3-64 of a whole regular file. 0, or -1 with errno. */
-int tf_file_digest(const char *path, uint64_t *digest, uint64_t *size, int64_t *mtime_ns);
 
 #endif

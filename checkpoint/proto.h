@@ -53,6 +53,7 @@ enum tf_op {
     TF_REQ_INSPECT,  /* struct tf_inspect_req, then the text */
     TF_REQ_SCAN,     /* struct tf_scan: what the RUN that follows looks for (TF_STOP_SCAN) */
     TF_REQ_WORDS,    /* of a parked process: BLOCK with the event words of its unfinished block */
+    TF_REQ_COUNTER,  /* of a parked process: COUNTER */
     TF_REQ_LOADED,   /* u64: the outside stream is in memory up to this offset (answer to NEED) */
     /* replies */
     TF_REP_HELLO = 64, /* struct tf_place */
@@ -61,12 +62,14 @@ enum tf_op {
     TF_REP_NEED,       /* u64 offset: load the outside stream from here on */
     TF_REP_DIVERGENCE, /* struct tf_diverge_rep, then what it says */
     TF_REP_BLOCK,      /* u64 block, then the event words that it has so far: answer to WORDS */
-    TF_REP_BARRIER,    /* the same, of kind 0: the recording goes on, replay cannot */
-    TF_REP_ITEM,       /* u32 enum tf_item, then its payload */
-    TF_REP_HIT,        /* struct tf_scan_hit */
-    TF_REP_LOG,        /* struct tf_scan_log, then text */
-    TF_REP_PROGRESS,   /* u64: frame events that have happened; at the end of each block */
-    TF_REP_SCANNED,    /* struct tf_stop_rep: the scan has ended; so does the process */
+    TF_REP_COUNTER,  /* u64: after which frame event the time stamp counter was first read; text: where last.
+                        Nothing if it was not, or not watched */
+    TF_REP_BARRIER,  /* the same, of kind 0: the recording goes on, replay cannot */
+    TF_REP_ITEM,     /* u32 enum tf_item, then its payload */
+    TF_REP_HIT,      /* struct tf_scan_hit */
+    TF_REP_LOG,      /* struct tf_scan_log, then text */
+    TF_REP_PROGRESS, /* u64: frame events that have happened; at the end of each block */
+    TF_REP_SCANNED,  /* struct tf_stop_rep: the scan has ended; so does the process */
 };
 
 struct tf_scan_log {
@@ -97,16 +100,17 @@ enum tf_diverged {
 };
 
 /* Behind it come, in this order: the event words of the unfinished block, the arguments of the program's call
- * as calls.h encodes them, an excerpt of the data that the call was given, the text, and the Python stack
- * (lines "FILE:LINE in FUNCTION"). */
+ * as calls.h encodes them, an excerpt of the data that the call was given, the text, the Python stack
+ * (lines "FILE:LINE in FUNCTION"), and where the time stamp counter was read last. */
 struct tf_diverge_rep {
     struct tf_place place;
     uint32_t kind;  /* enum tf_diverged */
     uint32_t call;  /* what the program did: number, or a TF_CALL_ pseudo call; TF_NO_CALL: nothing */
     uint64_t event; /* offset of the recorded event that it was compared with; UINT64_MAX: none */
     int64_t result; /* KERNEL: what the kernel answers now. DIED: the signal */
-    uint32_t words, args_len, data_len, text_len, where_len, reserved;
+    uint32_t words, args_len, data_len, text_len, where_len, counter_len;
     uint64_t data_at, data_total; /* where the excerpt begins, and how long all of the data is */
+    uint64_t counter_first;       /* after which frame event the time stamp counter was first read */
     uint64_t differs; /* first byte of the data that differs, where the log has them; UINT64_MAX: not known */
 };
 #define TF_NO_CALL UINT32_MAX
@@ -117,7 +121,9 @@ struct tf_run_req {
     uint64_t snapshot_ticks; /* take a checkpoint when so many TSC ticks have passed; 0: none */
     /* For checkpoints that were taken while recording: where they stand, which they could not know. */
     uint32_t place_known;
-    uint32_t prefix_words; /* the words of the current block up to here follow the request */
+    uint32_t prefix_words;  /* the words of the current block up to here follow the request */
+    uint32_t watch_counter; /* have uses of the time stamp counter noted (COUNTER, struct tf_diverge_rep) */
+    uint32_t reserved;
     uint64_t frame, offset;
 };
 

@@ -133,6 +133,9 @@ static json_t *report_json(const struct tf_divergence *d)
         json_decref(list);
     set_text(o, "second_replay", again[d->again]);
     set_text(o, "second_replay_text", d->again_text);
+    if (d->again != TF_AGAIN_NOT_TRIED)
+        json_object_set_new(o, "second_replays", json_integer(d->again_n));
+    set_text(o, "counter", d->counter);
     return o;
 }
 
@@ -210,9 +213,15 @@ static void print_causes(FILE *out, json_t *report)
                 "No cause is known: the interpreter, the libraries, timefork, the processor and the kernel "
                 "are those of the recording, as far as it tells.\n");
     if (strcmp(again, "same") == 0)
-        fprintf(out, "A second replay did the same: what differs is not left to chance. If no cause is named "
-                     "above, the recording was changed,\nor this is a fault of timefork's.\n");
-    else if (strcmp(again, "failed") == 0)
+        fprintf(
+            out,
+            "%lld more replay%s did the same: what differs does not seem to be left to chance. If no cause "
+            "is named above, the recording\nwas changed, or this is a fault of timefork's.\n",
+            number(report, "second_replays"), number(report, "second_replays") == 1 ? "" : "s");
+    if (strcmp(again, "same") == 0 && json_object_get(report, "counter"))
+        fprintf(out, "The program reads the processor's time stamp counter, which is not recorded: at %s.\n",
+                get(report, "counter"));
+    if (strcmp(again, "failed") == 0)
         fprintf(out, "A second replay could not be made: %s\n", get(report, "second_replay_text"));
 }
 

@@ -40,9 +40,11 @@ static void check_address(const struct tf_outside *e, long got)
 {
     if (got == e->result)
         return;
-    if (got == -EEXIST || !TF_IS_ERR(got))
-        tf_diverge_result(e, got, "memory at %#lx, where the recording had it, is not free",
-                          (unsigned long)e->result);
+    if (got == -EEXIST || !TF_IS_ERR(got)) {
+        tf_name_address((uint64_t)e->result, path, sizeof path);
+        tf_diverge_result(e, got, "memory at %#lx, where the recording had it, is not free (%s)",
+                          (unsigned long)e->result, path);
+    }
     tf_diverge_result(e, got, "memory cannot be had at %#lx, where the recording had it (%s)",
                       (unsigned long)e->result, strerrorname_np((int)-got));
 }

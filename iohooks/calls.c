@@ -527,6 +527,8 @@ size_t tf_call_format(char *buf, size_t size, const struct tf_outside *event)
         return n;
     if (event->result < 0 && event->result > -4096)
         snprintf(result, sizeof result, " = -1 (%s)", strerrorname_np((int)-event->result));
+    else if (event->call == SYS_mmap || event->call == SYS_brk || event->call == SYS_mremap)
+        snprintf(result, sizeof result, " = %#llx", (unsigned long long)event->result);
     else
         snprintf(result, sizeof result, " = %lld", (long long)event->result);
     struct writer w = {buf, size, n};

@@ -11,7 +11,7 @@
 #include <sys/syscall.h>
 #include "iohooks/process.h"
 
-static char text[8192], where[8192];
+static char text[8192], where[8192], counter[4400];
 static uint8_t excerpt[TF_EXCERPT];
 
 /* ---- the data that the program's call was given ---- */
@@ -92,6 +92,7 @@ static void report(enum tf_op op, struct tf_diverge_rep *rep, const struct tf_di
     rep->words = (uint32_t)(tf.p - tf.words);
     if (tf.engine)
         rep->where_len = (uint32_t)tf.engine->where(where, sizeof where);
+    rep->counter_len = (uint32_t)tf_fault_counter_text(counter, sizeof counter, &rep->counter_first);
     struct tf_msg msg = {.op = op};
     struct iovec parts[] = {{&msg, sizeof msg},
                             {rep, sizeof *rep},
@@ -99,7 +100,8 @@ static void report(enum tf_op op, struct tf_diverge_rep *rep, const struct tf_di
                             {(void *)(difference ? difference->args : NULL), rep->args_len},
                             {excerpt, rep->data_len},
                             {text, rep->text_len},
-                            {where, rep->where_len}};
+                            {where, rep->where_len},
+                            {counter, rep->counter_len}};
     for (size_t i = 1; i < sizeof parts / sizeof *parts; i++)
         msg.len += parts[i].iov_len;
     tf_send_parts(parts, sizeof parts / sizeof *parts);

@@ -10,6 +10,7 @@
 #define TF_PROCESS_H
 
 #include <limits.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -181,6 +182,20 @@ void tf_diverge_result(const struct tf_outside *event, int64_t result, const cha
 void tf_diverge_block(void) __attribute__((noreturn));
 void tf_replay_barrier(const char *text) __attribute__((noreturn));
 
+/* ---- fault.c: faults in a replay ---- */
+/* Is this signal, left to its default action, caught here while replaying? Then so it is installed. */
+bool tf_fault_is_ours(int sig);
+long tf_fault_install(int sig);
+void tf_fault_start(void); /* for all that the program leaves to their default action */
+/* From now on the time stamp counter is watched: uses of it are faults. */
+void tf_fault_watch_counter(void);
+/* Was the fault such a use? Then the instruction has been carried out. */
+bool tf_fault_is_counter(int sig, const siginfo_t *info, ucontext_t *uc);
+/* Where the last one was, as text; 0: there was none. *first: after which frame event the first one was. */
+size_t tf_fault_counter_text(char *buf, size_t size, uint64_t *first);
+/* The mapping that an address is in, as "FILE+0x1234". */
+void tf_name_address(uint64_t address, char *out, size_t size);
+
 /* ---- scan.c ---- */
 /* Memory for a request of so many bytes; NULL: there is none. Once in a process. */
 void *tf_scan_room(uint64_t size);
@@ -211,6 +226,7 @@ bool tf_signal_restarts(unsigned nr);
 void tf_signal_loose(void); /* from now on, handlers run when the kernel says */
 bool tf_signal_has_handler(int sig);
 bool tf_signal_is_ignored(int sig);
+bool tf_signal_is_default(int sig);
 
 /* ---- look.c ---- */
 long tf_look(struct tf_call *call);

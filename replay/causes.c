@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "checkpoint/launch.h"
-#include "replay/divergence.h"
+#include "replay/compare.h"
 #include "replay/prepare.h"
 #include "replay/timeline_private.h"
 #include "store/machine.h"
@@ -38,18 +38,6 @@ static void add(struct tf_divergence *d, char *what, const char *fmt, ...)
     d->causes[d->causes_n++] = (struct tf_cause){what, basis};
 }
 
-static char *text(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-static char *text(const char *fmt, ...)
-{
-    char *made;
-    va_list ap;
-    va_start(ap, fmt);
-    if (vasprintf(&made, fmt, ap) < 0)
-        made = NULL;
-    va_end(ap);
-    return made;
-}
-
 /* Does it concern where memory is, or how much? */
 static bool about_memory(const struct tf_divergence *d)
 {
@@ -67,9 +55,9 @@ static void files(struct tf_timeline *t, struct tf_divergence *d, const struct t
             !tf_prepare_file_differs(&mapped[i], thorough, differs, sizeof differs))
             continue;
         add(d,
-            text("%s is not what it was when the program ran: %s",
-                 strcmp(mapped[i].path, t->run->exe) == 0 ? "the interpreter" : "a library that it uses",
-                 mapped[i].path),
+            tf_text("%s is not what it was when the program ran: %s",
+                    strcmp(mapped[i].path, t->run->exe) == 0 ? "the interpreter" : "a library that it uses",
+                    mapped[i].path),
             "%s", differs);
     }
 }
@@ -95,7 +83,7 @@ static void own_files(struct tf_divergence *d, const struct tf_mapped *mapped, s
         struct tf_mapped now = mapped[i];
         now.path = path;
         if (tf_prepare_file_differs(&now, true, differs, sizeof differs))
-            add(d, text("timefork itself has been built again since: %s", path), "%s", differs);
+            add(d, tf_text("timefork itself has been built again since: %s", path), "%s", differs);
     }
 }
 
@@ -220,7 +208,15 @@ static void second_replay(struct tf_divergence *d)
             strdup(
                 "the search itself: watching leaves traces in the program (docs/limitations.md, Searching)"),
             "a replay without the search went on past this place: %s", d->again_text ? d->again_text : "");
-    else if (d->again == TF_AGAIN_OTHER || d->again == TF_AGAIN_EQUAL)
+    else if (d->again != TF_AGAIN_OTHER && d->again != TF_AGAIN_EQUAL)
+        return;
+    else if (d->counter)
+        add(d,
+            strdup("the program reads the processor's time stamp counter (rdtsc), which is not recorded "
+                   "(docs/limitations.md)"),
+            "it did at %s; and a second replay did not do the same: %s", d->counter,
+            d->again_text ? d->again_text : "");
+    else
         add(d,
             strdup("the program depends on something that is neither recorded nor fixed, and that no system "
                    "call "

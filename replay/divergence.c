@@ -10,32 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include "iohooks/calls.h"
+#include "replay/compare.h"
 #include "replay/timeline_private.h"
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
 #define EVENTS_BEFORE 4u
-#define STACK_TRIES 3
-#define STACK_TIMEOUT_MS 5000
-
-/* ---- memory ---- */
-
-/* Texts that could not be allocated are NULL: shown as if nothing was known. */
-static char *vtext(const char *fmt, va_list ap)
-{
-    char *text;
-    return vasprintf(&text, fmt, ap) < 0 ? NULL : text;
-}
-
-static char *text(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-static char *text(const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    char *made = vtext(fmt, ap);
-    va_end(ap);
-    return made;
-}
 
 void tf_divergence_free(struct tf_divergence *d)
 {
@@ -67,247 +47,10 @@ void tf_divergence_free(struct tf_divergence *d)
     free(d->note);
     free(d->stack);
     free(d->again_text);
+    free(d->counter);
+    free(d->words);
     free(d);
 }
-
-static void add_unlike(struct tf_divergence *d, char *what, char *recorded, char *did)
-{
-    struct tf_unlike *more = realloc(d->unlike, (d->unlike_n + 1) * sizeof *more);
-    if (!more) {
-        free(what);
-        free(recorded);
-        free(did);
-        return;
-    }
-    d->unlike = more;
-    d->unlike[d->unlike_n++] = (struct tf_unlike){what, recorded, did};
-}
-
-/* ---- bytes and calls, for people ---- */
-
-/* "text" of bytes; more: they go on. */
-static char *quoted(const uint8_t *data, size_t n, bool more)
-{
-    char *buf = malloc(n * 4 + 8), *at = buf;
-    if (!buf)
-        return NULL;
-    *at++ = '"';
-    for (size_t i = 0; i < n; i++) {
-        if (data[i] == '\n')
-            at = stpcpy(at, "\\n");
-        else if (data[i] == '"' || data[i] == '\\')
-            at += sprintf(at, "\\%c", data[i]);
-        else if (data[i] >= 32 && data[i] < 127)
-            *at++ = (char)data[i];
-        else
-            at += sprintf(at, "\\x%02x", data[i]);
-    }
-    strcpy(at, more ? "\"..." : "\"");
-    return buf;
-}
-
-static char *hex(const uint8_t *data, size_t n)
-{
-    char *buf = malloc(n * 3 + 1), *at = buf;
-    if (!buf)
-        return NULL;
-    *at = 0;
-    for (size_t i = 0; i < n; i++)
-        at += sprintf(at, i ? " %02x" : "%02x", data[i]);
-    return buf;
-}
-
-/* A call with the text of its data instead of <data>, if they are known. */
-static char *with_data(const char *call, const uint8_t *data, size_t n, bool more)
-{
-    const char *mark = data && n ? strstr(call, "<data>") : NULL;
-    char *quote = mark ? quoted(data, n, more) : NULL;
-    char *made = quote ? text("%.*s%s%s", (int)(mark - call), call, quote, mark + 6) : strdup(call);
-    free(quote);
-    return made;
-}
-
-/* The file and the qualified name in the arguments of a TF_CALL_CODE. */
-static void code_names(const uint8_t *args, size_t len, const char **file, const char **name)
-{
-    *file = *name = "?";
-    const uint8_t *end = len > 8 ? memchr(args + 8, 0, len - 8) : NULL;
-    if (!end)
-        return;
-    *file = (const char *)args + 8;
-    size_t at = (size_t)(end + 1 - args);
-    if (at < len && memchr(args + at, 0, len - at))
-        *name = (const char *)args + at;
-}
-
-/* A recorded outside event. */
-static char *event_text(const struct tf_outside *e)
-{
-    const char *file, *name;
-    char buf[2048];
-    switch (e->call) {
-    case TF_CALL_MARK: {
-        uint32_t kind = 0;
-        int len = e->args_len > 8 ? (int)(e->args_len - 8) : 0;
-        const char *said = (const char *)tf_outside_args(e) + 8;
-        if (e->args_len >= 4)
-            memcpy(&kind, tf_outside_args(e), 4);
-        if (kind == TF_MARK_EXIT)
-            return text("the end of the program (%s%.*s)",
-                        len >= 6 && memcmp(said, "signal", 6) == 0 ? "" : "exit status ", len, said);
-        return text("a mark: %.*s", len, said);
-    }
-    case TF_CALL_SIGNAL:
-        return text("signal %lld, given to the program", (long long)e->result);
-    case TF_CALL_CODE:
-        code_names(tf_outside_args(e), e->args_len, &file, &name);
-        return text("the first run of %s (%s)", name, file);
-    default:
-        tf_call_format(buf, sizeof buf, e);
-        if (e->flags & (TF_OUT_STDOUT | TF_OUT_STDERR))
-            return with_data(buf, tf_outside_data(e), e->data_len < TF_EXCERPT ? e->data_len : TF_EXCERPT,
-                             e->data_len > TF_EXCERPT);
-        return strdup(buf);
-    }
-}
-
-/* ---- what differs in the arguments ---- */
-
-static const char *letter_name(char letter)
-{
-    switch (letter) {
-    case 's':
-        return "text";
-    case 'b':
-        return "data";
-    case 'v':
-    case 'm':
-        return letter == 'v' ? "data in several pieces" : "message";
-    case 'A':
-        return "socket address";
-    case 'a':
-    case 'o':
-        return "room for the answer";
-    case 'y':
-    case 'f':
-        return "descriptors to wait for";
-    case 'p':
-        return "address";
-    case '*':
-        return "pointer";
-    case 'T':
-    case 'M':
-        return "time";
-    case 'k':
-        return "signals";
-    case 'l':
-        return "limit";
-    case 'E':
-        return "epoll event";
-    case 'q':
-        return "offset";
-    default:
-        return "number";
-    }
-}
-
-/* Of these the log has a hash only. */
-static bool is_hashed(char letter)
-{
-    return strchr("bvmAyf", letter) != NULL;
-}
-
-struct argument {
-    const uint8_t *at; /* its bytes in the encoding; NULL: there are none */
-    size_t len;
-};
-
-/* The next argument of an encoding; walks as tf_args_encode() wrote it. */
-static struct argument next_argument(char letter, const uint8_t **at, const uint8_t *end)
-{
-    struct argument a = {NULL, 0};
-    uint64_t v;
-    if (!tf_call_is_read(letter) || end - *at < 8)
-        return a;
-    memcpy(&v, *at, 8);
-    a.at = *at;
-    a.len = 8;
-    if (letter == 's' && (uint32_t)v != 0xffffffffu)
-        a.len += (v + 7) & ~7ull;
-    else if (tf_call_in_size(letter) && v)
-        a.len += (tf_call_in_size(letter) + 7) & ~7ull;
-    if (a.len > (size_t)(end - *at))
-        a.len = (size_t)(end - *at);
-    *at += a.len;
-    return a;
-}
-
-static char *argument_text(char letter, struct argument a)
-{
-    int64_t v;
-    if (!a.at)
-        return strdup("nothing");
-    memcpy(&v, a.at, 8);
-    if (letter == 's' && (uint32_t)v == 0xffffffffu)
-        return strdup("NULL");
-    if (letter == 's')
-        return quoted(a.at + 8, (size_t)v < a.len - 8 ? (size_t)v : a.len - 8, false);
-    if (is_hashed(letter))
-        return text("hash %016llx", (unsigned long long)v);
-    if (tf_call_in_size(letter))
-        return v ? hex(a.at + 8, a.len - 8) : strdup("NULL");
-    if (letter == 'p')
-        return v ? text("%#llx", (unsigned long long)v) : strdup("NULL");
-    if (letter == '*')
-        return strdup(v ? "a pointer" : "NULL");
-    return text("%lld", (long long)v);
-}
-
-/* Adds each argument in which the two differ. Returns how many are known by a hash only. */
-static size_t compare_arguments(struct tf_divergence *d, unsigned call, const uint8_t *has, size_t has_len,
-                                const uint8_t *did, size_t did_len, bool *structures)
-{
-    const char *sig = call < TF_CALL_ROWS ? tf_call_rows[call].sig : NULL;
-    const uint8_t *h = has, *h_end = has + has_len, *p = did, *p_end = did + did_len;
-    size_t hashed = 0;
-    *structures = true;
-    for (size_t i = 0; sig && sig[i]; i++) {
-        struct argument a = next_argument(sig[i], &h, h_end), b = next_argument(sig[i], &p, p_end);
-        if (a.len == b.len && (!a.len || memcmp(a.at, b.at, a.len) == 0))
-            continue;
-        hashed += is_hashed(sig[i]);
-        *structures &= sig[i] == 'm' || sig[i] == 'A';
-        add_unlike(d, text("argument %zu (%s)", i + 1, letter_name(sig[i])), argument_text(sig[i], a),
-                   argument_text(sig[i], b));
-    }
-    /* What a special call adds: the structure behind its pointer. */
-    if (sig && (h_end - h != p_end - p || (h < h_end && memcmp(h, p, (size_t)(h_end - h)) != 0)))
-        add_unlike(d, text("the structure that an argument points to"), hex(h, (size_t)(h_end - h)),
-                   hex(p, (size_t)(p_end - p)));
-    return hashed;
-}
-
-/* Two functions that ran first at the same place. */
-static void compare_codes(struct tf_divergence *d, const uint8_t *has, size_t has_len, const uint8_t *did,
-                          size_t did_len)
-{
-    const char *has_file, *has_name, *did_file, *did_name;
-    code_names(has, has_len, &has_file, &has_name);
-    code_names(did, did_len, &did_file, &did_name);
-    if (strcmp(has_name, did_name) != 0)
-        add_unlike(d, strdup("function"), strdup(has_name), strdup(did_name));
-    if (strcmp(has_file, did_file) != 0)
-        add_unlike(d, strdup("file"), strdup(has_file), strdup(did_file));
-    if (!d->unlike_n && has_len >= 8 && did_len >= 8) {
-        uint64_t a, b;
-        memcpy(&a, has, 8);
-        memcpy(&b, did, 8);
-        add_unlike(d, strdup("its instructions, lines and names"),
-                   text("hash %016llx", (unsigned long long)a), text("hash %016llx", (unsigned long long)b));
-    }
-}
-
-/* ---- frame events ---- */
 
 const char *tf_divergence_kind(enum tf_diverged kind)
 {
@@ -316,17 +59,19 @@ const char *tf_divergence_kind(enum tf_diverged kind)
     return (size_t)kind < sizeof names / sizeof *names ? names[kind] : "?";
 }
 
+/* ---- frame events ---- */
+
 static char *word_text(struct tf_timeline *t, uint32_t word, uint32_t left)
 {
     static const char *const names[] = {"call", "return", "yield", "resume", "unwind"};
     uint32_t tag = TF_TAG(word), id = TF_IS_ENTRY(word) ? TF_LOW(word) : left;
     const struct tf_codes *codes = tf_timeline_codes(t, NULL);
     if (tag > TF_UNWIND)
-        return text("an event %#x, which nobody knows", word);
+        return tf_text("an event %#x, which nobody knows", word);
     if (!codes || !id || id >= codes->n || !codes->codes[id].qualname)
         return strdup(names[tag]);
-    return text("%s %s %s (%s:%u)", names[tag], TF_IS_ENTRY(word) ? "of" : "from", codes->codes[id].qualname,
-                codes->codes[id].file, codes->codes[id].first_line);
+    return tf_text("%s %s %s (%s:%u)", names[tag], TF_IS_ENTRY(word) ? "of" : "from",
+                   codes->codes[id].qualname, codes->codes[id].file, codes->codes[id].first_line);
 }
 
 /* The events in front of the first that differs, and that one. `frame` is its number. has, did: NULL: there
@@ -384,7 +129,7 @@ static void list_calls(struct tf_timeline *t, struct tf_divergence *d)
         const struct tf_outside *e = tf_log_event(t->log, offsets[i], NULL);
         if (!e || (e->call >= TF_CALL_ROWS && e->call != TF_CALL_SIGNAL))
             continue;
-        d->calls[d->calls_n++] = (struct tf_call_before){seq, e->frame, event_text(e)};
+        d->calls[d->calls_n++] = (struct tf_call_before){seq, e->frame, tf_outside_text(e)};
     }
     for (size_t i = 0; i < d->calls_n / 2; i++) {
         struct tf_call_before other = d->calls[i];
@@ -461,7 +206,8 @@ int tf_diverged(struct tf_timeline *t, enum tf_diverged kind, uint64_t frame, ui
     if (!d)
         return err ? err->code : TF_E_IO;
     va_start(ap, fmt);
-    d->text = vtext(fmt, ap);
+    if (vasprintf(&d->text, fmt, ap) < 0)
+        d->text = NULL;
     va_end(ap);
     return keep(t, d, err);
 }
@@ -493,9 +239,12 @@ static struct tf_divergence *event_divergence(struct tf_timeline *t, uint64_t fr
     if (!d)
         return NULL;
     list_events(t, d, frame, i < has_n ? &has[i] : NULL, i < n ? &did[i] : NULL);
-    d->print = i < n ? did[i] : 0;
-    d->text = text("frame event %llu: the program did %s, the recording has %s", (unsigned long long)frame,
-                   d->did ? d->did : "?", d->recorded ? d->recorded : "?");
+    if (i < n && (d->words = malloc((n - i) * sizeof *d->words))) {
+        d->words_n = n - i;
+        memcpy(d->words, did + i, d->words_n * sizeof *d->words);
+    }
+    d->text = tf_text("frame event %llu: the program did %s, the recording has %s", (unsigned long long)frame,
+                      d->did ? d->did : "?", d->recorded ? d->recorded : "?");
     return d;
 }
 
@@ -524,7 +273,7 @@ struct parts {
     struct tf_diverge_rep rep;
     const uint32_t *words;
     const uint8_t *args, *data;
-    const char *text, *where;
+    const char *text, *where, *counter;
 };
 
 static bool take_apart(const struct tf_message *m, struct parts *p)
@@ -534,14 +283,15 @@ static bool take_apart(const struct tf_message *m, struct parts *p)
     memcpy(&p->rep, m->data, sizeof p->rep);
     const uint8_t *at = m->data + sizeof p->rep;
     uint64_t left = m->len - sizeof p->rep;
-    if (p->rep.words > TF_BLOCK_FRAMES ||
-        left != p->rep.words * 4ull + p->rep.args_len + p->rep.data_len + p->rep.text_len + p->rep.where_len)
+    if (p->rep.words > TF_BLOCK_FRAMES || left != p->rep.words * 4ull + p->rep.args_len + p->rep.data_len +
+                                                      p->rep.text_len + p->rep.where_len + p->rep.counter_len)
         return false;
     p->words = (const uint32_t *)at;
     p->args = at + p->rep.words * 4ull;
     p->data = p->args + p->rep.args_len;
     p->text = (const char *)p->data + p->rep.data_len;
     p->where = p->text + p->rep.text_len;
+    p->counter = p->where + p->rep.where_len;
     return true;
 }
 
@@ -552,17 +302,23 @@ static void compare_data(struct tf_divergence *d, const struct parts *p, const s
     if (len > TF_EXCERPT)
         len = TF_EXCERPT;
     const uint8_t *has = tf_outside_data(e) + (len ? from : 0);
-    char *a = quoted(has, len, from + len < e->data_len);
-    char *b = quoted(p->data, p->rep.data_len, from + p->rep.data_len < p->rep.data_total);
+    char *a = tf_quoted(has, len, from + len < e->data_len);
+    char *b = tf_quoted(p->data, p->rep.data_len, from + p->rep.data_len < p->rep.data_total);
     uint64_t at = p->rep.differs - from;
-    char *ha = hex(has + (at < len ? at : len), at < len ? (len - at < 16 ? len - at : 16) : 0);
-    char *hb = hex(p->data + (at < p->rep.data_len ? at : p->rep.data_len),
-                   at < p->rep.data_len ? (p->rep.data_len - at < 16 ? p->rep.data_len - at : 16) : 0);
+    char *ha = tf_hex(has + (at < len ? at : len), at < len ? (len - at < 16 ? len - at : 16) : 0);
+    char *hb = tf_hex(p->data + (at < p->rep.data_len ? at : p->rep.data_len),
+                      at < p->rep.data_len ? (p->rep.data_len - at < 16 ? p->rep.data_len - at : 16) : 0);
     if (a && b && ha && hb) {
+        while (d->unlike_n) { /* of which only a hash is known otherwise */
+            struct tf_unlike *last = &d->unlike[--d->unlike_n];
+            free(last->what);
+            free(last->recorded);
+            free(last->did);
+        }
         const char *lead = from ? "..." : "";
-        add_unlike(d, text("the data, from byte %llu on", (unsigned long long)p->rep.differs),
-                   text("%s%s; there: %s", lead, a, *ha ? ha : "the end"),
-                   text("%s%s; there: %s", lead, b, *hb ? hb : "the end"));
+        tf_add_unlike(d, tf_text("the data, from byte %llu on", (unsigned long long)p->rep.differs),
+                      tf_text("%s%s; there: %s", lead, a, *ha ? ha : "the end"),
+                      tf_text("%s%s; there: %s", lead, b, *hb ? hb : "the end"));
     }
     free(a);
     free(b);
@@ -578,7 +334,7 @@ static void compare_call(struct tf_timeline *t, struct tf_divergence *d, const s
     bool structures = false;
     const struct tf_outside *e = p->rep.event == UINT64_MAX ? NULL : tf_log_event(t->log, p->rep.event, NULL);
     if (e)
-        d->recorded = event_text(e);
+        d->recorded = tf_outside_text(e);
     if (p->rep.kind == TF_DIVERGED_KERNEL) {
         if (!e)
             return;
@@ -586,50 +342,50 @@ static void compare_call(struct tf_timeline *t, struct tf_divergence *d, const s
             snprintf(buf, sizeof buf, "-1 (%s)", strerrorname_np((int)-p->rep.result));
         else
             snprintf(buf, sizeof buf, "%#llx", (unsigned long long)p->rep.result);
-        d->did = text("the same call, and the kernel answered %s", buf);
-        add_unlike(d, strdup("result"), text("%#llx", (unsigned long long)e->result), strdup(buf));
+        d->did = tf_text("the same call, and the kernel answered %s", buf);
+        tf_add_unlike(d, strdup("result"), tf_text("%#llx", (unsigned long long)e->result), strdup(buf));
         return;
     }
     if (p->rep.call == TF_CALL_CODE) {
         const char *file, *name;
-        code_names(p->args, p->rep.args_len, &file, &name);
-        d->did = text("the first run of %s (%s)", name, file);
+        tf_code_names(p->args, p->rep.args_len, &file, &name);
+        d->did = tf_text("the first run of %s (%s)", name, file);
     } else if (p->rep.call == TF_CALL_MARK) {
-        d->did = text("its end (%.*s)", p->rep.args_len > 8 ? (int)(p->rep.args_len - 8) : 0, p->args + 8);
+        d->did = tf_text("its end (%.*s)", p->rep.args_len > 8 ? (int)(p->rep.args_len - 8) : 0, p->args + 8);
     } else if (p->rep.call != TF_NO_CALL) {
         tf_call_format_args(buf, sizeof buf, p->rep.call, p->args, p->rep.args_len);
         if (p->rep.kind == TF_DIVERGED_STRAY)
-            d->did = text("%s", tf_call_name(p->rep.call, buf, sizeof buf));
+            d->did = tf_text("%s", tf_call_name(p->rep.call, buf, sizeof buf));
         else
-            d->did = with_data(buf, p->rep.data_at ? NULL : p->data, p->rep.data_len,
-                               p->rep.data_len < p->rep.data_total);
+            d->did = tf_with_data(buf, p->rep.data_at ? NULL : p->data, p->rep.data_len,
+                                  p->rep.data_len < p->rep.data_total);
     }
     if (!e || e->call != p->rep.call)
         return;
     if (p->rep.kind == TF_DIVERGED_ORDER) {
-        add_unlike(d, strdup("after frame event"), text("%llu", (unsigned long long)e->frame),
-                   text("%llu", (unsigned long long)p->rep.place.frame));
+        tf_add_unlike(d, strdup("after frame event"), tf_text("%llu", (unsigned long long)e->frame),
+                      tf_text("%llu", (unsigned long long)p->rep.place.frame));
         return;
     }
     if (p->rep.kind != TF_DIVERGED_ARGS)
         return;
     if (p->rep.call == TF_CALL_CODE) {
-        compare_codes(d, tf_outside_args(e), e->args_len, p->args, p->rep.args_len);
+        tf_compare_codes(d, tf_outside_args(e), e->args_len, p->args, p->rep.args_len);
         return;
     }
-    hashed = compare_arguments(d, p->rep.call, tf_outside_args(e), e->args_len, p->args, p->rep.args_len,
-                               &structures);
+    hashed = tf_compare_arguments(d, p->rep.call, tf_outside_args(e), e->args_len, p->args, p->rep.args_len,
+                                  &structures);
     d->in_structure = structures && d->unlike_n;
     if (hashed && hashed == d->unlike_n)
         d->kind = TF_DIVERGED_DATA;
     if (!hashed)
         return;
-    if (p->rep.differs != UINT64_MAX)
+    if (p->rep.differs != UINT64_MAX && hashed == d->unlike_n)
         compare_data(d, p, e);
     else
-        d->note = text("The recording has only a hash of these data, so what differs in them cannot be "
-                       "shown%s.",
-                       p->rep.data_len ? "; what the program has now is shown with its call" : "");
+        d->note = tf_text("The recording has only a hash of these data, so what differs in them cannot be "
+                          "shown%s.",
+                          p->rep.data_len ? "; what the program has now is shown with its call" : "");
 }
 
 /* The sentence of a process, and what both sides of the call are. */
@@ -657,6 +413,12 @@ static struct tf_divergence *call_divergence(struct tf_timeline *t, const struct
     return d;
 }
 
+static void tell_counter(struct tf_divergence *d, const struct parts *p)
+{
+    d->counter = strndup(p->counter, p->rep.counter_len);
+    d->counter_first = p->rep.counter_first;
+}
+
 int tf_diverged_message(struct tf_timeline *t, const struct tf_message *m, struct tf_place *at,
                         struct tf_err *err)
 {
@@ -674,6 +436,8 @@ int tf_diverged_message(struct tf_timeline *t, const struct tf_message *m, struc
         *at = p.rep.place;
     if (p.rep.kind == TF_DIVERGED_EVENT) {
         int r = tf_diverged_words(t, block, p.words, p.rep.words, p.rep.place.offset, err);
+        if (r == TF_E_DIVERGENCE && p.rep.counter_len)
+            tell_counter(t->divergence, &p);
         if (at && r == TF_E_DIVERGENCE && t->divergence->kind == TF_DIVERGED_EVENT)
             at->frame = t->divergence->frame + 1;
         return r;
@@ -690,154 +454,14 @@ int tf_diverged_message(struct tf_timeline *t, const struct tf_message *m, struc
           : call_divergence(t, &p, err);
     if (!d)
         return err->code;
+    if (p.rep.counter_len)
+        tell_counter(d, &p);
     if (r) {
         if (m->op != TF_REP_BARRIER)
-            d->then = text("after frame event %llu: %.*s", (unsigned long long)p.rep.place.frame,
-                           (int)p.rep.text_len, p.text);
+            d->then = tf_text("after frame event %llu: %.*s", (unsigned long long)p.rep.place.frame,
+                              (int)p.rep.text_len, p.text);
         if (at)
             at->frame = frame;
     }
     return keep(t, d, err);
-}
-
-/* ---- looking further ---- */
-
-struct lines {
-    char *text;
-    size_t len;
-    FILE *f;
-};
-
-static int add_place(void *ctx, enum tf_item type, const uint8_t *data, size_t len)
-{
-    struct lines *l = ctx;
-    uint32_t line;
-    if (type == TF_ITEM_FRAME && len > 4) {
-        memcpy(&line, data, 4);
-        const char *file = (const char *)data + 4, *name = file + strnlen(file, len - 4) + 1;
-        if ((const uint8_t *)name < data + len)
-            fprintf(l->f, "%s%s:%u in %.*s", ftell(l->f) ? "\n" : "", file, line,
-                    (int)(data + len - (const uint8_t *)name), name);
-    }
-    return 0;
-}
-
-/* The functions that the recording has on the stack after an event, for want of their lines. */
-static void recorded_stack(struct tf_timeline *t, uint64_t frame, FILE *f)
-{
-    struct tf_frame *stack = NULL;
-    struct tf_err ignored;
-    size_t n = 0;
-    const struct tf_codes *codes = tf_timeline_codes(t, NULL);
-    tf_cursor_filter(t->cursor, NULL, 0);
-    if (!codes || tf_cursor_stack(t->cursor, frame, &stack, &n, &ignored))
-        n = 0;
-    for (size_t i = 0; i < n; i++)
-        if (stack[i].code > 0 && stack[i].code < codes->n)
-            fprintf(f, "%s%s in %s", ftell(f) ? "\n" : "", codes->codes[stack[i].code].file,
-                    codes->codes[stack[i].code].qualname);
-    free(stack);
-}
-
-/*
- * Goes to the event before the first one that differs. What made the program differ may do so earlier this
- * time; after a few tries, only the functions are named.
- */
-void tf_divergence_locate(struct tf_timeline *t, struct tf_divergence *d)
-{
-    struct tf_stop_req req = {.frame = d->frame, .kind = TF_STOP_EVENT};
-    struct tf_runner runner, present = t->present;
-    struct tf_divergence *last = tf_timeline_take_divergence(t); /* of these replays nobody is told */
-    struct tf_checkpoint from;
-    struct tf_stop_rep rep;
-    struct tf_err ignored;
-    struct tf_frame event;
-    struct lines lines = {0};
-    bool standing = t->standing;
-
-    if (d->located || d->kind != TF_DIVERGED_EVENT || d->frame < 1 ||
-        !(lines.f = open_memstream(&lines.text, &lines.len)))
-        goto out;
-    d->located = true;
-    /* A function that was just called is not on the stack before it starts. */
-    tf_cursor_filter(t->cursor, NULL, 0);
-    if (tf_cursor_seek(t->cursor, d->frame, &ignored) == 0 &&
-        tf_cursor_next(t->cursor, &event, &ignored) == 1 &&
-        (event.event == TF_CALL || event.event == TF_RESUME))
-        req.kind = TF_STOP_LINE;
-    for (int tries = 0; tries < STACK_TRIES && !ftell(lines.f); tries++) {
-        if (t->cancel && *t->cancel)
-            break;
-        if (tf_run_start(t, &req, d->frame, &runner, &from, &ignored))
-            break;
-        if (tf_run_until_stop(t, &runner, d->frame, &rep, NULL, &ignored) == 0 &&
-            tf_run_check_prefix(t, &runner, &rep, &ignored) == 0) {
-            t->present = runner;
-            t->standing = true;
-            tf_timeline_inspect(t, &(struct tf_inspect_req){.what = TF_INSPECT_STACK}, NULL, STACK_TIMEOUT_MS,
-                                add_place, &lines, &ignored);
-            t->present = present;
-            t->standing = standing;
-        }
-        tf_runner_end(&runner);
-    }
-    if (!ftell(lines.f)) {
-        recorded_stack(t, d->frame, lines.f);
-        d->stack_recorded = true;
-    }
-    fclose(lines.f);
-    if (lines.text) {
-        free(d->stack);
-        d->stack = lines.text;
-    }
-out:
-    tf_divergence_free(tf_timeline_take_divergence(t));
-    t->divergence = last;
-}
-
-static bool same(const struct tf_divergence *a, const struct tf_divergence *b)
-{
-    return a->kind == b->kind && a->frame == b->frame && a->call == b->call && a->print == b->print;
-}
-
-int tf_divergence_again(struct tf_timeline *t, struct tf_divergence *d, struct tf_err *err)
-{
-    struct tf_divergence *last = tf_timeline_take_divergence(t);
-    struct tf_run_req req = {.stop = tf_run_all(t)};
-    struct tf_runner runner;
-    struct tf_place place;
-    struct tf_stop_rep rep;
-    uint64_t behind = d->frame + 2; /* at an event that differs: the one after it */
-    if (req.stop.kind == TF_STOP_EVENT && behind < t->reach)
-        req.stop.frame = behind;
-    free(d->again_text);
-    d->again_text = NULL;
-    t->progress_from = 0;
-    t->progress_to = behind;
-    t->run_number++;
-    int r = tf_runner_fork(&t->checkpoints[0].runner, &runner, &place, err);
-    if (r == 0) {
-        r = tf_runner_send(&runner, TF_REQ_RUN, &req, sizeof req, NULL, 0, err);
-        if (r == 0)
-            r = tf_run_until_stop(t, &runner, behind, &rep, NULL, err);
-        if (r == 0)
-            r = tf_run_check_prefix(t, &runner, &rep, err);
-        tf_runner_end(&runner);
-    }
-    struct tf_divergence *now = tf_timeline_take_divergence(t);
-    t->divergence = last;
-    if (r == TF_E_DIVERGENCE && now) {
-        d->again = same(d, now) ? TF_AGAIN_SAME : TF_AGAIN_OTHER;
-        d->again_text =
-            now->text ? text("after frame event %llu: %s", (unsigned long long)now->frame, now->text) : NULL;
-    } else if (r == 0 || r == TF_E_NOTFOUND) {
-        d->again = TF_AGAIN_EQUAL;
-        d->again_text =
-            text("it was equal up to frame event %llu", (unsigned long long)(r ? t->reach : rep.frame));
-    } else if (r != TF_E_CANCELLED) {
-        d->again = TF_AGAIN_FAILED;
-        d->again_text = strdup(err->msg);
-    }
-    tf_divergence_free(now);
-    return r == TF_E_CANCELLED ? r : 0;
 }

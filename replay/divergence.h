@@ -60,12 +60,17 @@ struct tf_divergence {
     size_t causes_n;
     bool causes_known;
     enum tf_again again;
-    char *again_text; /* what the second replay did, or why there is none */
+    char *again_text;       /* what the second replay did, or why there is none */
+    unsigned again_n;       /* how many replays did the same, or the first that did not */
+    char *counter;          /* where the last of them has read the time stamp counter, or NULL */
+    uint64_t counter_first; /* after which frame event it did so first */
 
     /* For telling two of them apart, and for looking further. */
     uint64_t offset; /* of the first outside event that was not compared as equal */
     uint32_t call;
-    uint64_t print;    /* digest of what the program did */
+    uint64_t print;  /* digest of what the program did */
+    uint32_t *words; /* EVENT: the event words from the first that differs on */
+    uint32_t words_n;
     bool in_structure; /* nothing differs but bytes of a structure that may have holes */
     bool located;
 };
@@ -81,7 +86,7 @@ void tf_timeline_report_calls(struct tf_timeline *timeline, size_t n);
 /* Where the frame events differ: finds the Python stack in front of the first that does, by replaying up to
  * it; does nothing otherwise. The present stays. */
 void tf_divergence_locate(struct tf_timeline *timeline, struct tf_divergence *divergence);
-/* Replays once more, from the start to behind the place. The present stays. TF_E_CANCELLED. */
+/* Replays again, from the start to behind the place. The present stays. TF_E_CANCELLED. */
 int tf_divergence_again(struct tf_timeline *timeline, struct tf_divergence *divergence, struct tf_err *err);
 /* What may have made the difference. thorough: all mapped files are read; else those whose size or time is
  * another one. */

@@ -89,6 +89,7 @@ enum tf_diverged {
     TF_DIVERGED_CALL = 1, /* another call than the recorded one */
     TF_DIVERGED_ARGS,     /* the same call with other arguments */
     TF_DIVERGED_DATA,     /* the same call with other data behind its arguments (found by the supervisor) */
+    TF_DIVERGED_FUNCTION, /* another function runs for the first time */
     TF_DIVERGED_ORDER,    /* the same call, after another frame event */
     TF_DIVERGED_EVENT,    /* another frame event (found by the supervisor) */
     TF_DIVERGED_LAYOUT,   /* the process is loaded at other addresses */

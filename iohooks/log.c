@@ -179,7 +179,9 @@ const struct tf_outside *tf_log_take(unsigned nr, const void *args, size_t args_
         tf_call_format_args(did, sizeof did, nr, args, args_len);
     }
     expected(e, log_has, sizeof log_has);
-    struct tf_difference difference = {.kind = e->call == nr ? TF_DIVERGED_ARGS : TF_DIVERGED_CALL,
+    struct tf_difference difference = {.kind = e->call != nr        ? TF_DIVERGED_CALL
+                                               : nr == TF_CALL_CODE ? TF_DIVERGED_FUNCTION
+                                                                    : TF_DIVERGED_ARGS,
                                        .call = nr,
                                        .args = args,
                                        .args_len = args_len,

@@ -54,9 +54,15 @@ void tf_divergence_free(struct tf_divergence *d)
 
 const char *tf_divergence_kind(enum tf_diverged kind)
 {
-    static const char *const names[] = {"?",      "call",   "arguments",  "data", "order", "frame event",
-                                        "layout", "kernel", "stray call", "end",  "fault", "other"};
-    return (size_t)kind < sizeof names / sizeof *names ? names[kind] : "?";
+    static const char *const names[] = {
+        [TF_DIVERGED_CALL] = "call",         [TF_DIVERGED_ARGS] = "arguments",
+        [TF_DIVERGED_DATA] = "data",         [TF_DIVERGED_ORDER] = "order",
+        [TF_DIVERGED_FUNCTION] = "function", [TF_DIVERGED_EVENT] = "frame event",
+        [TF_DIVERGED_LAYOUT] = "layout",     [TF_DIVERGED_KERNEL] = "kernel",
+        [TF_DIVERGED_STRAY] = "stray call",  [TF_DIVERGED_END] = "end",
+        [TF_DIVERGED_DIED] = "fault",        [TF_DIVERGED_OTHER] = "other",
+    };
+    return (size_t)kind < sizeof names / sizeof *names && names[kind] ? names[kind] : "?";
 }
 
 /* ---- frame events ---- */
@@ -367,12 +373,12 @@ static void compare_call(struct tf_timeline *t, struct tf_divergence *d, const s
                       tf_text("%llu", (unsigned long long)p->rep.place.frame));
         return;
     }
-    if (p->rep.kind != TF_DIVERGED_ARGS)
-        return;
-    if (p->rep.call == TF_CALL_CODE) {
+    if (p->rep.kind == TF_DIVERGED_FUNCTION) {
         tf_compare_codes(d, tf_outside_args(e), e->args_len, p->args, p->rep.args_len);
         return;
     }
+    if (p->rep.kind != TF_DIVERGED_ARGS)
+        return;
     hashed = tf_compare_arguments(d, p->rep.call, tf_outside_args(e), e->args_len, p->args, p->rep.args_len,
                                   &structures);
     d->in_structure = structures && d->unlike_n;

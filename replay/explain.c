@@ -9,6 +9,7 @@
 #include "replay/timeline_private.h"
 
 #define STACK_TRIES 3
+#define LINES_MANY (1ull << 40) /* more than there are between two events */
 #define AGAIN_MAX 4u
 #define AGAIN_MS 2000
 #define STACK_TIMEOUT_MS 5000
@@ -50,21 +51,42 @@ static void recorded_stack(struct tf_timeline *t, uint64_t frame, FILE *f)
     free(stack);
 }
 
+/* Replays to a place and says what it was: *rep, and the stack there in lines (which may be NULL). True if
+ * the events up to there are the recorded ones. */
+static bool look_at(struct tf_timeline *t, const struct tf_stop_req *req, struct tf_stop_rep *rep,
+                    struct lines *lines)
+{
+    struct tf_runner runner, present = t->present;
+    struct tf_checkpoint from;
+    struct tf_err ignored;
+    bool good, standing = t->standing;
+    if (tf_run_start(t, req, req->frame, &runner, &from, &ignored))
+        return false;
+    good = tf_run_until_stop(t, &runner, req->frame, rep, NULL, &ignored) == 0 &&
+           (!lines || tf_run_check_prefix(t, &runner, rep, &ignored) == 0);
+    if (good && lines) {
+        t->present = runner;
+        t->standing = true;
+        tf_timeline_inspect(t, &(struct tf_inspect_req){.what = TF_INSPECT_STACK}, NULL, STACK_TIMEOUT_MS,
+                            add_place, lines, &ignored);
+        t->present = present;
+        t->standing = standing;
+    }
+    tf_runner_end(&runner);
+    return good;
+}
+
 /*
- * Goes to the event before the first one that differs. What made the program differ may do so earlier this
- * time; after a few tries, only the functions are named.
+ * Goes to the line in which the first event that differs comes: counts the lines that begin after the event
+ * before it, and then goes to the last of them. What made the program differ may do so earlier this time;
+ * after a few tries, only the functions are named.
  */
 void tf_divergence_locate(struct tf_timeline *t, struct tf_divergence *d)
 {
-    struct tf_stop_req req = {.frame = d->frame, .kind = TF_STOP_EVENT};
-    struct tf_runner runner, present = t->present;
     struct tf_divergence *last = tf_timeline_take_divergence(t); /* of these replays nobody is told */
-    struct tf_checkpoint from;
-    struct tf_stop_rep rep;
     struct tf_err ignored;
     struct tf_frame event;
     struct lines lines = {0};
-    bool standing = t->standing;
 
     if (d->located || d->kind != TF_DIVERGED_EVENT || d->frame < 1 ||
         !(lines.f = open_memstream(&lines.text, &lines.len)))
@@ -72,25 +94,18 @@ void tf_divergence_locate(struct tf_timeline *t, struct tf_divergence *d)
     d->located = true;
     /* A function that was just called is not on the stack before it starts. */
     tf_cursor_filter(t->cursor, NULL, 0);
-    if (tf_cursor_seek(t->cursor, d->frame, &ignored) == 0 &&
-        tf_cursor_next(t->cursor, &event, &ignored) == 1 &&
-        (event.event == TF_CALL || event.event == TF_RESUME))
-        req.kind = TF_STOP_LINE;
+    bool entered = tf_cursor_seek(t->cursor, d->frame, &ignored) == 0 &&
+                   tf_cursor_next(t->cursor, &event, &ignored) == 1 &&
+                   (event.event == TF_CALL || event.event == TF_RESUME);
     for (int tries = 0; tries < STACK_TRIES && !ftell(lines.f); tries++) {
+        struct tf_stop_req req = {.frame = d->frame, .lines = LINES_MANY, .kind = TF_STOP_LINE};
+        struct tf_stop_rep rep;
         if (t->cancel && *t->cancel)
             break;
-        if (tf_run_start(t, &req, d->frame, &runner, &from, &ignored))
-            break;
-        if (tf_run_until_stop(t, &runner, d->frame, &rep, NULL, &ignored) == 0 &&
-            tf_run_check_prefix(t, &runner, &rep, &ignored) == 0) {
-            t->present = runner;
-            t->standing = true;
-            tf_timeline_inspect(t, &(struct tf_inspect_req){.what = TF_INSPECT_STACK}, NULL, STACK_TIMEOUT_MS,
-                                add_place, &lines, &ignored);
-            t->present = present;
-            t->standing = standing;
-        }
-        tf_runner_end(&runner);
+        req.lines = look_at(t, &req, &rep, NULL) && rep.why == TF_STOPPED_SHORT ? rep.lines : 0;
+        if (!req.lines && !entered)
+            req.kind = TF_STOP_EVENT;
+        look_at(t, &req, &rep, &lines);
     }
     if (!ftell(lines.f)) {
         recorded_stack(t, d->frame, lines.f);
@@ -195,13 +210,16 @@ int tf_divergence_again(struct tf_timeline *t, struct tf_divergence *d, struct t
 {
     struct tf_divergence *last = tf_timeline_take_divergence(t);
     double began = tf_timeline_ms();
-    int r;
+    int r = 0;
+    if (d->kind == TF_DIVERGED_END) /* it is the end of the recording that differs, which nothing repeats */
+        goto out;
     d->again_n = 0;
     do {
         r = replay_again(t, d, err);
         d->again_n++;
     } while (r == 0 && d->again == TF_AGAIN_SAME && d->again_n < AGAIN_MAX &&
              tf_timeline_ms() - began < AGAIN_MS);
+out:
     t->divergence = last;
     return r;
 }

@@ -39,20 +39,23 @@ int tf_run_until_stop(struct tf_timeline *t, struct tf_runner *runner, uint64_t 
 {
     struct tf_message *m = &t->message;
     struct tf_place place;
+    uint64_t heard = 0; /* frame events that had happened when it was heard of last */
     for (;;) {
         int r = tf_runner_wait(runner, t->cancel, err);
         if (r == 0)
             r = tf_runner_recv(runner, m, -1, err);
+        if (r == TF_E_REPLAY) /* it has gone */
+            return tf_err_set(err, r, "%s; it had come as far as frame event %llu, or further", err->msg,
+                              (unsigned long long)heard);
         if (r)
             return r;
         switch (m->op) {
         case TF_REP_PROGRESS:
-            if (t->progress && !t->scan && m->len == 8 && t->progress_to > t->progress_from) {
-                uint64_t now;
-                memcpy(&now, m->data, sizeof now);
+            if (m->len == sizeof heard)
+                memcpy(&heard, m->data, sizeof heard);
+            if (t->progress && !t->scan && m->len == 8 && t->progress_to > t->progress_from)
                 t->progress(t->progress_ctx,
-                            (double)(now - t->progress_from) / (double)(t->progress_to - t->progress_from));
-            }
+                            (double)(heard - t->progress_from) / (double)(t->progress_to - t->progress_from));
             __attribute__((fallthrough));
         case TF_REP_HIT:
         case TF_REP_LOG:
@@ -76,6 +79,7 @@ int tf_run_until_stop(struct tf_timeline *t, struct tf_runner *runner, uint64_t 
         }
         case TF_REP_SNAPSHOT:
             memcpy(&place, m->data, sizeof place);
+            heard = place.frame > heard ? place.frame : heard;
             if (m->fd >= 0)
                 tf_timeline_add_checkpoint(t, &place, m->fd, present);
             break;

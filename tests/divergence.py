@@ -9,10 +9,12 @@ counter by its own machine code); a recording that was changed; a machine or fil
 import os
 import re
 import shutil
+import signal
 import sqlite3
 import struct
 import subprocess
 import sys
+import time
 
 from damage import MARK, Damage, digest, signed
 from lib import Folder, Tally, json_lines, need_timefork, pythons, run, timefork, TIMEFORK
@@ -77,7 +79,7 @@ n = look()
 if n == 1:
     other()
 if n == 2:
-    ctypes.string_at(16)
+    ctypes.memset(16, 0, 1)
 if n == 3:
     raw(447)
 tell(n)
@@ -289,8 +291,8 @@ def case_events(c):
 
 def case_fault(c):
     """What the program reads is another number: it takes another way."""
-    ways = STEPS.replace("import os\n", "import os, ctypes\nraw = ctypes.CDLL(None).syscall\nctypes.string_at(b'-')\n")
-    for name, number, kind, line in (("function", 1, "function", 24), ("crash", 2, "fault", 26), ("stray", 3, "stray call", 28)):
+    ways = STEPS.replace("import os\n", "import os, ctypes\nraw = ctypes.CDLL(None).syscall\n")
+    for name, number, kind, line in (("function", 1, "function", 23), ("crash", 2, "fault", 25), ("stray", 3, "stray call", 27)):
         recording = c.record(name, ways)
         with Damage(recording) as d:
             d.outside[d.find(READ, data=b"0\n")].data = b"%d\n" % number
@@ -304,6 +306,24 @@ def case_fault(c):
         else:
             c.equal("stray: the call, and what the recording has", (report["did"], report["recorded"]),
                     ("memfd_secret", f"the first run of tell ({c.top}/stray.py)"))
+
+
+def case_killed(c):
+    """The replaying process is killed by somebody."""
+    recording = c.record("killed", "def f(): pass\nfor i in range(4_000_000): f()\n")
+    replay = subprocess.Popen([TIMEFORK, "verify", recording], cwd=c.top, stderr=subprocess.PIPE, text=True)
+    children, began = [], time.monotonic()
+    while len(children) < 2 and time.monotonic() - began < 20 and replay.poll() is None:
+        children = open(f"/proc/{replay.pid}/task/{replay.pid}/children").read().split()
+    time.sleep(0.15)
+    try:
+        os.kill(int(max(children, key=int)), signal.SIGKILL)
+    except (ProcessLookupError, ValueError):
+        pass
+    text = replay.communicate(timeout=60)[1]
+    found = re.search(r"ended by signal 9 \(Killed\); it had come as far as frame event (\d+), or further", text)
+    c.check("killed: the message names the signal and where it was", found and 0 < int(found[1]) < 8_000_000, text)
+    c.equal("killed: exit status", replay.returncode, 1, text)
 
 
 def case_layout(c):

@@ -27,6 +27,8 @@
  * open.
  */
 #define TF_ENV "TIMEFORK"
+/* TIMEFORK=@NAME,N (record --follow): the descriptors are asked for at the abstract socket NAME. In replay
+ * the @ is a =, so that nothing in memory moves: they are there. */
 enum { TF_FD_SHM = 0, TF_FD_CTL = 1, TF_FD_LOG = 2, TF_FD_SOCKET = 3, TF_FDS = 4 };
 
 struct tf_replay_ctl {
@@ -70,6 +72,12 @@ enum tf_op {
     TF_REP_LOG,      /* struct tf_scan_log, then text */
     TF_REP_PROGRESS, /* u64: frame events that have happened; at the end of each block */
     TF_REP_SCANNED,  /* struct tf_stop_rep: the scan has ended; so does the process */
+    /* while recording */
+    TF_REP_WAKE,   /* there is much in the ring */
+    TF_REP_FORK,   /* struct tf_place, + the socket of the child to be: take all that is in my ring; FORKED */
+    TF_REP_JOIN,   /* struct tf_place: an interpreter that was executed (record --follow) has begun; JOINED */
+    TF_REQ_FORKED, /* + the child's shared header and ring, if it shall be recorded */
+    TF_REQ_JOINED, /* + the shared header and ring */
 };
 
 struct tf_scan_log {

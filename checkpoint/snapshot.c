@@ -78,6 +78,25 @@ static void send_with_fd(int socket, enum tf_op op, const struct tf_place *place
     while (r == -EINTR);
 }
 
+bool tf_answer(int socket, struct tf_msg *answer, int *fd)
+{
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct iovec part = {answer, sizeof *answer};
+    struct msghdr msg = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    long r;
+    do
+        r = tf_sys(SYS_recvmsg, socket, &msg, MSG_CMSG_CLOEXEC | MSG_WAITALL);
+    while (r == -EINTR);
+    struct cmsghdr *c = r > 0 && msg.msg_controllen >= sizeof *c ? CMSG_FIRSTHDR(&msg) : NULL;
+    if (c && c->cmsg_type == SCM_RIGHTS)
+        memcpy(fd, CMSG_DATA(c), sizeof *fd);
+    return r == sizeof *answer;
+}
+
 /* Exactly len bytes; a descriptor that comes with them goes to *fd. The end of the stream ends the process.
  */
 static void receive(void *to, size_t len, int *fd)
@@ -108,6 +127,15 @@ void tf_place(struct tf_place *place)
 {
     *place =
         (struct tf_place){.pid = (uint32_t)tf_sys(SYS_getpid), .frame = tf_frames(), .offset = tf.offset};
+}
+
+int tf_ask_fork(int other)
+{
+    struct tf_place place = {.pid = (uint32_t)tf.pid};
+    struct tf_msg msg;
+    int fd = -1;
+    send_with_fd(tf.socket, TF_REP_FORK, &place, other);
+    return tf_answer(tf.socket, &msg, &fd) && msg.op == TF_REQ_FORKED ? fd : -1;
 }
 
 void tf_need(uint64_t offset)

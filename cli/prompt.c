@@ -354,8 +354,11 @@ static void greet(struct tf_prompt *p)
     const char *why;
     char count[32];
     uint64_t reach = tf_timeline_reach(p->timeline, &why);
-    fprintf(p->out, "%s%s%s, run %.8s: %.3f s, %s frame events", tf_colour(p, TF_BOLD),
-            p->run->command ? p->run->command : "?", tf_colour(p, TF_PLAIN), p->run->id,
+    char process[48] = "";
+    if (p->run->process > 1)
+        snprintf(process, sizeof process, ", process %u", p->run->process);
+    fprintf(p->out, "%s%s%s, run %.8s%s: %.3f s, %s frame events", tf_colour(p, TF_BOLD),
+            p->run->command ? p->run->command : "?", tf_colour(p, TF_PLAIN), p->run->id, process,
             (double)p->run->duration_ns / 1e9, tf_count_text(p->run->frames, count, sizeof count));
     if (p->run->exit_signal)
         fprintf(p->out, ", ended by signal %d", p->run->exit_signal);

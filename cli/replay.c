@@ -12,9 +12,10 @@
 #include "cli/record.h"
 
 static const char usage_text[] =
-    "usage: timefork replay [FILE] [--run ID] [-c COMMAND]... [-x SCRIPT] [--timeout SECONDS]\n"
-    "                       [--on-divergence stop|explain] [--format text|json]\n"
-    "       timefork replay [FILE] [--run ID] --goto-frame POSITION... [--eval EXPR]... [...]\n"
+    "usage: timefork replay [FILE] [--run ID] [--process N] [-c COMMAND]... [-x SCRIPT]\n"
+    "                       [--timeout SECONDS] [--on-divergence stop|explain] [--format text|json]\n"
+    "       timefork replay [FILE] [--run ID] [--process N] --goto-frame POSITION...\n"
+    "                       [--eval EXPR]... [...]\n"
     "\n"
     "Opens a prompt on a recorded run, at the exception that ended it, or else at its start: moves in both\n"
     "directions, shows the stack and variables, evaluates expressions on the live objects there. Nothing\n"
@@ -22,6 +23,7 @@ static const char usage_text[] =
     "\n"
     "  FILE             the recording (default: the newest *.timefork in this folder)\n"
     "  --run ID         a run of it, by id or its beginning (default: the last)\n"
+    "  --process N      a process of the run (default: 1; 'timefork query --list-processes' lists them)\n"
     "  -c, --command C  do this command of the prompt and leave; may be repeated\n"
     "  -x SCRIPT        do the commands in this file, before those of -c, and leave\n"
     "  --goto-frame P   no prompt: show what is at FRAME, FRAME+LINES, start or end; may be repeated\n"
@@ -56,7 +58,8 @@ struct options {
     double timeout;
     enum tf_on_divergence on_divergence;
     uint64_t divergence_calls;
-    bool debug; /* -c is the program's */
+    uint64_t process; /* 0: not given */
+    bool debug;       /* -c is the program's */
     bool json;
 };
 
@@ -65,9 +68,9 @@ struct options {
 static int take_option(void *ctx, int argc, char **argv)
 {
     struct options *o = ctx;
-    enum { GOTO_FRAME, EVAL, RUN, TIMEOUT, FORMAT, COMMAND, SCRIPT, SHORT_COMMAND, NAMES };
-    static const char *const names[NAMES] = {"--goto-frame", "--eval",    "--run", "--timeout",
-                                             "--format",     "--command", "-x",    "-c"};
+    enum { GOTO_FRAME, EVAL, RUN, TIMEOUT, FORMAT, COMMAND, SCRIPT, PROCESS, SHORT_COMMAND, NAMES };
+    static const char *const names[NAMES] = {"--goto-frame", "--eval", "--run",     "--timeout", "--format",
+                                             "--command",    "-x",     "--process", "-c"};
     struct tf_err err = {0};
     size_t which = 0;
     char *end;
@@ -95,6 +98,12 @@ static int take_option(void *ctx, int argc, char **argv)
         break;
     case RUN:
         o->run = argv[1];
+        break;
+    case PROCESS:
+        if (!tf_number(argv[1], 1, &o->process)) {
+            fprintf(stderr, "timefork: --process %s: the number of a process is expected\n", argv[1]);
+            return -1;
+        }
         break;
     case TIMEOUT:
         o->timeout = strtod(argv[1], &end);
@@ -127,6 +136,12 @@ static int take_option(void *ctx, int argc, char **argv)
 static int exit_status(const struct tf_err *err)
 {
     return err->code == TF_E_DIVERGENCE ? TF_EXIT_DIVERGED : TF_EXIT_ERROR;
+}
+
+/* Of opening a run: its number may be a mistake. */
+static int open_status(const struct tf_err *err)
+{
+    return err->code == TF_E_USAGE ? TF_EXIT_USAGE : exit_status(err);
 }
 
 /* Goes to each position and prints what is there. All positions are tried; the status is that of the worst.
@@ -210,6 +225,10 @@ static int check_options(const struct options *o, const char *command)
                         o->script ? "-x" : "--command");
     if (o->evals_n && !o->positions_n)
         return tf_usage(command, "--eval needs a --goto-frame; at the prompt, 'print EXPR' evaluates");
+    if (o->debug && o->process)
+        return tf_usage(command,
+                        "opens the process that it starts: for another one, 'timefork replay --process "
+                        "N' afterwards");
     return 0;
 }
 
@@ -262,9 +281,9 @@ int tf_cmd_replay(int argc, char **argv)
         goto out;
     status = TF_EXIT_ERROR;
     if (tf_find_recording(o.file, path, sizeof path, &err) || tf_store_open(path, &store, &err) ||
-        tf_store_find_run(store, o.run, &run, &err) || tf_timeline_open(store, &run, &t, &err)) {
+        tf_find_process(store, o.run, o.process, &run, &err) || tf_timeline_open(store, &run, &t, &err)) {
         fprintf(stderr, "timefork: %s\n", err.msg);
-        status = exit_status(&err);
+        status = open_status(&err);
         goto out;
     }
     status = look(t, store, &run, &o);

@@ -24,6 +24,8 @@
  * msghdr written (recvmsg) g  gid_t array out: 4 bytes for each that the result says c  bytes out: as many as
  * the previous argument says (sched_getaffinity writes what the result says: r) k  sigset in (8 bytes), may
  * be NULL
+ *   V  NULL-terminated array of strings in: hashed, and their text, up to 1 kB   H  the same, hashed only
+ *   j  siginfo_t out (128)
  *
  * Encoding of the arguments in the log: each letter's compared part in order: numbers 8 bytes; strings u32
  * length (without NUL; 0xffffffff for NULL), u32 0, bytes padded to 8; hashed bytes 8 bytes; small structures

@@ -11,6 +11,7 @@
 #include <linux/futex.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
 #define XXH_INLINE_ALL
@@ -37,7 +38,10 @@ static void wake_supervisor(uint64_t at)
     tf.last_wake = at;
     if (__atomic_load_n(&tf.shm->need_wake, __ATOMIC_ACQUIRE)) {
         __atomic_store_n(&tf.shm->need_wake, 0, __ATOMIC_RELEASE);
-        tf_sys(SYS_futex, &tf.shm->need_wake, FUTEX_WAKE, 1);
+        struct tf_msg msg = {.op = TF_REP_WAKE};
+        struct iovec part = {&msg, sizeof msg};
+        struct msghdr head = {.msg_iov = &part, .msg_iovlen = 1};
+        tf_sys(SYS_sendmsg, tf.socket, &head, MSG_NOSIGNAL | MSG_DONTWAIT);
     }
 }
 
@@ -143,10 +147,20 @@ void tf_emit_start_record(void)
     tf.space_end = tf.ring_words;
     tf.last_tsc = tf.shm->tsc_start = tf_tsc();
     tf.snapshot_due = tf.last_tsc + tf.shm->snapshot_min_ticks;
-    tf.shm->program_pid = (uint32_t)tf_sys(SYS_getpid);
+    tf.pid = (int)tf_sys(SYS_getpid);
+    tf.shm->program_pid = (uint32_t)tf.pid;
     tf.is_child = tf_sys(SYS_getppid) == tf.shm->supervisor_pid;
     memcpy(tf.p + 1, &tf.last_tsc, 8);
     tf_ring_commit(TF_RECORD_WORD(TF_REC_TIME, 2), 2);
+}
+
+void tf_emit_start_child(void)
+{
+    tf.lap = 0;
+    tf.last_wake = 0;
+    tf.stamp_at = 0;
+    tf_emit_start_record();
+    tf.is_child = false;
 }
 
 static void slow_record(void)

@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include "iohooks/ksignal.h"
@@ -59,6 +60,14 @@ bool tf_signal_is_default(int sig)
     return sig >= 1 && sig <= 64 && actions[sig].handler == (void *)SIG_DFL;
 }
 
+/* signal(7): the other signals end a process that does not care for them. */
+bool tf_signal_would_end(int sig)
+{
+    return !tf_signal_has_handler(sig) && !tf_signal_is_ignored(sig) && sig != SIGCHLD && sig != SIGCONT &&
+           sig != SIGURG && sig != SIGWINCH && sig != SIGSTOP && sig != SIGTSTP && sig != SIGTTIN &&
+           sig != SIGTTOU;
+}
+
 static bool is_fault(int sig, const siginfo_t *info)
 {
     return (sig == SIGSEGV || sig == SIGBUS || sig == SIGFPE || sig == SIGILL || sig == SIGTRAP) &&
@@ -79,7 +88,7 @@ static void on_signal(int sig, siginfo_t *info, void *context)
     greg_t *pc = &uc->uc_mcontext.gregs[REG_RIP];
     bool own = tf.self_signal || (tf.self_pending >> (sig - 1) & 1);
     tf.self_pending &= ~(1ul << (sig - 1));
-    if (tf.mode != TF_RECORDS || own || is_fault(sig, info) || is_delivery(sig, info)) {
+    if (tf.mode != TF_RECORDS || tf_child_borrows() || own || is_fault(sig, info) || is_delivery(sig, info)) {
         call_handler(sig, info, context);
         return;
     }
@@ -157,6 +166,8 @@ bool tf_signal_restarts(unsigned nr)
     case SYS_sendto:
     case SYS_sendmsg:
     case SYS_getrandom:
+    case SYS_wait4:
+    case SYS_waitid:
         return true;
     default: /* those that wait for a time, or for one of many things, never do */
         return false;
@@ -201,6 +212,50 @@ void tf_signal_loose(void)
     for (int sig = 1; sig <= 64; sig++)
         if (tf_signal_has_handler(sig) && (actions[sig].flags & SA_RESTART) && !(OURS >> (sig - 1) & 1))
             install(sig, &actions[sig], true);
+}
+
+void tf_signal_forked(void)
+{
+    uint64_t all = ~OURS;
+    struct timespec now = {0, 0};
+    tf.self_pending = 0;
+    if (tf.mode == TF_REPLAYS) { /* the child begins with none; this process may have some */
+        while (!TF_IS_ERR(tf_sys(SYS_rt_sigtimedwait, &all, 0, &now, 8)))
+            ;
+        return;
+    }
+    kept = 0;
+    tf_pending = 0;
+}
+
+/* ---- a child in this memory ---- */
+
+static struct tf_ksigaction lent[65];
+static uint64_t lent_pending;
+
+void tf_signal_lend(void)
+{
+    memcpy(lent, actions, sizeof actions);
+    lent_pending = tf.self_pending;
+}
+
+void tf_signal_clear(void)
+{
+    for (int sig = 1; sig <= 64; sig++)
+        if (tf_signal_has_handler(sig))
+            actions[sig] = (struct tf_ksigaction){0};
+}
+
+void tf_signal_give_back(void)
+{
+    for (int sig = 1; sig <= 64; sig++) {
+        bool differs = memcmp(&lent[sig], &actions[sig], sizeof lent[sig]) != 0;
+        actions[sig] = lent[sig];
+        /* The kernel has a table for each process; in replay, both are this one. */
+        if (tf.mode == TF_REPLAYS && differs && !(OURS >> (sig - 1) & 1))
+            install(sig, &actions[sig], false);
+    }
+    tf.self_pending = lent_pending;
 }
 
 /* Both modes keep the same table and tell the kernel the same; nothing but the order of calls needs the log.
@@ -277,6 +332,26 @@ void tf_signal_start(void)
     tf_log_put(TF_CALL_START, 0, 0, NULL, 0, &data, 1);
 }
 
+/* A signal that the program sent itself while it was blocked ends it when the mask opens: a mark behind the
+ * call that opens it. */
+static void ends_by_own_signal(uint64_t mask)
+{
+    uint64_t comes = tf.self_pending & ~mask;
+    for (int sig = 1; sig <= 64; sig++) {
+        uint8_t mark[48] = {TF_MARK_EXIT};
+        if (!(comes >> (sig - 1) & 1) || !tf_signal_would_end(sig))
+            continue;
+        size_t n = (size_t)snprintf((char *)mark + 8, 40, "signal %d", sig);
+        if (tf.mode == TF_REPLAYS) {
+            tf_log_take(TF_CALL_MARK, mark, 8 + n);
+            tf_replay_end();
+        }
+        tf_log_mark(TF_MARK_EXIT, (const char *)mark + 8);
+        tf.mode = TF_LOOSE;
+        return;
+    }
+}
+
 /* The mask to change is that of the interrupted context: the kernel restores it when the trap returns. SIGSYS
  * stays open, for a blocked one would end the process at its next call. */
 TF_SPECIAL(sigprocmask)
@@ -305,6 +380,7 @@ TF_SPECIAL(sigprocmask)
         tf_log_put(call->nr, 0, r, args_buf, len, NULL, 0);
     else if (e->result != r)
         tf_diverge_result(e, r, "rt_sigprocmask gave %ld, in the recording it gave %ld", r, (long)e->result);
+    ends_by_own_signal(*mask);
     return r;
 }
 

@@ -138,7 +138,7 @@ int tf_prepare_start(const struct tf_run *run, const struct tf_shared *shared, s
     struct tf_shm_map map = {.fd = -1};
     int sockets[2] = {-1, -1};
     char libdir[PATH_MAX], preload[PATH_MAX + 64], file[PATH_MAX * 2];
-    char **env = NULL, *own = NULL;
+    char **env = NULL, *own = NULL, *session = NULL;
     int first_fd = -1, r;
 
     *runner = TF_RUNNER_NONE;
@@ -155,8 +155,18 @@ int tf_prepare_start(const struct tf_run *run, const struct tf_shared *shared, s
     }
     for (size_t i = 0; i < n; i++) {
         env[i] = run->envp[i];
-        if (strncmp(env[i], TF_ENV "=", sizeof TF_ENV) == 0)
-            first_fd = atoi(env[i] + sizeof TF_ENV);
+        if (strncmp(env[i], TF_ENV "=", sizeof TF_ENV) == 0) {
+            const char *number = strchr(env[i], ',');
+            first_fd = atoi(number ? number + 1 : env[i] + sizeof TF_ENV);
+            if (env[i][sizeof TF_ENV] == '@') { /* nobody is to be asked: the descriptors are there */
+                if (!(session = strdup(env[i]))) {
+                    r = tf_err_set(err, TF_E_IO, "out of memory");
+                    goto out;
+                }
+                session[sizeof TF_ENV] = '=';
+                env[i] = session;
+            }
+        }
         if (strncmp(env[i], "LD_PRELOAD=", 11) == 0) {
             size_t len = strcspn(env[i] + 11, ": ");
             if (strlen(preload) == len && memcmp(env[i] + 11, preload, len) == 0)
@@ -220,5 +230,6 @@ out:
     tf_shm_destroy(&map);
     free(env);
     free(own);
+    free(session);
     return r;
 }

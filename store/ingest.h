@@ -21,9 +21,13 @@ struct tf_ingest {
     struct tf_writer w;
     struct tf_encoder *enc;
     struct tf_ingest_opts opts; /* its strings are ours */
-    struct tf_run run;          /* rowid, id, cwd: the rest is in the store */
+    struct tf_run run; /* rowid, id, process, parent, origin, fork_frame, cwd: the rest is in the store */
     bool started;
+    bool forked; /* it goes on where its parent's stream was at `fork`; there is no START */
+    struct tf_fork fork;
     struct tf_err failed; /* the first error; code 0: none */
+
+    int said_status, said_signal; /* of its last TF_MARK_EXIT; -1, 0: there was none */
 
     /* time */
     uint64_t begin_tsc, begin_ns; /* both clocks at the same moment */
@@ -35,6 +39,7 @@ struct tf_ingest {
     struct tf_block block;
     uint32_t thread, n_codes; /* n_codes: highest id + 1 */
     uint32_t written;         /* events of the block that are in its row */
+    size_t written_marks;     /* and time marks: the last event's may come when it was written already */
 
     /* outside events: those that are not written, behind them one whose data is still coming */
     uint8_t *out;

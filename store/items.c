@@ -137,6 +137,18 @@ static int item_code(struct tf_ingest *in, const uint8_t *p, size_t len, struct 
     return rc;
 }
 
+/* "3", or "signal 9": how the program says that it ends. */
+static void note_exit(struct tf_ingest *in, const char *text, size_t len)
+{
+    char copy[32];
+    int number;
+    snprintf(copy, sizeof copy, "%.*s", (int)(len < 31 ? len : 31), text);
+    if (sscanf(copy, "signal %d", &number) == 1)
+        in->said_signal = number;
+    else if (sscanf(copy, "%d", &number) == 1)
+        in->said_status = number & 0xff; /* as wait() gives it */
+}
+
 static int item_mark(struct tf_ingest *in, const uint8_t *p, size_t len, struct tf_err *err)
 {
     struct tf_rec_mark rec;
@@ -149,6 +161,8 @@ static int item_mark(struct tf_ingest *in, const uint8_t *p, size_t len, struct 
     if (!args)
         return tf_db_memory(err);
     const uint32_t head[2] = {rec.kind, 0};
+    if (rec.kind == TF_MARK_EXIT)
+        note_exit(in, (const char *)p + sizeof rec, rec.text_len);
     memcpy(args, head, 8);
     memcpy(args + 8, p + sizeof rec, rec.text_len);
     struct tf_rec_outside event = {.call = TF_CALL_MARK, .args_len = 8 + rec.text_len};
@@ -228,6 +242,7 @@ static int start_run(struct tf_ingest *in, struct tf_err *err)
     if (rc)
         return rc;
     in->run.rowid = run.rowid;
+    in->run.process = run.process;
     memcpy(in->run.id, run.id, sizeof run.id);
     in->run.cwd = strdup(run.cwd);
     if (!in->run.cwd)
@@ -311,7 +326,7 @@ int ingest_record(struct tf_ingest *in, enum tf_record type, const uint8_t *p, s
         if (len < sizeof number)
             return ingest_senseless("short snapshot", err);
         memcpy(&number, p, sizeof number);
-        if (in->opts.on_snapshot)
+        if (in->opts.on_snapshot) /* a forked process has none */
             in->opts.on_snapshot(in->opts.ctx, number, in->block.first_frame - 1 + in->block.n,
                                  in->out_block.offset + in->out_len);
         return 0;

@@ -163,15 +163,20 @@ int tf_store_machine(struct tf_store *store, const struct tf_run *run, struct tf
                      struct tf_err *err)
 {
     struct facts f = {0};
-    sqlite3_stmt *stmt;
+    struct tf_lineage lineage;
+    sqlite3_stmt *stmt = NULL;
     *out = NULL;
     *n = 0;
     if (!tf_db_has_table(store, "machine"))
         return 0;
-    int rc = tf_db_prepare(store, "SELECT key, value FROM machine WHERE run = ? ORDER BY key", &stmt, err);
+    int rc = tf_lineage_load(store, run, &lineage, err);
+    if (!rc)
+        rc = tf_db_prepare(store, "SELECT key, value FROM machine WHERE run = ? ORDER BY key", &stmt, err);
+    if (!rc) /* a forked process is on the machine of the one that began */
+        sqlite3_bind_int64(stmt, 1, lineage.n ? lineage.v[0].run : run->rowid);
+    tf_lineage_free(&lineage);
     if (rc)
         return rc;
-    sqlite3_bind_int64(stmt, 1, run->rowid);
     while ((rc = tf_db_step(store, stmt, err)) == 1) {
         char *key = tf_db_text(stmt, 0), *value = tf_db_text(stmt, 1);
         if (key && value)

@@ -72,7 +72,8 @@ static const char schema[] =
     " run INTEGER NOT NULL, seq INTEGER NOT NULL, path TEXT NOT NULL, size INTEGER NOT NULL,"
     " mtime_ns INTEGER NOT NULL, digest INTEGER NOT NULL, PRIMARY KEY(run, seq)) WITHOUT ROWID;";
 
-/* Not in the first files of this format: made when a run is added to one. */
+/* Not in the first files: made when one is opened for writing. Without them nothing is known of what they
+ * hold. */
 static const char later_tables[] =
     "CREATE TABLE IF NOT EXISTS builds("
     " run INTEGER NOT NULL, path TEXT NOT NULL, build_id TEXT NOT NULL, PRIMARY KEY(run, path)) WITHOUT "

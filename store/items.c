@@ -4,6 +4,7 @@
  * data comes in several records stands at the end of it, behind in->out_whole.
  */
 #include "store/ingest.h"
+#include "store/machine.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -249,6 +250,8 @@ static int start_run(struct tf_ingest *in, struct tf_err *err)
     in->started = true;
     free(in->start_blob);
     in->start_blob = NULL;
+    if ((rc = tf_writer_machine(&in->w, err)))
+        return rc;
     if (in->opts.source_text) {
         rc = tf_writer_source_text(&in->w, "<string>", in->opts.source_text, strlen(in->opts.source_text),
                                    err);

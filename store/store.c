@@ -72,6 +72,15 @@ static const char schema[] =
     " run INTEGER NOT NULL, seq INTEGER NOT NULL, path TEXT NOT NULL, size INTEGER NOT NULL,"
     " mtime_ns INTEGER NOT NULL, digest INTEGER NOT NULL, PRIMARY KEY(run, seq)) WITHOUT ROWID;";
 
+/* Not in the first files: made when one is opened for writing. Without them nothing is known of what they
+ * hold. */
+static const char later_tables[] =
+    "CREATE TABLE IF NOT EXISTS builds("
+    " run INTEGER NOT NULL, path TEXT NOT NULL, build_id TEXT NOT NULL, PRIMARY KEY(run, path)) WITHOUT "
+    "ROWID;"
+    "CREATE TABLE IF NOT EXISTS machine("
+    " run INTEGER NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY(run, key)) WITHOUT ROWID;";
+
 /* ---- errors ---- */
 
 int tf_db_error(struct tf_store *store, struct tf_err *err, const char *doing)
@@ -164,6 +173,18 @@ int tf_db_run(struct tf_store *store, sqlite3_stmt *stmt, struct tf_err *err)
     sqlite3_reset(stmt);
     sqlite3_clear_bindings(stmt);
     return rc < 0 ? rc : 0;
+}
+
+bool tf_db_has_table(struct tf_store *store, const char *name)
+{
+    sqlite3_stmt *stmt;
+    bool has = false;
+    if (tf_db_prepare(store, "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", &stmt, NULL))
+        return false;
+    sqlite3_bind_text(stmt, 1, name, -1, SQLITE_STATIC);
+    has = tf_db_step(store, stmt, NULL) == 1;
+    sqlite3_finalize(stmt);
+    return has;
 }
 
 char *tf_db_text(sqlite3_stmt *stmt, int column)
@@ -444,6 +465,8 @@ int tf_store_create(const char *path, struct tf_store **out, struct tf_err *err)
             goto fail;
     }
     rc = probe(store, err);
+    if (!rc)
+        rc = tf_db_exec(store, later_tables, err);
     /* NORMAL: what was committed survives any death of this process; a power cut may cost the last second. */
     if (!rc)
         rc = tf_db_exec(store, "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL", err);

@@ -18,6 +18,8 @@ enum tf_writer_stmt {
     TF_W_FIND_TEXT,
     TF_W_MARK,
     TF_W_MAPPED,
+    TF_W_BUILD,
+    TF_W_FACT,
     TF_W_TOTALS,
     TF_W_COUNT
 };
@@ -78,11 +80,11 @@ int tf_writer_mark(struct tf_writer *w, uint64_t frame, uint32_t kind, const cha
                    struct tf_err *err);
 /* Reads the whole file for its digest. One that cannot be read gets size 0 and digest 0. */
 int tf_writer_mapped(struct tf_writer *w, const char *path, struct tf_err *err);
+/* What this machine is like (machine.h). */
+int tf_writer_machine(struct tf_writer *w, struct tf_err *err);
 int tf_writer_totals(struct tf_writer *w, const struct tf_totals *totals, int state, int exit_status,
                      int exit_signal, struct tf_err *err);
 int tf_writer_commit(struct tf_writer *w, struct tf_err *err);
 void tf_writer_rollback(struct tf_writer *w);
-/* XXH3-64 of a whole regular file. 0, or -1 with errno. */
-int tf_file_digest(const char *path, uint64_t *digest, uint64_t *size, int64_t *mtime_ns);
 
 #endif

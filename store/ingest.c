@@ -28,7 +28,16 @@
 
 #define PUBLISH_WORDS 16384u /* zeroed and given back at a time: fits the second-level cache */
 #define COMMIT_NS 1000000000ull
-#define COMMIT_BYTES (64ull << 20)
+/* Of rows in the queue. Small enough that the ring does not fill up meanwhile, and that what is written is
+ * still in the processor's caches. */
+#define COMMIT_BYTES (8ull << 20)
+#define RATE_NS 20000000ull      /* the time over which it is seen how fast outside events come */
+#define FAST_BYTES_MS 200000ull  /* 200 MB/s: zstd can do little more */
+#define QUEUE_MAX (256ull << 20) /* while another process keeps us from writing */
+
+/* zstd's levels: usual; when a good part of the ring is full; when it will soon be full, or is being filled
+ * faster than it can be compressed. */
+enum { LEVEL = 3, LEVEL_FAST = 1, LEVEL_HASTY = TF_W_HASTY };
 
 /* ---- time ---- */
 
@@ -111,6 +120,35 @@ static int write_frames(struct tf_ingest *in, bool done, struct tf_err *err)
     return 0;
 }
 
+/* Is there something this far ahead of what was taken? Data may be zero: then it is believed to be empty. */
+static bool reaches(const struct tf_ingest *in, uint64_t words)
+{
+    const uint32_t *at = in->ring + ((in->shm->tail + words) & in->mask);
+    uint32_t any = 0;
+    for (int i = 0; i < 16; i++)
+        any |= __atomic_load_n(at + i, __ATOMIC_RELAXED);
+    return any != 0;
+}
+
+/*
+ * How well to compress the block: as well as the program lets us. It should not have to wait for us, nor for
+ * a processor that we keep busy. So who has a gigabyte in a second gets a large recording, unless the data is
+ * of the kind that packs faster than it is copied.
+ */
+static int level(struct tf_ingest *in)
+{
+    uint64_t now = ingest_clock_ns(CLOCK_MONOTONIC), since = now - in->rate_ns;
+    in->rate_bytes += in->out_whole;
+    if (since > RATE_NS) {
+        in->fast = in->rate_bytes / (since / 1000000 + 1) > FAST_BYTES_MS;
+        in->rate_bytes = 0;
+        in->rate_ns = now;
+    }
+    if (in->fast || reaches(in, (in->mask + 1) / 2))
+        return LEVEL_HASTY;
+    return reaches(in, (in->mask + 1) / 4) ? LEVEL_FAST : LEVEL;
+}
+
 /* Writes the whole outside events. */
 int ingest_write_outside(struct tf_ingest *in, struct tf_err *err)
 {
@@ -118,7 +156,7 @@ int ingest_write_outside(struct tf_ingest *in, struct tf_err *err)
     if (!in->out_whole)
         return 0;
     b->len = in->out_whole;
-    int rc = tf_writer_outside(&in->w, b, in->out, err);
+    int rc = tf_writer_outside(&in->w, b, in->out, level(in), err);
     if (rc)
         return rc;
     memmove(in->out, in->out + in->out_whole, in->out_len - in->out_whole);
@@ -146,10 +184,12 @@ int ingest_commit(struct tf_ingest *in, int state, int exit_status, int exit_sig
         in->total.duration_ns = ns;
     rc = tf_writer_totals(&in->w, &in->total, state, exit_status, exit_signal, err);
     if (!rc)
-        rc = tf_writer_commit(&in->w, err);
-    if (rc)
+        rc = tf_writer_commit(&in->w, state == TF_RUN_COMPLETE || in->w.len > QUEUE_MAX, err);
+    if (rc < 0)
         return rc;
-    in->stored = in->total;
+    if (!rc)
+        in->stored = in->total;
+    in->put_off = rc ? in->w.len : 0;
     in->committed_ns = ingest_clock_ns(CLOCK_MONOTONIC);
     return 0;
 }
@@ -159,8 +199,8 @@ static int commit_if_due(struct tf_ingest *in, struct tf_err *err)
     if (!in->started)
         return 0;
     bool pending = in->w.len || in->out_whole || in->block.n > in->written;
-    if (!pending ||
-        (in->w.len < COMMIT_BYTES && ingest_clock_ns(CLOCK_MONOTONIC) - in->committed_ns < COMMIT_NS))
+    if (!pending || (in->w.len < in->put_off + COMMIT_BYTES &&
+                     ingest_clock_ns(CLOCK_MONOTONIC) - in->committed_ns < COMMIT_NS))
         return 0;
     return ingest_commit(in, TF_RUN_INCOMPLETE, -1, 0, err);
 }
@@ -345,7 +385,7 @@ static int close_failed(struct tf_ingest *in, int exit_status, int exit_signal, 
     if (!rc)
         rc = tf_writer_totals(&in->w, &in->stored, TF_RUN_INCOMPLETE, exit_status, exit_signal, err);
     if (!rc)
-        rc = tf_writer_commit(&in->w, err);
+        rc = tf_writer_commit(&in->w, true, err);
     return rc;
 }
 

@@ -30,6 +30,7 @@ struct tf_ingest {
     bool timed;                   /* a TF_REC_TIME came */
     uint64_t start, now;          /* of the recorded process, in units of 16 TSC ticks */
     uint64_t committed_ns;
+    size_t put_off; /* what was queued when another process kept us from committing it; 0: nothing */
 
     /* frame events */
     struct tf_block block;
@@ -41,6 +42,8 @@ struct tf_ingest {
     size_t out_len, out_cap;
     size_t out_whole;                  /* length of the whole events */
     struct tf_outside_block out_block; /* what is in out: rowid unused */
+    uint64_t rate_ns, rate_bytes;      /* since when, and how many bytes of events were written since */
+    bool fast;                         /* they come faster than they can be compressed */
     uint64_t missing;                  /* bytes of data that the last event still needs */
     bool more_start;                   /* TF_REC_DATA continues the START */
     uint8_t *start_blob;

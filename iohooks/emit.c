@@ -116,6 +116,16 @@ void tf_ring_commit(uint32_t first_word, size_t payload_words)
         wake_supervisor(position());
 }
 
+void tf_log_clock(int clock, const struct timespec *now)
+{
+    const struct tf_rec_clock rec = {.sec = now->tv_sec, .nsec = (uint32_t)now->tv_nsec, .clock = clock};
+    uint32_t *at = tf_ring_reserve(1 + sizeof rec / 4);
+    if (!at)
+        return;
+    memcpy(at + 1, &rec, sizeof rec);
+    tf_ring_commit(TF_RECORD_WORD(TF_REC_CLOCK, sizeof rec / 4), sizeof rec / 4);
+}
+
 /* Writes the time that has passed since the last stamp. */
 static void stamp(uint64_t now)
 {

@@ -266,6 +266,7 @@ static int start_run(struct tf_ingest *in, struct tf_err *err)
     if (rc)
         return rc;
     in->run.rowid = run.rowid;
+    in->run.process = run.process;
     memcpy(in->run.id, run.id, sizeof run.id);
     in->run.cwd = strdup(run.cwd);
     if (!in->run.cwd)
@@ -279,7 +280,7 @@ static int start_run(struct tf_ingest *in, struct tf_err *err)
         if (rc)
             return rc;
     }
-    return ingest_commit(in, TF_RUN_INCOMPLETE, -1, 0, err);
+    return ingest_commit(in, true, TF_RUN_INCOMPLETE, -1, 0, err);
 }
 
 static int add_start(struct tf_ingest *in, const uint8_t *p, size_t len, struct tf_err *err)
@@ -350,7 +351,7 @@ int ingest_record(struct tf_ingest *in, enum tf_record type, const uint8_t *p, s
         if (len < sizeof number)
             return ingest_senseless("short snapshot", err);
         memcpy(&number, p, sizeof number);
-        if (in->opts.on_snapshot)
+        if (in->opts.on_snapshot) /* a forked process has none */
             in->opts.on_snapshot(in->opts.ctx, number, in->block.first_frame - 1 + in->block.n,
                                  in->out_block.offset + in->out_len);
         return 0;

@@ -25,18 +25,28 @@
  * are read as well. */
 #define PAGE_BYTES "16384"
 
+/* Those of format 1, which had one process a run and an id of its own in each row, and those that came
+ * with 2. */
+#define RUN_COLUMNS_1                                                                                        \
+    " run INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, state INTEGER NOT NULL,"                      \
+    " started_unix_ns INTEGER NOT NULL, duration_ns INTEGER NOT NULL, frames INTEGER NOT NULL,"              \
+    " outside INTEGER NOT NULL, outside_bytes INTEGER NOT NULL, exit_status INTEGER NOT NULL,"               \
+    " exit_signal INTEGER NOT NULL, pid INTEGER NOT NULL, stack_limit INTEGER NOT NULL,"                     \
+    " layout_digest INTEGER NOT NULL, cal_tsc INTEGER NOT NULL, cal_ns INTEGER NOT NULL,"                    \
+    " python_version TEXT NOT NULL, exe TEXT NOT NULL, execfn TEXT NOT NULL, cwd TEXT NOT NULL,"             \
+    " stdlib TEXT NOT NULL, kernel TEXT NOT NULL, host TEXT NOT NULL, python_file_digest TEXT NOT NULL,"     \
+    " command TEXT NOT NULL, title TEXT NOT NULL, argv BLOB NOT NULL, envp BLOB NOT NULL"
+#define RUN_COLUMNS                                                                                          \
+    RUN_COLUMNS_1 ", process INTEGER NOT NULL DEFAULT 1, parent INTEGER NOT NULL DEFAULT 0,"                 \
+                  " origin INTEGER NOT NULL DEFAULT 0, fork_frame INTEGER NOT NULL DEFAULT 0,"               \
+                  " fork_offset INTEGER NOT NULL DEFAULT 0, fork_seq INTEGER NOT NULL DEFAULT 0,"            \
+                  " fork_codes INTEGER NOT NULL DEFAULT 0, fork_marks INTEGER NOT NULL DEFAULT 0,"           \
+                  " fork_mapped INTEGER NOT NULL DEFAULT 0, UNIQUE(id, process)"
+
 static const char schema[] =
     "CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
     "INSERT INTO meta VALUES('made by', 'timefork " TF_VERSION "');"
-    "CREATE TABLE runs("
-    " run INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, state INTEGER NOT NULL,"
-    " started_unix_ns INTEGER NOT NULL, duration_ns INTEGER NOT NULL, frames INTEGER NOT NULL,"
-    " outside INTEGER NOT NULL, outside_bytes INTEGER NOT NULL, exit_status INTEGER NOT NULL,"
-    " exit_signal INTEGER NOT NULL, pid INTEGER NOT NULL, stack_limit INTEGER NOT NULL,"
-    " layout_digest INTEGER NOT NULL, cal_tsc INTEGER NOT NULL, cal_ns INTEGER NOT NULL,"
-    " python_version TEXT NOT NULL, exe TEXT NOT NULL, execfn TEXT NOT NULL, cwd TEXT NOT NULL,"
-    " stdlib TEXT NOT NULL, kernel TEXT NOT NULL, host TEXT NOT NULL, python_file_digest TEXT NOT NULL,"
-    " command TEXT NOT NULL, title TEXT NOT NULL, argv BLOB NOT NULL, envp BLOB NOT NULL);"
+    "CREATE TABLE runs(" RUN_COLUMNS ");"
     "CREATE TABLE codes("
     " run INTEGER NOT NULL, id INTEGER NOT NULL, hash INTEGER NOT NULL, first_line INTEGER NOT NULL,"
     " flags INTEGER NOT NULL, file TEXT NOT NULL, qualname TEXT NOT NULL, PRIMARY KEY(run, id)) WITHOUT "
@@ -318,6 +328,55 @@ static char *immutable_uri(const char *path)
     }
     strcpy(p, "?immutable=1");
     return uri;
+}
+
+int tf_db_format(struct tf_store *store, struct tf_err *err)
+{
+    sqlite3_stmt *stmt;
+    int rc = tf_db_prepare(store, "PRAGMA user_version", &stmt, err);
+    if (!rc && (rc = tf_db_step(store, stmt, err)) >= 0)
+        rc = rc == 1 ? sqlite3_column_int(stmt, 0) : 0;
+    sqlite3_finalize(stmt);
+    if (rc == 0 || rc > TF_FORMAT)
+        rc = tf_err_set(err, TF_E_FORMAT, "%s has recording format %d now, which this timefork does not read",
+                        store->path, rc);
+    return rc;
+}
+
+/* The column `id` of format 1 is UNIQUE, which only a new table can change. Row numbers stay, and those that
+ * were used once are still not used again. */
+int tf_db_upgrade(struct tf_store *store, struct tf_err *err)
+{
+    static const char sql[] =
+        "CREATE TABLE runs_2(" RUN_COLUMNS ");"
+        "INSERT INTO runs_2(run, id, state, started_unix_ns, duration_ns, frames, outside, outside_bytes,"
+        " exit_status, exit_signal, pid, stack_limit, layout_digest, cal_tsc, cal_ns, python_version, exe,"
+        " execfn, cwd, stdlib, kernel, host, python_file_digest, command, title, argv, envp)"
+        " SELECT run, id, state, started_unix_ns, duration_ns, frames, outside, outside_bytes,"
+        " exit_status, exit_signal, pid, stack_limit, layout_digest, cal_tsc, cal_ns, python_version, exe,"
+        " execfn, cwd, stdlib, kernel, host, python_file_digest, command, title, argv, envp FROM runs;"
+        "DELETE FROM sqlite_sequence WHERE name = 'runs_2';"
+        "INSERT INTO sqlite_sequence(name, seq) SELECT 'runs_2', seq FROM sqlite_sequence WHERE name = "
+        "'runs';"
+        "DROP TABLE runs;"
+        "ALTER TABLE runs_2 RENAME TO runs;"
+        "PRAGMA user_version=2";
+    int rc = tf_db_format(store, err);
+    if (rc < 0 || rc == TF_FORMAT)
+        return rc < 0 ? rc : 0;
+    rc = tf_db_exec(store, "BEGIN IMMEDIATE", err);
+    if (rc)
+        return rc;
+    rc = tf_db_format(store, err); /* another recorder may have been faster */
+    if (rc == 1)
+        rc = tf_db_exec(store, sql, err);
+    else if (rc > 0)
+        rc = 0;
+    if (!rc)
+        rc = tf_db_exec(store, "COMMIT", err);
+    if (rc && !sqlite3_get_autocommit(store->db))
+        sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
+    return rc;
 }
 
 int tf_store_open(const char *path, struct tf_store **out, struct tf_err *err)

@@ -79,7 +79,7 @@ struct tf_run {
 void tf_run_clear(struct tf_run *run);
 /* Ticks (16 TSC ticks each) since the start of the run, in nanoseconds. */
 uint64_t tf_run_ns(const struct tf_run *run, uint64_t ticks);
-/* The first process of each run, oldest first. */
+/* The first process of each run (the first one there is, in a damaged file), oldest first. */
 int tf_store_runs(struct tf_store *store, struct tf_run **runs, size_t *n, struct tf_err *err);
 void tf_runs_free(struct tf_run *runs, size_t n);
 /* id: NULL for the last one, or a unique prefix. Ambiguous, unknown, none at all: TF_E_NOTFOUND with a
@@ -178,6 +178,7 @@ int tf_store_digests(struct tf_store *store, const struct tf_run *run, uint64_t 
 
 struct tf_outside_block {
     int64_t rowid;
+    int64_t owner;                    /* rowid of the process whose row it is */
     uint64_t offset, len;             /* in the outside stream */
     uint64_t first_seq, events;       /* ordinal of its first event, from 1; how many */
     uint64_t first_frame, last_frame; /* tf_outside.frame of the first and last event */
@@ -240,14 +241,18 @@ struct tf_ingest_opts {
     const struct tf_ingest *parent; /* this process was executed by that one (TF_EXECUTED); NULL: it begins a
                                        run. Not used after tf_ingest_begin() */
 };
+/* TF_E_USAGE: opts->parent has no row yet (tf_ingest_process() is 0). */
 int tf_ingest_begin(struct tf_store *store, struct tf_shm *shm, uint32_t *ring,
                     const struct tf_ingest_opts *opts, struct tf_ingest **out, struct tf_err *err);
 /*
  * The process of `parent` is about to fork, waits for it, and everything that it wrote has been drained:
  * *child takes what the new process will write to the ring of `shm`. Its row is written when the first item
  * comes (its pid is shm->program_pid then), so a fork that failed leaves no trace: end it all the same.
- * command, title and source_text are the parent's. Ends and failures of the two do not depend on each other,
- * except that what is committed of the child never refers to what is not committed of the parent.
+ * command, title and source_text are the parent's; TF_REC_SNAPSHOT items of the child are passed over. Ends
+ * and failures of the two do not depend on each other, except that what is committed of the child never
+ * refers to what is not committed of the parent: this commits the parent up to the fork. If that fails, so
+ * does the parent's recording. A parent whose recording has failed, or has not begun, has no recorded
+ * children: the error is the parent's own, or TF_E_USAGE.
  */
 int tf_ingest_fork(struct tf_ingest *parent, struct tf_shm *shm, uint32_t *ring, int child_proc,
                    struct tf_ingest **child, struct tf_err *err);

@@ -122,6 +122,11 @@ static int row_end(struct tf_writer *w, struct tf_err *err)
     return w->no_memory ? tf_db_memory(err) : 0;
 }
 
+static int was_deleted(struct tf_writer *w, struct tf_err *err)
+{
+    return tf_err_set(err, TF_E_IO, "the run was deleted from %s while it was recorded", w->store->path);
+}
+
 /* Writes the row at *at of the queue. */
 static int write_row(struct tf_writer *w, size_t *at, struct tf_err *err)
 {
@@ -153,7 +158,7 @@ static int write_row(struct tf_writer *w, size_t *at, struct tf_err *err)
         return tf_db_error(w->store, err, "writing");
     int rc = tf_db_run(w->store, stmt, err);
     if (!rc && which == TF_W_TOTALS && sqlite3_changes(w->store->db) == 0)
-        rc = tf_err_set(err, TF_E_IO, "the run was deleted from %s while it was recorded", w->store->path);
+        rc = was_deleted(w, err);
     return rc;
 }
 
@@ -166,17 +171,19 @@ static void undo(struct tf_writer *w)
 
 int tf_writer_commit(struct tf_writer *w, bool patient, struct tf_err *err)
 {
-    if (!w->len)
+    bool open = !sqlite3_get_autocommit(w->store->db);
+    if (!w->len && !open)
         return 0;
     /*
      * The write-ahead log lets others read while a run is recorded, but everything is written twice and read
      * once. When there is much of it, and nobody reads, it goes straight to the file: new pages need no
      * journal.
      */
-    if (w->len >= TF_W_BULK && !w->bulk)
+    if (w->len >= TF_W_BULK && !w->bulk && !open)
         w->bulk = tf_db_single_file(w->store);
+    patient |= open; /* what is in the transaction already is in no queue */
     tf_db_patience(w->store, patient ? PATIENT_MS : IMPATIENT_MS);
-    int rc = tf_db_exec(w->store, "BEGIN IMMEDIATE", err);
+    int rc = open ? 0 : tf_db_exec(w->store, "BEGIN IMMEDIATE", err);
     for (size_t at = 0; !rc && at < w->len;)
         rc = write_row(w, &at, err);
     if (!rc)
@@ -210,19 +217,39 @@ static int random_id(char id[33], struct tf_err *err)
     return 0;
 }
 
-int tf_writer_run(struct tf_writer *w, struct tf_run *run, const char *argv, size_t argv_len,
-                  const char *envp, size_t envp_len, struct tf_err *err)
+/* Of the row that was just written: its number, and which process of the run it is. */
+static int number_process(struct tf_writer *w, struct tf_run *run, struct tf_err *err)
 {
     sqlite3_stmt *s;
-    int rc = random_id(run->id, err);
+    int64_t rowid = sqlite3_last_insert_rowid(w->store->db);
+    int rc = tf_db_prepare(w->store, "SELECT process FROM runs WHERE run = ?1", &s, err);
+    if (rc)
+        return rc;
+    sqlite3_bind_int64(s, 1, rowid);
+    rc = tf_db_step(w->store, s, err);
+    if (rc == 1)
+        run->process = (uint32_t)sqlite3_column_int64(s, 0);
+    sqlite3_finalize(s);
+    if (rc < 0)
+        return rc;
+    w->run = run->rowid = rowid;
+    return 0;
+}
+
+static int insert_run(struct tf_writer *w, struct tf_run *run, const char *argv, size_t argv_len,
+                      const char *envp, size_t envp_len, struct tf_err *err)
+{
+    sqlite3_stmt *s;
+    int rc = run->origin == TF_STARTED ? random_id(run->id, err) : 0;
     if (!rc)
         rc = tf_db_prepare(
             w->store,
             "INSERT INTO runs(id, state, started_unix_ns, duration_ns, frames, outside, outside_bytes,"
             " exit_status, exit_signal, pid, stack_limit, layout_digest, cal_tsc, cal_ns,"
             " python_version, exe, execfn, cwd, stdlib, kernel, host, python_file_digest, command,"
-            " title, argv, envp)"
-            " VALUES(?,0,?,0,0,0,0,-1,0,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            " title, argv, envp, parent, origin, fork_frame, process)"
+            " VALUES(?1,0,?,0,0,0,0,-1,0,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,"
+            " (SELECT coalesce(max(process), 0) + 1 FROM runs WHERE id = ?1))",
             &s, err);
     if (rc)
         return rc;
@@ -241,12 +268,71 @@ int tf_writer_run(struct tf_writer *w, struct tf_run *run, const char *argv, siz
         sqlite3_bind_text(s, i++, texts[k] ? texts[k] : "", -1, SQLITE_STATIC);
     sqlite3_bind_blob(s, i++, argv_len ? argv : "", (int)argv_len, SQLITE_STATIC);
     sqlite3_bind_blob(s, i++, envp_len ? envp : "", (int)envp_len, SQLITE_STATIC);
+    sqlite3_bind_int64(s, i++, run->parent);
+    sqlite3_bind_int64(s, i++, run->origin);
+    sqlite3_bind_int64(s, i++, (int64_t)run->fork_frame);
     rc = tf_db_step(w->store, s, err);
     sqlite3_finalize(s);
-    if (rc < 0)
+    return rc < 0 ? rc : number_process(w, run, err);
+}
+
+int tf_writer_run(struct tf_writer *w, struct tf_run *run, const char *argv, size_t argv_len,
+                  const char *envp, size_t envp_len, struct tf_err *err)
+{
+    int rc = tf_db_upgrade(w->store, err);
+    if (!rc)
+        rc = tf_db_exec(w->store, "BEGIN IMMEDIATE", err);
+    if (rc)
         return rc;
-    w->run = run->rowid = sqlite3_last_insert_rowid(w->store->db);
-    return 0;
+    rc = insert_run(w, run, argv, argv_len, envp, envp_len, err);
+    /* Not the first process of a run, but nobody is there. */
+    if (!rc && run->origin != TF_STARTED && run->process == 1)
+        rc = was_deleted(w, err);
+    if (!rc)
+        rc = tf_db_exec(w->store, "COMMIT", err);
+    if (rc && !sqlite3_get_autocommit(w->store->db))
+        sqlite3_exec(w->store->db, "ROLLBACK", NULL, NULL, NULL);
+    return rc;
+}
+
+int tf_writer_fork(struct tf_writer *w, struct tf_run *run, const struct tf_fork *fork, uint32_t pid,
+                   struct tf_err *err)
+{
+#define SAME                                                                                                 \
+    "id, started_unix_ns, stack_limit, layout_digest, python_version, exe, execfn, cwd, stdlib, kernel,"     \
+    " host, python_file_digest, command, title, argv, envp, cal_tsc, cal_ns"
+    sqlite3_stmt *s;
+    int rc = tf_db_exec(w->store, "BEGIN IMMEDIATE", err);
+    if (rc)
+        return rc;
+    rc = tf_db_prepare(w->store,
+                       "INSERT INTO runs(" SAME
+                       ", state, exit_status, exit_signal, duration_ns, frames, outside,"
+                       " outside_bytes, pid, parent, origin, fork_frame, fork_offset, fork_seq, fork_codes,"
+                       " fork_marks, fork_mapped, process)"
+                       " SELECT " SAME ", 0, -1, 0, 0, ?3, ?5, ?4, ?2, process, 1, ?3, ?4, ?5, ?6, ?7, ?8,"
+                       " (SELECT max(process) + 1 FROM runs r WHERE r.id = runs.id)"
+                       " FROM runs WHERE run = ?1",
+                       &s, err);
+#undef SAME
+    if (rc)
+        goto out;
+    sqlite3_bind_int64(s, 1, fork->run);
+    sqlite3_bind_int64(s, 2, pid);
+    sqlite3_bind_int64(s, 3, (int64_t)fork->frame);
+    sqlite3_bind_int64(s, 4, (int64_t)fork->offset);
+    sqlite3_bind_int64(s, 5, (int64_t)fork->seq);
+    sqlite3_bind_int64(s, 6, fork->codes);
+    sqlite3_bind_int64(s, 7, fork->marks);
+    sqlite3_bind_int64(s, 8, fork->mapped);
+    rc = tf_db_step(w->store, s, err);
+    sqlite3_finalize(s);
+    if (!rc)
+        rc = sqlite3_changes(w->store->db) ? number_process(w, run, err) : was_deleted(w, err);
+out:
+    if (rc)
+        tf_writer_rollback(w);
+    return rc;
 }
 
 /* ---- events ---- */
@@ -416,6 +502,19 @@ static int note_path(struct tf_writer *w, const char *file)
     w->seen[at] = hash;
     w->n_seen++;
     return 1;
+}
+
+int tf_writer_copy_seen(struct tf_writer *w, const struct tf_writer *src, struct tf_err *err)
+{
+    if (!src->cap_seen)
+        return 0;
+    w->seen = malloc(src->cap_seen * sizeof *w->seen);
+    if (!w->seen)
+        return tf_db_memory(err);
+    memcpy(w->seen, src->seen, src->cap_seen * sizeof *w->seen);
+    w->n_seen = src->n_seen;
+    w->cap_seen = src->cap_seen;
+    return 0;
 }
 
 /* Queues a text, unless the file has it. */

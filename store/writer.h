@@ -51,10 +51,23 @@ struct tf_writer {
 int tf_writer_init(struct tf_writer *w, struct tf_store *store, struct tf_err *err);
 /* Rolls back what was not committed. */
 void tf_writer_free(struct tf_writer *w);
-/* Writes the runs row; fills run->rowid and run->id. argv and envp are blobs of strings, each with its NUL.
- */
+/* Writes the runs row; fills run->rowid and run->process, and run->id if it begins a run (TF_STARTED); an
+ * executed process comes with the id, parent and fork_frame. argv and envp are blobs of strings, each with
+ * its NUL. */
 int tf_writer_run(struct tf_writer *w, struct tf_run *run, const char *argv, size_t argv_len,
                   const char *envp, size_t envp_len, struct tf_err *err);
+/* Where a process was forked. */
+struct tf_fork {
+    int64_t run; /* row of the parent */
+    uint32_t parent, codes, marks, mapped;
+    uint64_t frame, offset, seq;
+};
+/* Writes the runs row of a forked process, with what its parent's says of their common past; fills run->rowid
+ * and run->process. The transaction stays open: tf_writer_commit() ends it, or tf_writer_rollback(). */
+int tf_writer_fork(struct tf_writer *w, struct tf_run *run, const struct tf_fork *fork, uint32_t pid,
+                   struct tf_err *err);
+/* Sources that src has looked at need not be looked at again. */
+int tf_writer_copy_seen(struct tf_writer *w, const struct tf_writer *src, struct tf_err *err);
 /* Writes a block of frame events, or writes a longer version over the one that was written before. */
 int tf_writer_frames(struct tf_writer *w, uint64_t block, uint32_t n, const struct tf_encoded *e,
                      struct tf_err *err);

@@ -10,6 +10,8 @@
  *  1. A transaction ends with everything that came before it: the partly filled block of frame events is
  *     written, and replaced by a longer version of itself later; a partly filled outside block is closed. So
  *     whatever was committed is a prefix of the run, and frame numbers and outside events in it fit together.
+ *     Between commits there are more such moments in the queue, for the case that not all of it can be
+ * written.
  *  2. An outside event is written when all its data has come, or not at all.
  *  3. A full block of frame events is closed by the next frame event, not by its last one: the time that
  *     belongs to its last event may still come.
@@ -34,9 +36,10 @@
 /* Of rows in the queue. Small enough that the ring does not fill up meanwhile, and that what is written is
  * still in the processor's caches. */
 #define COMMIT_BYTES (8ull << 20)
-#define RATE_NS 20000000ull      /* the time over which it is seen how fast outside events come */
-#define FAST_BYTES_MS 200000ull  /* 200 MB/s: zstd can do little more */
-#define QUEUE_MAX (256ull << 20) /* while another process keeps us from writing */
+#define RATE_NS 20000000ull       /* the time over which it is seen how fast outside events come */
+#define FAST_BYTES_MS 200000ull   /* 200 MB/s: zstd can do little more */
+#define MOMENT_BYTES (512u << 10) /* what a full disk may cost of what would have had room */
+#define QUEUE_MAX (256ull << 20)  /* while another process keeps us from writing */
 
 /* zstd's levels: usual; when a good part of the ring is full; when it will soon be full, or is being filled
  * faster than it can be compressed. */
@@ -166,14 +169,19 @@ int ingest_write_outside(struct tf_ingest *in, struct tf_err *err)
     memmove(in->out, in->out + in->out_whole, in->out_len - in->out_whole);
     in->out_len -= in->out_whole;
     in->out_whole = 0;
+    if (in->out_len == 0 && in->out_cap > 16 * TF_OUTSIDE_BLOCK) { /* there was one very large event */
+        free(in->out);
+        in->out = NULL;
+        in->out_cap = 0;
+    }
     b->offset += b->len;
     b->first_seq += b->events;
     b->events = 0;
     return 0;
 }
 
-int ingest_commit(struct tf_ingest *in, bool now, int state, int exit_status, int exit_signal,
-                  struct tf_err *err)
+/* Queues everything up to now, so that what is written up to here is right: the rows of a moment. */
+static int queue_moment(struct tf_ingest *in, int state, int exit_status, int exit_signal, struct tf_err *err)
 {
     int rc = ingest_write_outside(in, err);
     if (!rc && (in->block.n > in->written || in->block.n_marks > in->written_marks))
@@ -188,13 +196,21 @@ int ingest_commit(struct tf_ingest *in, bool now, int state, int exit_status, in
     if (ns > in->total.duration_ns)
         in->total.duration_ns = ns;
     rc = tf_writer_totals(&in->w, &in->total, state, exit_status, exit_signal, err);
+    in->moment = in->w.len;
+    return rc;
+}
+
+int ingest_commit(struct tf_ingest *in, bool now, int state, int exit_status, int exit_signal,
+                  struct tf_err *err)
+{
+    int rc = queue_moment(in, state, exit_status, exit_signal, err);
     if (!rc)
-        rc = tf_writer_commit(&in->w, now || in->w.len > QUEUE_MAX, err);
+        rc = tf_writer_commit(&in->w, now || in->w.len > QUEUE_MAX, &in->stored, err);
     if (rc < 0)
         return rc;
     if (!rc)
         in->stored = in->total;
-    in->put_off = rc ? in->w.len : 0;
+    in->moment = in->put_off = in->w.len;
     in->committed_ns = ingest_clock_ns(CLOCK_MONOTONIC);
     return 0;
 }
@@ -206,7 +222,7 @@ static int commit_if_due(struct tf_ingest *in, struct tf_err *err)
     bool pending = in->w.len || in->out_whole || in->block.n > in->written;
     if (!pending || (in->w.len < in->put_off + COMMIT_BYTES &&
                      ingest_clock_ns(CLOCK_MONOTONIC) - in->committed_ns < COMMIT_NS))
-        return 0;
+        return in->w.len < in->moment + MOMENT_BYTES ? 0 : queue_moment(in, TF_RUN_INCOMPLETE, -1, 0, err);
     return ingest_commit(in, false, TF_RUN_INCOMPLETE, -1, 0, err);
 }
 
@@ -500,7 +516,7 @@ static int close_failed(struct tf_ingest *in, int exit_status, int exit_signal, 
     if (!rc)
         rc = tf_writer_totals(&in->w, &in->stored, TF_RUN_INCOMPLETE, exit_status, exit_signal, err);
     if (!rc)
-        rc = tf_writer_commit(&in->w, true, err);
+        rc = tf_writer_commit(&in->w, true, &in->stored, err);
     return rc;
 }
 

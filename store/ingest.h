@@ -32,6 +32,7 @@ struct tf_ingest {
     bool timed;                   /* a TF_REC_TIME came */
     uint64_t start, now;          /* of the recorded process, in units of 16 TSC ticks */
     uint64_t committed_ns;
+    size_t moment;  /* length of the queue up to the last row of totals */
     size_t put_off; /* what was queued when another process kept us from committing it; 0: nothing */
 
     /* frame events */

@@ -22,6 +22,8 @@ static int out_room(struct tf_ingest *in, size_t more, struct tf_err *err)
     size_t cap = in->out_cap ? in->out_cap : 2 * TF_OUTSIDE_BLOCK;
     while (cap - in->out_len < more)
         cap *= 2;
+    if (more > 16 * TF_OUTSIDE_BLOCK)
+        cap = in->out_len + more + 8; /* a very large event, all of it is known */
     uint8_t *out = realloc(in->out, cap);
     if (!out)
         return tf_db_memory(err);
@@ -95,6 +97,8 @@ static int add_event(struct tf_ingest *in, const struct tf_rec_outside *rec, con
     in->missing = rec->data_len;
     if (!in->missing)
         return end_event(in, err);
+    if ((rc = out_room(in, rec->data_len, err)))
+        return rc;
     return data_here ? add_data(in, data, data_here, err) : 0;
 }
 

@@ -24,6 +24,7 @@
 #define IMPATIENT_MS 20
 #define PATIENT_MS 60000
 #define SAMPLE 4096
+#define QUEUE_KEEP (64u << 20)
 #define SOURCE_MAX (64u << 20) /* what is larger is no source */
 
 static const char *const sql[TF_W_COUNT] = {
@@ -169,7 +170,57 @@ static void undo(struct tf_writer *w)
         sqlite3_exec(w->store->db, "ROLLBACK", NULL, NULL, NULL);
 }
 
-int tf_writer_commit(struct tf_writer *w, bool patient, struct tf_err *err)
+/* Writes the rows from *at up to `end`, and ends the transaction. */
+static int write_rows(struct tf_writer *w, size_t *at, size_t end, struct tf_err *err)
+{
+    int rc = 0;
+    while (!rc && *at < end)
+        rc = write_row(w, at, err);
+    return rc ? rc : tf_db_exec(w->store, "COMMIT", err);
+}
+
+/* The end of the row at `at`. *totals: what it says, if it is one of totals; else as it was. */
+static size_t row_after(const struct tf_writer *w, size_t at, struct tf_totals *totals, bool *is_totals)
+{
+    const uint8_t *p = w->queue + at;
+    uint8_t values = p[1];
+    int64_t v[6] = {0};
+    *is_totals = p[0] == TF_W_TOTALS;
+    p += 2;
+    for (int i = 0; i < values; i++) {
+        int64_t number;
+        memcpy(&number, p + 1, sizeof number);
+        if (*is_totals && i >= 1 && i < 7)
+            v[i - 1] = number;
+        p += 1 + sizeof number + (*p == INTEGER ? 0 : (size_t)number);
+    }
+    if (*is_totals)
+        *totals = (struct tf_totals){(uint64_t)v[0], (uint64_t)v[1], (uint64_t)v[2],
+                                     (uint64_t)v[3], (uint64_t)v[4], (uint64_t)v[5]};
+    return (size_t)(p - w->queue);
+}
+
+/* There was no room for all of the queue: writes what there is room for, up to rows of totals, behind which
+ * the file is right. *saved: those that were written last, if any. */
+static void salvage(struct tf_writer *w, struct tf_totals *saved)
+{
+    struct tf_err ignored = {0};
+    struct tf_totals totals;
+    size_t at = 0;
+    for (size_t end = 0; end < w->len;) {
+        bool is_totals;
+        end = row_after(w, end, &totals, &is_totals);
+        if (!is_totals)
+            continue;
+        if (tf_db_exec(w->store, "BEGIN IMMEDIATE", &ignored) || write_rows(w, &at, end, &ignored)) {
+            undo(w);
+            return;
+        }
+        *saved = totals;
+    }
+}
+
+int tf_writer_commit(struct tf_writer *w, bool patient, struct tf_totals *saved, struct tf_err *err)
 {
     bool open = !sqlite3_get_autocommit(w->store->db);
     if (!w->len && !open)
@@ -183,18 +234,24 @@ int tf_writer_commit(struct tf_writer *w, bool patient, struct tf_err *err)
         w->bulk = tf_db_single_file(w->store);
     patient |= open; /* what is in the transaction already is in no queue */
     tf_db_patience(w->store, patient ? PATIENT_MS : IMPATIENT_MS);
+    size_t at = 0;
     int rc = open ? 0 : tf_db_exec(w->store, "BEGIN IMMEDIATE", err);
-    for (size_t at = 0; !rc && at < w->len;)
-        rc = write_row(w, &at, err);
     if (!rc)
-        rc = tf_db_exec(w->store, "COMMIT", err);
+        rc = write_rows(w, &at, w->len, err);
     bool again = rc && !patient && tf_db_busy(w->store);
-    tf_db_patience(w->store, TF_DB_BUSY_MS);
     if (rc)
         undo(w);
+    if (rc && !again && !open)
+        salvage(w, saved);
+    tf_db_patience(w->store, TF_DB_BUSY_MS);
     if (again)
         return 1;
     w->len = 0;
+    if (w->cap > QUEUE_KEEP) { /* there was one very large event */
+        free(w->queue);
+        w->queue = NULL;
+        w->cap = 0;
+    }
     return rc;
 }
 
@@ -631,6 +688,9 @@ int tf_writer_mark(struct tf_writer *w, uint64_t frame, uint32_t kind, const cha
 
 int tf_file_digest(const char *path, uint64_t *digest, uint64_t *size, int64_t *mtime_ns)
 {
+    /* The interpreter is asked for twice. */
+    static struct stat last;
+    static uint64_t last_digest;
     struct stat st;
     char buf[65536];
     ssize_t n = -1;
@@ -639,9 +699,18 @@ int tf_file_digest(const char *path, uint64_t *digest, uint64_t *size, int64_t *
     if (!state || fd < 0 || fstat(fd, &st) || !S_ISREG(st.st_mode))
         goto out;
     XXH3_64bits_reset(state);
-    while ((n = read(fd, buf, sizeof buf)) > 0)
-        XXH3_64bits_update(state, buf, (size_t)n);
-    *digest = XXH3_64bits_digest(state);
+    if (st.st_ino == last.st_ino && st.st_dev == last.st_dev && st.st_size == last.st_size &&
+        memcmp(&st.st_ctim, &last.st_ctim, sizeof st.st_ctim) == 0) {
+        n = 0;
+    } else {
+        while ((n = read(fd, buf, sizeof buf)) > 0)
+            XXH3_64bits_update(state, buf, (size_t)n);
+        last_digest = XXH3_64bits_digest(state);
+        last = st;
+        if (n < 0)
+            last.st_ino = 0;
+    }
+    *digest = last_digest;
     *size = (uint64_t)st.st_size;
     *mtime_ns = st.st_mtim.tv_sec * 1000000000ll + st.st_mtim.tv_nsec;
 out:

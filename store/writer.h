@@ -89,8 +89,9 @@ int tf_writer_mapped(struct tf_writer *w, const char *path, struct tf_err *err);
 int tf_writer_totals(struct tf_writer *w, const struct tf_totals *totals, int state, int exit_status,
                      int exit_signal, struct tf_err *err);
 /* Writes what is queued. 1: another process is in the way, everything stays queued; not when patient: then it
- * waits, and fails if that takes too long. */
-int tf_writer_commit(struct tf_writer *w, bool patient, struct tf_err *err);
+ * waits, and fails if that takes too long. After a failure, as many rows as could be written have been, up to
+ * the totals *saved (as they were, if none): the queue is empty. */
+int tf_writer_commit(struct tf_writer *w, bool patient, struct tf_totals *saved, struct tf_err *err);
 void tf_writer_rollback(struct tf_writer *w);
 /* XXH3-64 of a whole regular file. 0, or -1 with errno. */
 int tf_file_digest(const char *path, uint64_t *digest, uint64_t *size, int64_t *mtime_ns);

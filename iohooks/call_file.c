@@ -82,7 +82,9 @@ TF_SPECIAL(write)
  * told. */
 static bool is_own(int fd)
 {
-    return tf.mode == TF_RECORDS && ((tf.socket >= 0 && fd == tf.socket) || tf_lease_is(fd, fd));
+    if (tf.mode != TF_RECORDS)
+        return false;
+    return (tf.socket >= 0 && fd == tf.socket) || (!tf_child_borrows() && tf_lease_is(fd, fd));
 }
 
 /* The answer to a call on a descriptor that, for the program, is not open. */
@@ -110,7 +112,7 @@ TF_SPECIAL(close_range)
         closed(fd);
     if (tf.mode == TF_REPLAYS)
         return tf_log_take(call->nr, args_buf, len)->result;
-    if (tf_lease_is(first, last)) {
+    if (!tf_child_borrows() && tf_lease_is(first, last)) {
         tf_barrier("close_range while files are mapped, shared and writable");
         return TF_NATIVE;
     }

@@ -47,9 +47,15 @@ static long map_at(long addr, size_t len, int prot, int flags, int fd, long offs
 
 static void check_address(const struct tf_outside *e, long got)
 {
-    if (got != e->result)
-        tf_diverge("memory at %#lx, where the recording had it, is not free (error %ld)",
-                   (unsigned long)e->result, TF_IS_ERR(got) ? -got : 0L);
+    if (got == e->result)
+        return;
+    if (got == -EEXIST || !TF_IS_ERR(got)) {
+        tf_name_address((uint64_t)e->result, path, sizeof path);
+        tf_diverge_result(e, got, "memory at %#lx, where the recording had it, is not free (%s)",
+                          (unsigned long)e->result, path);
+    }
+    tf_diverge_result(e, got, "memory cannot be had at %#lx, where the recording had it (%s)",
+                      (unsigned long)e->result, strerrorname_np((int)-got));
 }
 
 static void note_semaphore(long at, size_t len)
@@ -75,7 +81,8 @@ static long replay_map(struct tf_call *call, size_t args_len)
     } else if (kind == KIND_LIBRARY) {
         long fd = tf_sys(SYS_openat, AT_FDCWD, data, O_RDONLY | O_CLOEXEC);
         if (TF_IS_ERR(fd))
-            tf_diverge("cannot open the library %s (errno %ld)", (const char *)data, -fd);
+            tf_diverge_result(e, fd, "cannot open the library %s (%s)", (const char *)data,
+                              strerrorname_np((int)-fd));
         check_address(e, map_at(e->result, len, prot, flags & ~MAP_DENYWRITE, (int)fd, call->a[5]));
         tf_sys(SYS_close, fd);
     } else {
@@ -107,11 +114,11 @@ static bool classify(const struct tf_call *call, const struct stat *st, enum tf_
     }
     if (shared && ((prot & PROT_WRITE) || ((file_flags & O_ACCMODE) != O_RDONLY && !st->st_nlink))) {
         *kind = TF_MAP_OWN_FILE;
-        bool passed = tf.files_passed || tf_maps_inherited(st);
-        if (st->st_nlink ? !tf_lease_take((int)call->a[4], st) : passed) {
+        bool passed = tf.files_passed || tf_maps_passed(st);
+        if (passed || (st->st_nlink && !tf_lease_take((int)call->a[4], st))) {
             tf_barrier("mmap of %s, shared and writable: others %s", path,
-                       st->st_nlink ? "have it open, too, or it cannot be told whether they do"
-                                    : "can change it");
+                       passed ? "may have a descriptor of it"
+                              : "have it open, too, or it cannot be told whether they do");
             return false;
         }
     } else if (shared) {
@@ -339,7 +346,7 @@ TF_SPECIAL(madvise)
         return TF_NATIVE;
     }
     if (advice == MADV_DONTFORK || advice == MADV_WIPEONFORK)
-        tf.shared_memory = true; /* a fork would not have what the program has */
+        tf.shared_memory = tf.fork_differs = true;
     long r = tf_sys(SYS_madvise, from, bytes, advice);
     if (gives_back && !m)
         head = 0;

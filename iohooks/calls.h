@@ -17,6 +17,7 @@
  *   s  path or other C string
  *   b  bytes, the next argument says how many: hashed
  *   v  struct iovec array, next argument the count: hashed
+ *   V  NULL-terminated array of strings: hashed, and their text, up to 1 kB         H  the same, hashed only
  *   A  socket address, next argument its length: hashed
  *   m  struct msghdr (sendmsg): hashed
  *   T  timespec or timeval (16 bytes)       M  two of them, or another 32 bytes     D  4 bytes
@@ -39,7 +40,7 @@
  *   S  struct stat (144)                    X  struct statx (256)     F  struct statfs (120)
  *   U  struct rusage (144)                  N  struct utsname (390)   Y  struct sysinfo (112)
  *   Z  struct tms (32)                      O  another 32 bytes       L  rlimit (16)
- *   x  siginfo_t (128)                      J  64 bytes
+ *   j  siginfo_t (128)                      J  64 bytes
  *
  *   Read and written
  *   q  8 bytes                              u  16 bytes: a time, of which the rest is written, also when a signal came
@@ -55,6 +56,7 @@
 #ifndef TF_CALLS_H
 #define TF_CALLS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -79,6 +81,8 @@ const struct tf_call_row *tf_call_row(unsigned call);
 
 /* Bytes of a structure that is read, and logged as it is: 0 for letters that are not of that kind. */
 size_t tf_call_in_size(char letter);
+/* Is there something of an argument in the log that is compared? Not of one that is only written. */
+bool tf_call_is_read(char letter);
 /* Name of a system call, covered or not; "syscall 999" forms go to buf. */
 const char *tf_call_name(unsigned call, char *buf, size_t size);
 /* A logged call for people: openat(-100, "/etc/hosts", 524288) = 3. Returns the length, at most size - 1. */

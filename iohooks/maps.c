@@ -1,6 +1,7 @@
 /*
  * maps.c: a list of what the recorded process has mapped that is not plain private memory, and of the files
- * that it was started with. Kept while recording only; what follows from it for a replay is in the log.
+ * whose descriptors other processes may have, too: those that it was started with, and those that it had when
+ * it made a child. Kept while recording only; what follows from it for a replay is in the log.
  *
  * In replay every map is private memory with the bytes of the recording. That is exact as long as the bytes
  * change through this very map only. So a file that is mapped may not be changed in another way: not by
@@ -12,6 +13,7 @@
  */
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -19,15 +21,15 @@
 #include "iohooks/process.h"
 
 #define MAPS_MAX 2048
-#define INHERITED_MAX 64
+#define PASSED_MAX 256
 #define PAGE 4096ul
 
 static struct tf_map maps[MAPS_MAX]; /* in no order */
 static int count;
 static struct {
     uint64_t device, inode;
-} inherited[INHERITED_MAX];
-static int inherited_count;
+} passed[PASSED_MAX]; /* files that were open, to be written to, when descriptors were shared */
+static int passed_count;
 
 static uintptr_t page_end(uintptr_t at)
 {
@@ -47,26 +49,56 @@ static bool is_mapped_own(uint64_t device, uint64_t inode)
     return false;
 }
 
-/* The files without a name that the process was started with: others may have them, too. */
-void tf_maps_start(void)
+static void note_passed(int fd)
 {
-    for (int fd = 0; fd < 1024; fd++) {
-        struct stat st;
-        if (TF_IS_ERR(tf_sys(SYS_fstat, fd, &st)) || !S_ISREG(st.st_mode) || st.st_nlink)
-            continue;
-        if (inherited_count == INHERITED_MAX) { /* too many to tell apart: none is its own */
-            tf.files_passed = true;
-            return;
-        }
-        inherited[inherited_count].device = st.st_dev;
-        inherited[inherited_count++].inode = st.st_ino;
+    struct stat st;
+    if (TF_IS_ERR(tf_sys(SYS_fstat, fd, &st)) || !S_ISREG(st.st_mode) || tf_maps_passed(&st) ||
+        (tf_sys(SYS_fcntl, fd, F_GETFL) & O_ACCMODE) == O_RDONLY)
+        return;
+    if (passed_count == PASSED_MAX) { /* too many to tell apart: none is its own */
+        tf.files_passed = true;
+        return;
     }
+    passed[passed_count].device = st.st_dev;
+    passed[passed_count++].inode = st.st_ino;
 }
 
-bool tf_maps_inherited(const struct stat *st)
+void tf_maps_pass(bool to_program)
 {
-    for (int i = 0; i < inherited_count; i++)
-        if (inherited[i].device == st->st_dev && inherited[i].inode == st->st_ino)
+    static char entries[4096];
+    long n, folder = tf_sys(SYS_openat, AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (TF_IS_ERR(folder)) {
+        tf.files_passed = true;
+        return;
+    }
+    while ((n = tf_sys(SYS_getdents64, folder, entries, sizeof entries)) > 0) {
+        for (long at = 0; at < n;) {
+            uint16_t len; /* struct linux_dirent64: two numbers, its length, a type, the name */
+            memcpy(&len, entries + at + 16, sizeof len);
+            int fd = atoi(entries + at + 19);
+            if (entries[at + 19] != '.' && fd != folder &&
+                !(to_program && (tf_sys(SYS_fcntl, fd, F_GETFD) & FD_CLOEXEC)))
+                note_passed(fd);
+            at += len;
+        }
+    }
+    tf_sys(SYS_close, folder);
+}
+
+bool tf_maps_own_passed(void)
+{
+    for (int i = 0; i < count; i++) {
+        struct stat st = {.st_dev = maps[i].device, .st_ino = maps[i].inode};
+        if (maps[i].kind == TF_MAP_OWN_FILE && tf_maps_passed(&st))
+            return true;
+    }
+    return false;
+}
+
+bool tf_maps_passed(const struct stat *st)
+{
+    for (int i = 0; i < passed_count; i++)
+        if (passed[i].device == st->st_dev && passed[i].inode == st->st_ino)
             return true;
     return false;
 }

@@ -21,6 +21,7 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -94,6 +95,19 @@ bool tf_signal_is_ignored(int sig)
     return sig >= 1 && sig <= 64 && actions[sig].handler == (void *)SIG_IGN;
 }
 
+bool tf_signal_is_default(int sig)
+{
+    return sig >= 1 && sig <= 64 && actions[sig].handler == (void *)SIG_DFL;
+}
+
+/* signal(7): the other signals end a process that does not care for them. */
+bool tf_signal_would_end(int sig)
+{
+    return !tf_signal_has_handler(sig) && !tf_signal_is_ignored(sig) && sig != SIGCHLD && sig != SIGCONT &&
+           sig != SIGURG && sig != SIGWINCH && sig != SIGSTOP && sig != SIGTSTP && sig != SIGTTIN &&
+           sig != SIGTTOU;
+}
+
 static bool is_fault(int sig, const siginfo_t *info)
 {
     return (sig == SIGSEGV || sig == SIGBUS || sig == SIGFPE || sig == SIGILL || sig == SIGTRAP) &&
@@ -116,13 +130,15 @@ static void ask_for_safe_point(void)
 static void on_signal(int sig, siginfo_t *info, void *context)
 {
     ucontext_t *uc = context;
+    if (tf_fault_is_counter(sig, info, uc))
+        return;
     greg_t *pc = &uc->uc_mcontext.gregs[REG_RIP];
     if (is_delivery(sig, info)) {
         siginfo_t as_it_came = given;
         call_handler(sig, &as_it_came, context);
         return;
     }
-    if (tf.mode != TF_RECORDS || is_fault(sig, info)) {
+    if (tf.mode != TF_RECORDS || tf_child_borrows() || is_fault(sig, info)) {
         call_handler(sig, info, context);
         return;
     }
@@ -216,6 +232,8 @@ bool tf_signal_restarts(unsigned nr)
     case SYS_sendto:
     case SYS_sendmsg:
     case SYS_getrandom:
+    case SYS_wait4:
+    case SYS_waitid:
         return true;
     default: /* those that wait for a time, or for one of many things, never do */
         return false;
@@ -241,6 +259,9 @@ bool tf_signal_cuts(const struct tf_call *call)
     case SYS_rt_sigsuspend:
     case SYS_rt_sigtimedwait:
         return true;
+    case SYS_wait4:
+    case SYS_waitid:
+        return !tf_signal_restarts(call->nr);
     case SYS_clock_nanosleep: /* with a duration, the kernel would have said how much is left */
         return call->a[1] & TIMER_ABSTIME;
     case SYS_read:
@@ -298,6 +319,8 @@ static void on_nudge(int sig, siginfo_t *info, void *context)
 static long install(int sig, const struct tf_ksigaction *set, bool loose)
 {
     struct tf_ksigaction real = *set;
+    if (set->handler == (void *)SIG_DFL && tf_fault_is_ours(sig))
+        return tf_fault_install(sig);
     if (set->handler != (void *)SIG_DFL && set->handler != (void *)SIG_IGN) {
         real.handler = (void *)on_signal;
         real.flags |= SA_SIGINFO | TF_SA_RESTORER;
@@ -314,6 +337,41 @@ void tf_signal_loose(void)
     for (int sig = 1; sig <= 64; sig++)
         if (tf_signal_has_handler(sig) && (actions[sig].flags & SA_RESTART) && !(OURS >> (sig - 1) & 1))
             install(sig, &actions[sig], true);
+}
+
+void tf_signal_forked(void)
+{
+    kept_head = kept_tail;
+    kept_set = 0;
+    kept_lost = 0;
+    tf_pending = 0;
+}
+
+/* ---- a child in this memory ---- */
+
+static struct tf_ksigaction lent[65];
+
+void tf_signal_lend(void)
+{
+    memcpy(lent, actions, sizeof actions);
+}
+
+void tf_signal_clear(void)
+{
+    for (int sig = 1; sig <= 64; sig++)
+        if (tf_signal_has_handler(sig))
+            actions[sig] = (struct tf_ksigaction){0};
+}
+
+void tf_signal_give_back(void)
+{
+    for (int sig = 1; sig <= 64; sig++) {
+        bool differs = memcmp(&lent[sig], &actions[sig], sizeof lent[sig]) != 0;
+        actions[sig] = lent[sig];
+        /* The kernel has a table for each process; in replay, both are this one. */
+        if (tf.mode == TF_REPLAYS && differs && !(OURS >> (sig - 1) & 1))
+            install(sig, &actions[sig], false);
+    }
 }
 
 /* Both modes keep the same table and tell the kernel the same; nothing but the order of calls needs the log.
@@ -346,7 +404,8 @@ TF_SPECIAL(sigaction)
     if (!e)
         tf_log_put(call->nr, 0, r, args_buf, len, NULL, 0);
     else if (e->result != r)
-        tf_diverge("rt_sigaction(%d) gave %ld, in the recording it gave %ld", sig, r, (long)e->result);
+        tf_diverge_result(e, r, "rt_sigaction(%d) gave %ld, in the recording it gave %ld", sig, r,
+                          (long)e->result);
     return r;
 }
 
@@ -367,6 +426,7 @@ void tf_signal_start(void)
             if (!(OURS >> (sig - 1) & 1))
                 tf_sys(SYS_rt_sigaction, sig, &real, 0, 8);
         }
+        tf_fault_start();
         tf_sys(SYS_rt_sigprocmask, SIG_SETMASK, &state[1], 0, 8);
         return;
     }
@@ -388,22 +448,46 @@ void tf_signal_start(void)
     tf_log_put(TF_CALL_START, 0, 0, NULL, 0, &data, 1);
 }
 
-/* Signals that had been blocked come before the call returns: they are given to the program right after it.
+/*
+ * Signals that had been blocked come before the call returns: they are given to the program right after it.
+ * One that ends the process is a mark behind the call.
  */
 static void let_through(uint64_t opened)
 {
     uint64_t waiting = 0;
     struct timespec now = {0, 0};
     siginfo_t info;
+    char text[32];
     tf_sys(SYS_rt_sigpending, &waiting, 8);
     for (int sig = 1; sig <= 64; sig++) {
         uint64_t bit = 1ul << (sig - 1);
-        if (!(waiting & opened & bit) || (OURS & bit) || !tf_signal_has_handler(sig))
+        if (!(waiting & opened & bit) || (OURS & bit))
             continue;
-        while (tf_sys(SYS_rt_sigtimedwait, &bit, &info, &now, 8) == sig) {
+        if (tf_signal_would_end(sig)) {
+            snprintf(text, sizeof text, "signal %d", sig);
+            tf_log_mark(TF_MARK_EXIT, text);
+            tf.mode = TF_LOOSE;
+            return;
+        }
+        while (tf_signal_has_handler(sig) && tf_sys(SYS_rt_sigtimedwait, &bit, &info, &now, 8) == sig) {
             keep(sig, &info);
             tf_pending = 1;
         }
+    }
+}
+
+/* Replay: did the call let one through that ended the process? */
+static void ends_here(uint64_t opened)
+{
+    const struct tf_outside *e = tf_log_peek();
+    for (int sig = 1; sig <= 64 && e && e->call == TF_CALL_MARK; sig++) {
+        uint8_t mark[48] = {TF_MARK_EXIT};
+        size_t n = (size_t)snprintf((char *)mark + 8, 40, "signal %d", sig);
+        if (!(opened >> (sig - 1) & 1) || e->args_len != 8 + n ||
+            memcmp(tf_outside_args(e), mark, 8 + n) != 0)
+            continue;
+        tf_log_take(TF_CALL_MARK, mark, 8 + n);
+        tf_replay_end();
     }
 }
 
@@ -433,10 +517,12 @@ TF_SPECIAL(sigprocmask)
         *old = before;
     if (!e) {
         tf_log_put(call->nr, 0, r, args_buf, len, NULL, 0);
-        if (before & ~*mask)
+        if ((before & ~*mask) && !tf_child_borrows())
             let_through(before & ~*mask);
     } else if (e->result != r) {
-        tf_diverge("rt_sigprocmask gave %ld, in the recording it gave %ld", r, (long)e->result);
+        tf_diverge_result(e, r, "rt_sigprocmask gave %ld, in the recording it gave %ld", r, (long)e->result);
+    } else if (before & ~*mask) {
+        ends_here(before & ~*mask);
     }
     return r;
 }

@@ -147,9 +147,23 @@ static const char *letter_name(char letter)
         return "pointer";
     case 'T':
     case 'M':
+    case 'u':
         return "time";
     case 'k':
+    case 'K':
         return "signals";
+    case 'Q':
+        return "signal and how it comes";
+    case 'n':
+        return "room for the message";
+    case 'B':
+        return "nodes";
+    case 'G':
+        return "groups";
+    case 'h':
+        return "file handle";
+    case 'z':
+        return "scheduling";
     case 'l':
         return "limit";
     case 'E':
@@ -164,7 +178,7 @@ static const char *letter_name(char letter)
 /* Of these the log has a hash only. */
 static bool is_hashed(char letter)
 {
-    return strchr("bvmAyf", letter) != NULL;
+    return strchr("bvmAyfnBGhz", letter) != NULL;
 }
 
 struct argument {
@@ -217,7 +231,8 @@ static char *argument_text(char letter, struct argument a)
 size_t tf_compare_arguments(struct tf_divergence *d, unsigned call, const uint8_t *has, size_t has_len,
                             const uint8_t *did, size_t did_len, bool *structures)
 {
-    const char *sig = call < TF_CALL_ROWS ? tf_call_rows[call].sig : NULL;
+    const struct tf_call_row *row = tf_call_row(call);
+    const char *sig = row ? row->sig : NULL;
     const uint8_t *h = has, *h_end = has + has_len, *p = did, *p_end = did + did_len;
     size_t hashed = 0;
     *structures = true;

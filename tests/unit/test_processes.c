@@ -25,7 +25,7 @@ struct proc {
     struct op *v;
     size_t n, cap, forked; /* forked: how many are its parent's */
     uint64_t frames, fork_frame;
-    uint32_t depth[THREADS], thread, codes;
+    uint32_t depth[THREADS], thread, codes, ticks;
     int parent; /* index, -1: none */
     struct fx_ring r;
     struct tf_ingest *in;
@@ -90,6 +90,10 @@ static void act(struct tree *t, int i, struct op op)
     p->v[p->n++] = op;
     if (op.kind == THREAD)
         p->thread = op.a;
+    if (op.kind == TIME_LATER)
+        p->ticks += op.a;
+    if (op.kind == TIME_AT)
+        p->ticks = op.a;
     if (op.kind == FRAME) {
         p->frames++;
         if (TF_IS_ENTRY(op.a))
@@ -677,7 +681,7 @@ static void random_tree(struct tree *t, const char *path, int steps, bool may_en
             act_randomly(t, i, (x >> 8) % 10);
             break;
         case 5:
-            act(t, i, (struct op){TIME_AT, (uint32_t)(s * 1000000), 0});
+            act(t, i, (struct op){TIME_AT, p->ticks + (uint32_t)s * 100000, 0});
             break;
         case 6:
             if (may_end && s > steps / 2)

@@ -204,7 +204,10 @@ static void begin_run(const struct tf_run_req *req, const uint32_t *prefix)
         tf.block_base = req->frame - req->prefix_words;
         tf.p = tf.words + req->prefix_words;
         tf.offset = req->offset;
+        tf_fault_start();
     }
+    if (req->watch_counter)
+        tf_fault_watch_counter();
     tf_emit_resume();
 }
 
@@ -237,6 +240,19 @@ void tf_serve(void)
             begin_run((const struct tf_run_req *)payload,
                       (const uint32_t *)(payload + sizeof(struct tf_run_req)));
             return;
+        case TF_REQ_WORDS: {
+            uint64_t block = tf.block_base / 65536;
+            tf_send(TF_REP_BLOCK, &block, sizeof block, tf.words,
+                    (size_t)((uint8_t *)tf.p - (uint8_t *)tf.words));
+            break;
+        }
+        case TF_REQ_COUNTER: {
+            static char text[4400];
+            uint64_t first;
+            size_t n = tf_fault_counter_text(text, sizeof text, &first);
+            tf_send(TF_REP_COUNTER, &first, n ? sizeof first : 0, text, n);
+            break;
+        }
         case TF_REQ_INSPECT: {
             const struct tf_inspect_req *req = (const void *)payload;
             tf.mode = TF_LOOKS;

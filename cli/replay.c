@@ -7,12 +7,13 @@
 #include "cli/answer.h"
 #include "cli/commands.h"
 #include "cli/common.h"
+#include "cli/divergence.h"
 #include "cli/prompt.h"
 #include "cli/record.h"
 
 static const char usage_text[] =
     "usage: timefork replay [FILE] [--run ID] [--process N] [-c COMMAND]... [-x SCRIPT]\n"
-    "                       [--timeout SECONDS] [--format text|json]\n"
+    "                       [--timeout SECONDS] [--on-divergence stop|explain] [--format text|json]\n"
     "       timefork replay [FILE] [--run ID] [--process N] --goto-frame POSITION...\n"
     "                       [--eval EXPR]... [...]\n"
     "\n"
@@ -28,8 +29,7 @@ static const char usage_text[] =
     "  --goto-frame P   no prompt: show what is at FRAME, FRAME+LINES, start or end; may be repeated\n"
     "  --eval EXPR      an expression in the innermost function there; may be repeated\n"
     "  --timeout S      time limit for each expression and repr (default 5)\n"
-    "  --format F       text, or json: one object a command, or a position\n"
-    "\n"
+    "  --format F       text, or json: one object a command, or a position\n" TF_DIVERGENCE_OPTIONS "\n"
     "Without -c, -x and --goto-frame, commands are read from standard input, one a line: with line editing,\n"
     "completion and a history if it is a terminal.\n"
     "\n"
@@ -56,6 +56,8 @@ struct options {
     size_t positions_n, evals_n, commands_n;
     const char *script;
     double timeout;
+    enum tf_on_divergence on_divergence;
+    uint64_t divergence_calls;
     uint64_t process; /* 0: not given */
     bool debug;       /* -c is the program's */
     bool json;
@@ -72,6 +74,9 @@ static int take_option(void *ctx, int argc, char **argv)
     struct tf_err err = {0};
     size_t which = 0;
     char *end;
+    int took = tf_divergence_option(argc, argv, &o->on_divergence, &o->divergence_calls);
+    if (took)
+        return took;
     while (which < NAMES && strcmp(argv[0], names[which]) != 0)
         which++;
     if (which == NAMES || (which == SHORT_COMMAND && o->debug))
@@ -157,16 +162,29 @@ static int show(struct tf_timeline *t, struct tf_store *store, const struct tf_r
             tf_timeline_goto(t, position, &stop, &err) == 0)
             answer = tf_answer(t, store, run, &stop, &opts, &err);
         if (!answer) {
+            json_t *report = NULL;
+            struct tf_divergence *d = err.code == TF_E_DIVERGENCE ? tf_timeline_take_divergence(t) : NULL;
+            if (d)
+                report = tf_divergence_report(t, d, o->on_divergence);
+            tf_divergence_free(d);
             if (o->json) {
                 json_t *error = json_object();
                 json_object_set_new(error, "position",
                                     tf_json_text(o->positions[i], strlen(o->positions[i])));
                 json_object_set_new(error, "error", tf_json_text(err.msg, strlen(err.msg)));
+                if (report)
+                    json_object_set(error, "divergence", report);
                 json_dumpf(error, stdout, JSON_COMPACT);
                 putchar('\n');
                 json_decref(error);
             }
-            fprintf(stderr, "timefork: %s\n", err.msg);
+            if (report) {
+                fprintf(stderr, "timefork: ");
+                tf_divergence_print(stderr, report, o->on_divergence == TF_ON_DIVERGENCE_EXPLAIN);
+                json_decref(report);
+            } else {
+                fprintf(stderr, "timefork: %s\n", err.msg);
+            }
             if (exit_status(&err) > status)
                 status = exit_status(&err);
             continue;
@@ -185,7 +203,7 @@ static int show(struct tf_timeline *t, struct tf_store *store, const struct tf_r
 
 static int new_options(struct options *o, int argc)
 {
-    *o = (struct options){.timeout = 5};
+    *o = (struct options){.timeout = 5, .divergence_calls = TF_DIVERGENCE_CALLS};
     o->positions = calloc((size_t)argc + 1, sizeof *o->positions);
     o->evals = calloc((size_t)argc + 1, sizeof *o->evals);
     o->commands = calloc((size_t)argc + 1, sizeof *o->commands);
@@ -217,10 +235,12 @@ static int check_options(const struct options *o, const char *command)
 static int look(struct tf_timeline *t, struct tf_store *store, const struct tf_run *run,
                 const struct options *o)
 {
+    tf_timeline_report_calls(t, o->divergence_calls);
     struct tf_prompt_opts prompt = {.commands = o->commands,
                                     .commands_n = o->commands_n,
                                     .script = o->script,
                                     .timeout_ms = (int)(o->timeout * 1000),
+                                    .on_divergence = o->on_divergence,
                                     .json = o->json};
     return tf_finish_output(o->positions_n ? show(t, store, run, o) : tf_prompt_run(t, store, run, &prompt));
 }
@@ -294,6 +314,14 @@ int tf_cmd_debug(int argc, char **argv)
         goto out;
     }
     if (check_options(&o, "debug")) {
+        status = TF_EXIT_USAGE;
+        goto out;
+    }
+    if (record.follow) {
+        fprintf(
+            stderr,
+            "timefork: debug looks at the first process only: use 'timefork record --follow', then 'timefork "
+            "replay --process N'\n");
         status = TF_EXIT_USAGE;
         goto out;
     }

@@ -7,15 +7,17 @@
 #include "cli/answer.h"
 #include "cli/commands.h"
 #include "cli/common.h"
+#include "cli/divergence.h"
 #include "cli/record.h"
 
 static const char usage_text[] =
-    "usage: timefork verify [FILE] [--run ID] [--process N] [--format text|json]\n"
+    "usage: timefork verify [FILE] [--run ID] [--process N] [--on-divergence stop|explain] [--format "
+    "text|json]\n"
     "\n"
     "Re-executes a recorded run from its start and compares every outside call and the digest of every block "
     "of frame events.\n"
     "All processes of the run are verified, one after the other, or the one that --process names.\n"
-    "\n"
+    "\n" TF_DIVERGENCE_OPTIONS "\n"
     "Exit status: 0 if all is equal; 3 at the first divergence, which is described; 4 if all is equal up to "
     "something that replay does\n"
     "not cover yet; 1 if it could not be done; 2 for a mistake in the command line. Of several processes the "
@@ -70,7 +72,8 @@ static void note_changed_sources(struct tf_store *store, const struct tf_run *ru
     tf_codes_free(&codes);
 }
 
-static void print_json(const struct tf_run *run, int status, const struct tf_verified *v, const char *text)
+static void print_json(const struct tf_run *run, int status, const struct tf_verified *v, const char *text,
+                       json_t *report)
 {
     json_t *o = json_pack("{s:s, s:I, s:s, s:I, s:I, s:I, s:f}", "run", run->id, "process",
                           (json_int_t)run->process, "result",
@@ -80,19 +83,30 @@ static void print_json(const struct tf_run *run, int status, const struct tf_ver
                                                        : "failed",
                           "frames", (json_int_t)v->frames, "outside", (json_int_t)v->outside, "at_frame",
                           (json_int_t)v->at.frame, "elapsed_ms", v->elapsed_ms);
-    if (status)
+    if (report) {
+        json_object_set_new(o, "text", tf_divergence_text(report));
+        json_object_set(o, "divergence", report);
+    } else if (status) {
         json_object_set_new(o, "text", tf_json_text(text, strlen(text)));
+    }
     json_dumpf(o, stdout, JSON_COMPACT);
     putchar('\n');
     json_decref(o);
 }
 
+struct options {
+    bool json;
+    enum tf_on_divergence on;
+    uint64_t calls; /* of a report */
+};
+
 /* Verifies one process and says what came of it; several: there are others, so it says which one. Returns the
  * exit status. */
-static int verify(const char *path, struct tf_store *store, const struct tf_run *run, bool several, bool json,
-                  struct looked *looked)
+static int verify(const char *path, struct tf_store *store, const struct tf_run *run, bool several,
+                  const struct options *o, struct looked *looked)
 {
     struct tf_timeline *t = NULL;
+    json_t *report = NULL;
     struct tf_err err = {0};
     struct tf_verified *v = calloc(1, sizeof *v);
     char which[32] = "", name[32] = "";
@@ -106,18 +120,24 @@ static int verify(const char *path, struct tf_store *store, const struct tf_run 
     }
     int r = tf_timeline_open(store, run, &t, &err);
     bool opened = r == 0;
-    if (opened)
+    if (opened) {
+        tf_timeline_report_calls(t, o->calls);
         r = tf_timeline_verify(t, v, &err);
+        struct tf_divergence *d = r == TF_E_DIVERGENCE ? tf_timeline_take_divergence(t) : NULL;
+        if (d)
+            report = tf_divergence_report(t, d, o->on);
+        tf_divergence_free(d);
+    }
     int status = r == TF_E_DIVERGENCE ? TF_EXIT_DIVERGED
                  : r                  ? TF_EXIT_ERROR
                  : v->barrier         ? TF_EXIT_BARRIER
                                       : 0;
-    if (json && (opened || several))
-        print_json(run, status, v, r ? err.msg : v->text);
+    if (o->json && (opened || several))
+        print_json(run, status, v, r ? err.msg : v->text, report);
     if (opened)
         note_changed_sources(store, run, looked);
     if (status == 0) {
-        if (!json)
+        if (!o->json)
             printf("%s: run %.8s%s: equal: %llu frame events, %llu outside calls, %.2f s\n", path, run->id,
                    which, (unsigned long long)v->frames, (unsigned long long)v->outside, v->elapsed_ms / 1e3);
         fflush(stdout);
@@ -125,9 +145,15 @@ static int verify(const char *path, struct tf_store *store, const struct tf_run 
         tf_say("%sequal for %llu frame events and %llu outside calls, then comes what replay does not "
                "cover:\n%s",
                name, (unsigned long long)v->frames, (unsigned long long)v->outside, v->text);
+    } else if (report) {
+        fprintf(stderr, "timefork: %sdivergence: ", name);
+        tf_divergence_print(stderr, report, o->on == TF_ON_DIVERGENCE_EXPLAIN);
+        if (o->on == TF_ON_DIVERGENCE_STOP)
+            fprintf(stderr, "'timefork verify --on-divergence explain' makes the full report.\n");
     } else {
         tf_say("%s%s%s", name, status == TF_EXIT_DIVERGED && opened ? "divergence: " : "", err.msg);
     }
+    json_decref(report);
     tf_timeline_close(t);
     free(v);
     return status;
@@ -146,7 +172,7 @@ static int worse(int a, int b)
 int tf_cmd_verify(int argc, char **argv)
 {
     const char *file = NULL, *run_id = NULL;
-    bool json = false;
+    struct options o = {.calls = TF_DIVERGENCE_CALLS};
     uint64_t process = 0;
     struct tf_err err = {0};
     struct tf_store *store = NULL;
@@ -158,6 +184,13 @@ int tf_cmd_verify(int argc, char **argv)
 
     for (int i = 1; i < argc; i++) {
         bool more = i + 1 < argc;
+        int took = tf_divergence_option(argc - i, argv + i, &o.on, &o.calls);
+        if (took < 0)
+            return TF_EXIT_USAGE;
+        if (took) {
+            i += took - 1;
+            continue;
+        }
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             fputs(usage_text, stdout);
             return 0;
@@ -167,7 +200,7 @@ int tf_cmd_verify(int argc, char **argv)
             i++;
         } else if (strcmp(argv[i], "--format") == 0 && more &&
                    (!strcmp(argv[i + 1], "json") || !strcmp(argv[i + 1], "text"))) {
-            json = argv[++i][0] == 'j';
+            o.json = argv[++i][0] == 'j';
         } else if (argv[i][0] != '-' && !file) {
             file = argv[i];
         } else {
@@ -186,7 +219,7 @@ int tf_cmd_verify(int argc, char **argv)
     status = TF_EXIT_OK;
     for (size_t i = 0; i < n; i++)
         if (!process || runs[i].process == run.process)
-            status = worse(status, verify(path, store, &runs[i], n > 1, json, &looked));
+            status = worse(status, verify(path, store, &runs[i], n > 1, &o, &looked));
     status = tf_finish_output(status);
 out:
     for (size_t i = 0; i < looked.n; i++)

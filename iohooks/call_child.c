@@ -102,7 +102,8 @@ static long not_covered(const struct tf_call_row *row, struct tf_call *call, con
         const struct tf_outside *e = tf_log_peek();
         if (e && e->call == TF_CALL_MARK)
             tf_log_take(call->nr, NULL, 0);
-        tf_diverge("the program called %s, which the recording does not have here", row->name);
+        tf_diverge_from(&(struct tf_difference){.kind = TF_DIVERGED_STRAY, .call = call->nr, .event = e},
+                        "the program called %s, which the recording does not have here", row->name);
     }
     tf_barrier("%s: %s", row->name, why);
     return TF_NATIVE;

@@ -445,6 +445,11 @@ size_t tf_call_in_size(char letter)
     }
 }
 
+bool tf_call_is_read(char letter)
+{
+    return !strchr("rtSXFUNYZLWPegcn_wOj", letter);
+}
+
 /* Walks the encoding of calls.h; stops quietly where the bytes end, for they may come from a damaged file. */
 size_t tf_call_format_args(char *buf, size_t size, unsigned call, const uint8_t *args, size_t args_len)
 {
@@ -461,7 +466,7 @@ size_t tf_call_format_args(char *buf, size_t size, unsigned call, const uint8_t 
         char num[32];
         if (i)
             puts_(&w, ", ");
-        if (strchr("rtSXFUNYZLWPegc_wOj", sig[i])) { /* written only */
+        if (!tf_call_is_read(sig[i])) {
             puts_(&w, "...");
             continue;
         }
@@ -539,6 +544,8 @@ size_t tf_call_format(char *buf, size_t size, const struct tf_outside *event)
         return n;
     if (event->result < 0 && event->result > -4096)
         snprintf(result, sizeof result, " = -1 (%s)", strerrorname_np((int)-event->result));
+    else if (event->call == SYS_mmap || event->call == SYS_brk || event->call == SYS_mremap)
+        snprintf(result, sizeof result, " = %#llx", (unsigned long long)event->result);
     else
         snprintf(result, sizeof result, " = %lld", (long long)event->result);
     struct writer w = {buf, size, n};

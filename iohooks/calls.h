@@ -36,6 +36,7 @@
 #ifndef TF_CALLS_H
 #define TF_CALLS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -57,6 +58,8 @@ extern const struct tf_call_row tf_call_rows[TF_CALL_ROWS];
 
 /* Bytes of a structure that is read, and logged as it is: 0 for letters that are not of that kind. */
 size_t tf_call_in_size(char letter);
+/* Is there something of an argument in the log that is compared? Not of one that is only written. */
+bool tf_call_is_read(char letter);
 /* Name of a system call, covered or not; "syscall 999" forms go to buf. */
 const char *tf_call_name(unsigned call, char *buf, size_t size);
 /* A logged call for people: openat(-100, "/etc/hosts", 524288) = 3. Returns the length, at most size - 1. */

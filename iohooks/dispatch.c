@@ -101,8 +101,8 @@ long tf_run_again(const struct tf_call_row *row, struct tf_call *call)
     if (!e)
         tf_log_put(call->nr, 0, r, args_buf, len, NULL, 0);
     else if (r != e->result)
-        tf_diverge("%s gave %#lx, in the recording it gave %#lx", row->name, (unsigned long)r,
-                   (unsigned long)e->result);
+        tf_diverge_result(e, r, "%s gave %#lx, in the recording it gave %#lx", row->name, (unsigned long)r,
+                          (unsigned long)e->result);
     return r;
 }
 
@@ -171,7 +171,8 @@ static long uncovered(unsigned nr)
         const struct tf_outside *e = tf_log_peek();
         if (e && e->call == TF_CALL_MARK)
             tf_log_take(nr, NULL, 0); /* reports the barrier */
-        tf_diverge("the program called %s, which the recording does not have here", text);
+        tf_diverge_from(&(struct tf_difference){.kind = TF_DIVERGED_STRAY, .call = nr, .event = e},
+                        "the program called %s, which the recording does not have here", text);
     }
     tf_barrier("%s: this call is not covered yet", text);
     return TF_NATIVE;
@@ -194,6 +195,7 @@ long tf_dispatch(struct tf_call *call)
     if (call->nr == SYS_mmap || call->nr == SYS_munmap || call->nr == SYS_mremap || call->nr == SYS_brk)
         tf.maps++;
     const struct tf_call_row *row = call->nr < TF_CALL_ROWS ? &tf_call_rows[call->nr] : NULL;
+    tf.call = call;
     switch (row ? row->cls : TF_CLASS_NONE) {
     case TF_CLASS_LOG:
         r = tf_logged(row, call);
@@ -208,6 +210,7 @@ long tf_dispatch(struct tf_call *call)
         r = uncovered(call->nr);
         break;
     }
+    tf.call = NULL;
     tf.inside--;
     if (tf.mode == TF_REPLAYS)
         tf_stop_at_all();

@@ -10,6 +10,7 @@
 #define TF_PROCESS_H
 
 #include <limits.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -76,6 +77,8 @@ struct tf_process {
     uint64_t maps;                         /* calls that have changed what is mapped */
     uint64_t run_due;                      /* TSC at which the next checkpoint may be taken */
 
+    const struct tf_call *call; /* the program's, while it is dealt with; else NULL */
+
     /* asynchronous signals */
     int delivering;           /* a signal that is being given to the program, or 0 */
     bool self_signal;         /* the program sends itself a signal right now */
@@ -141,6 +144,8 @@ long tf_run_again(const struct tf_call_row *row, struct tf_call *call);
 /* Record: appends an outside event. */
 void tf_log_put(unsigned nr, unsigned flags, long result, const void *args, size_t args_len,
                 const struct iovec *data, int pieces);
+/* The same for a clock_gettime() that succeeded: nothing is encoded here, for programs ask often. */
+void tf_log_clock(int clock, const struct timespec *now);
 void tf_log_start(const struct tf_rec_start *start, const struct iovec *texts, int n);
 /* Replay: the next event, which must be this call with these arguments, or the replay stops. */
 const struct tf_outside *tf_log_take(unsigned nr, const void *args, size_t args_len);
@@ -168,8 +173,40 @@ void tf_emit_resume(void);    /* replay: the limit for the run that was asked fo
 void tf_stop_at_all(void);
 void tf_slow(uint32_t word, void *tstate, void *frame);
 void tf_replay_end(void) __attribute__((noreturn)); /* the program exits */
+
+/* ---- diverge.c: a replay that cannot go on ---- */
+/* What is known of it besides the text. */
+struct tf_difference {
+    enum tf_diverged kind;
+    unsigned call; /* of the program */
+    const void *args;
+    size_t args_len;
+    const struct tf_outside *event; /* the recorded one, or NULL */
+    int64_t result;
+};
+void tf_diverge_from(const struct tf_difference *difference, const char *fmt, ...)
+    __attribute__((noreturn, format(printf, 2, 3)));
 void tf_diverge(const char *fmt, ...) __attribute__((noreturn, format(printf, 1, 2)));
+/* A call that is made again has another result than in the recording. */
+void tf_diverge_result(const struct tf_outside *event, int64_t result, const char *fmt, ...)
+    __attribute__((noreturn, format(printf, 3, 4)));
+/* The words of the unfinished block do not have the recorded digest. */
+void tf_diverge_block(void) __attribute__((noreturn));
 void tf_replay_barrier(const char *text) __attribute__((noreturn));
+
+/* ---- fault.c: faults in a replay ---- */
+/* Is this signal, left to its default action, caught here while replaying? Then so it is installed. */
+bool tf_fault_is_ours(int sig);
+long tf_fault_install(int sig);
+void tf_fault_start(void); /* for all that the program leaves to their default action */
+/* From now on the time stamp counter is watched: uses of it are faults. */
+void tf_fault_watch_counter(void);
+/* Was the fault such a use? Then the instruction has been carried out. */
+bool tf_fault_is_counter(int sig, const siginfo_t *info, ucontext_t *uc);
+/* Where the last one was, as text; 0: there was none. *first: after which frame event the first one was. */
+size_t tf_fault_counter_text(char *buf, size_t size, uint64_t *first);
+/* The mapping that an address is in, as "FILE+0x1234". */
+void tf_name_address(uint64_t address, char *out, size_t size);
 
 /* ---- scan.c ---- */
 /* Memory for a request of so many bytes; NULL: there is none. Once in a process. */
@@ -201,6 +238,7 @@ bool tf_signal_restarts(unsigned nr);
 void tf_signal_loose(void); /* from now on, handlers run when the kernel says */
 bool tf_signal_has_handler(int sig);
 bool tf_signal_is_ignored(int sig);
+bool tf_signal_is_default(int sig);
 bool tf_signal_would_end(int sig); /* the process, if it came now */
 
 void tf_signal_forked(void); /* in a forked child: what was pending was its parent's */

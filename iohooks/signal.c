@@ -55,6 +55,11 @@ bool tf_signal_is_ignored(int sig)
     return sig >= 1 && sig <= 64 && actions[sig].handler == (void *)SIG_IGN;
 }
 
+bool tf_signal_is_default(int sig)
+{
+    return sig >= 1 && sig <= 64 && actions[sig].handler == (void *)SIG_DFL;
+}
+
 /* signal(7): the other signals end a process that does not care for them. */
 bool tf_signal_would_end(int sig)
 {
@@ -78,6 +83,8 @@ static bool is_delivery(int sig, const siginfo_t *info)
 static void on_signal(int sig, siginfo_t *info, void *context)
 {
     ucontext_t *uc = context;
+    if (tf_fault_is_counter(sig, info, uc))
+        return;
     greg_t *pc = &uc->uc_mcontext.gregs[REG_RIP];
     bool own = tf.self_signal || (tf.self_pending >> (sig - 1) & 1);
     tf.self_pending &= ~(1ul << (sig - 1));
@@ -187,6 +194,8 @@ static void on_nudge(int sig, siginfo_t *info, void *context)
 static long install(int sig, const struct tf_ksigaction *set, bool loose)
 {
     struct tf_ksigaction real = *set;
+    if (set->handler == (void *)SIG_DFL && tf_fault_is_ours(sig))
+        return tf_fault_install(sig);
     if (set->handler != (void *)SIG_DFL && set->handler != (void *)SIG_IGN) {
         real.handler = (void *)on_signal;
         real.flags |= SA_SIGINFO | TF_SA_RESTORER;
@@ -279,7 +288,8 @@ TF_SPECIAL(sigaction)
     if (!e)
         tf_log_put(call->nr, 0, r, args_buf, len, NULL, 0);
     else if (e->result != r)
-        tf_diverge("rt_sigaction(%d) gave %ld, in the recording it gave %ld", sig, r, (long)e->result);
+        tf_diverge_result(e, r, "rt_sigaction(%d) gave %ld, in the recording it gave %ld", sig, r,
+                          (long)e->result);
     return r;
 }
 
@@ -300,6 +310,7 @@ void tf_signal_start(void)
             if (!(OURS >> (sig - 1) & 1))
                 tf_sys(SYS_rt_sigaction, sig, &real, 0, 8);
         }
+        tf_fault_start();
         tf_sys(SYS_rt_sigprocmask, SIG_SETMASK, &state[1], 0, 8);
         return;
     }
@@ -368,7 +379,7 @@ TF_SPECIAL(sigprocmask)
     if (!e)
         tf_log_put(call->nr, 0, r, args_buf, len, NULL, 0);
     else if (e->result != r)
-        tf_diverge("rt_sigprocmask gave %ld, in the recording it gave %ld", r, (long)e->result);
+        tf_diverge_result(e, r, "rt_sigprocmask gave %ld, in the recording it gave %ld", r, (long)e->result);
     ends_by_own_signal(*mask);
     return r;
 }

@@ -388,11 +388,12 @@ static void attach(int argc, char **argv, char **envp, const char *session)
         tf_emit_start_replay();
         tf_serve(); /* checkpoint 0: parks here; a copy comes back to run */
         if (tf.ctl->layout_digest != layout_digest())
-            tf_diverge("the interpreter and its libraries are loaded at other addresses than in the "
-                       "recording: one of them, or the "
-                       "kernel, has changed, or the recording was made by a timefork that stands in another "
-                       "folder (%s here)",
-                       own_path);
+            tf_diverge_from(
+                &(struct tf_difference){.kind = TF_DIVERGED_LAYOUT, .call = TF_NO_CALL},
+                "the interpreter and its libraries are loaded at other addresses than in the "
+                "recording: one of them, or the kernel, has changed, or the recording was made by a "
+                "timefork that stands in another folder (%s here)",
+                own_path);
     }
     clean_environment(envp);
     pthread_atfork(NULL, NULL, forked);

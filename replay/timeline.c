@@ -128,6 +128,7 @@ static int open_common(struct tf_store *store, const struct tf_run *run, const s
     t->shared = *shared;
     t->present = TF_RUNNER_NONE;
     t->words_block = UINT64_MAX;
+    t->report_calls = TF_DIVERGENCE_CALLS;
     t->words = malloc(TF_BLOCK_FRAMES * sizeof *t->words);
     if (!t->words) {
         r = tf_err_set(err, TF_E_IO, "out of memory");
@@ -212,6 +213,7 @@ void tf_timeline_close(struct tf_timeline *t)
     tf_log_close(t->log);
     tf_shared_destroy(&t->shared);
     tf_codes_free(&t->codes);
+    tf_divergence_free(t->divergence);
     free(t->message.data);
     free(t->words);
     free(t->why);
@@ -252,6 +254,14 @@ void tf_timeline_drop_checkpoint(struct tf_timeline *t, size_t i)
     t->n--;
 }
 
+/* The copy that has just diverged may have left checkpoints on its way that are not the recorded run. */
+void tf_timeline_drop_behind(struct tf_timeline *t, uint64_t frame)
+{
+    for (size_t i = t->n; i-- > 1;)
+        if (t->checkpoints[i].run_number == t->run_number && t->run_number && t->checkpoints[i].frame > frame)
+            tf_timeline_drop_checkpoint(t, i);
+}
+
 static bool too_much_memory(const struct tf_timeline *t)
 {
     pid_t pids[TF_POLICY_MAX + 1];
@@ -273,8 +283,11 @@ void tf_timeline_add_checkpoint(struct tf_timeline *t, const struct tf_place *pl
         return;
     }
     memmove(&t->checkpoints[at + 1], &t->checkpoints[at], (t->n - at) * sizeof *t->checkpoints);
-    t->checkpoints[at] = (struct tf_checkpoint){
-        .frame = place->frame, .offset = place->offset, .kind = TF_CHECKPOINT_FORK, .runner = runner};
+    t->checkpoints[at] = (struct tf_checkpoint){.frame = place->frame,
+                                                .offset = place->offset,
+                                                .kind = TF_CHECKPOINT_FORK,
+                                                .runner = runner,
+                                                .run_number = t->run_number};
     t->n++;
     while (t->n > TF_POLICY_MAX || (t->n > 2 && too_much_memory(t))) {
         uint64_t frames[TF_POLICY_MAX + 1];
@@ -339,7 +352,7 @@ static int run_to(struct tf_timeline *t, const struct tf_stop_req *req, uint64_t
     t->progress_to = frame;
     r = tf_run_until_stop(t, runner, frame, rep, &at, err);
     if (r == 0)
-        r = tf_run_check_prefix(t, rep, err);
+        r = tf_run_check_prefix(t, runner, rep, err);
     if (r == 0 && rep->why == TF_STOPPED_AT && rep->frame != req->frame)
         r = tf_err_set(err, TF_E_REPLAY, "the replay stopped after frame event %llu instead of %llu",
                        (unsigned long long)rep->frame, (unsigned long long)req->frame);

@@ -222,6 +222,7 @@ struct tf_mapped {
     uint64_t size;
     int64_t mtime_ns;
     uint64_t digest; /* XXH3-64 of the whole file */
+    char *build_id;  /* hexadecimal; "": it had none, or it was not kept */
 };
 int tf_store_mapped(struct tf_store *store, const struct tf_run *run, struct tf_mapped **out, size_t *n,
                     struct tf_err *err);

@@ -460,6 +460,5 @@ int tf_timeline_inspect(struct tf_timeline *t, const struct tf_inspect_req *req,
         r = fn(ctx, (enum tf_item)type, m->data + 4, m->len - 4);
     }
     tf_runner_end(&copy);
-    t->shared.ctl->pid = t->run->pid;
     return r;
 }

@@ -33,7 +33,7 @@ enum { TF_FD_SHM = 0, TF_FD_CTL = 1, TF_FD_LOG = 2, TF_FD_SOCKET = 3, TF_FDS = 4
 
 struct tf_replay_ctl {
     uint32_t complete;      /* the totals below are final */
-    uint32_t pid;           /* of the recorded process */
+    uint32_t pid;           /* of the recorded process, at its start: before it was forked, its ancestor's */
     uint64_t layout_digest; /* tf_rec_start.layout_digest */
     uint64_t frames;        /* frame events in the recording */
     uint64_t outside_bytes; /* length of the outside stream */

@@ -91,7 +91,10 @@ static void print_row(const struct tf_run *run, const char *path)
     char how[32], parent[16] = "-";
     query_exit_text(run, how, sizeof how);
     if (run->exit_status < 0 && !run->exit_signal)
-        snprintf(how, sizeof how, run->state == TF_RUN_COMPLETE ? "unknown" : "unfinished");
+        snprintf(how, sizeof how, "%s",
+                 *path                           ? "another"
+                 : run->state == TF_RUN_COMPLETE ? "unknown"
+                                                 : "unfinished");
     if (run->parent)
         snprintf(parent, sizeof parent, "%u", run->parent);
     printf("%7u  %8u  %6s  %-8s  %12llu  %12llu  %12llu  %12llu  %12.6f  %-10s  ", run->process, run->pid,

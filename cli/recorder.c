@@ -178,7 +178,7 @@ static struct process *process_new(struct tf_recorder *rec, uint32_t ring_words,
 {
     struct process *p = calloc(1, sizeof *p);
     struct process **grown = realloc(rec->processes, (rec->n + 1) * sizeof *grown);
-    struct pollfd *polled = realloc(rec->polled, (2 * rec->n + 3) * sizeof *polled);
+    struct pollfd *polled = realloc(rec->polled, (2 * rec->n + 5) * sizeof *polled);
     if (grown)
         rec->processes = grown;
     if (polled)
@@ -633,6 +633,10 @@ int tf_recorder_new(const struct tf_recorder_opts *opts, struct tf_launch *launc
         return tf_err_set(err, TF_E_IO, "out of memory");
     *rec = (struct tf_recorder){
         .opts = *opts, .listener = -1, .first_fd = launch->first_fd, .lent = -1, .message = {.fd = -1}};
+    if (!(rec->polled = calloc(3, sizeof *rec->polled))) {
+        r = tf_err_set(err, TF_E_IO, "out of memory");
+        goto out;
+    }
     if (getrlimit(RLIMIT_STACK, &stack) == 0)
         rec->stack_limit = stack.rlim_cur;
     for (int i = 0; i < TF_FDS; i++)

@@ -192,9 +192,11 @@ static long fork_replayed(const struct tf_call *call, const struct birth *b, siz
         write_again(b, e);
         return e->result;
     }
-    if (e->data_len == sizeof own && (b->flags & CLONE_CHILD_SETTID) && b->child_tid) {
+    if (e->data_len == sizeof own) {
         memcpy(&own, tf_outside_data(e), sizeof own);
-        *b->child_tid = own;
+        tf.forked_pid = (uint32_t)own;
+        if ((b->flags & CLONE_CHILD_SETTID) && b->child_tid)
+            *b->child_tid = own;
     }
     tf_signal_forked();
     return 0;

@@ -69,7 +69,9 @@ struct tf_process {
     uint64_t valid_end;  /* the outside stream is loaded up to here */
     struct tf_run_req run;
     bool running, armed, scanning;
-    bool moved; /* the program changed its folder: paths that are not absolute mean something else here */
+    uint32_t
+        forked_pid; /* replay: this process was forked, and has that pid; 0: it is the first of its lineage */
+    bool moved;     /* the program changed its folder: paths that are not absolute mean something else here */
     bool shared_memory; /* record: there is memory that a fork would share: no more checkpoints */
     struct timespec last_clock[TF_CLOCKS]; /* what the program last read of each clock */
     uint64_t maps;                         /* calls that have changed what is mapped */

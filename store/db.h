@@ -49,7 +49,7 @@ int tf_db_upgrade(struct tf_store *store, struct tf_err *err);
  */
 struct tf_ancestor {
     int64_t run;
-    uint32_t process;
+    uint32_t process, pid;
     /* what it gives: from here on .. */
     uint64_t first_block, offset, seq, frame;
     uint32_t codes, marks, mapped; /* how many come before its own */

@@ -94,6 +94,9 @@ int tf_store_processes(struct tf_store *store, const struct tf_run *run, struct 
  */
 int tf_store_find_process(struct tf_store *store, const char *id, uint32_t process, struct tf_run *out,
                           struct tf_err *err);
+/* The process id at a place of the outside stream: of a forked process that of its parent, up to the fork. */
+int tf_store_pid(struct tf_store *store, const struct tf_run *run, uint64_t offset, uint32_t *pid,
+                 struct tf_err *err);
 /* What a run, with all its processes, takes up in the file, about. Sources that other runs have too are not
  * counted. */
 int tf_store_run_bytes(struct tf_store *store, int64_t rowid, uint64_t *bytes, struct tf_err *err);

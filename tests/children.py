@@ -42,10 +42,10 @@ class Case:
         result = timefork("query", self.recording, *what, "--format", "json", cwd=self.top)
         return json_lines(result) if self.check(f"query {' '.join(what)}", result.status == 0, result) else []
 
-    def goto(self, process, frames):
+    def goto(self, process, frames, all_there=True):
         args = [a for f in frames for a in ("--goto-frame", str(f))]
         result = timefork("replay", self.recording, "--process", process, *args, "--format", "json", cwd=self.top)
-        answers = json_lines(result) if result.status == 0 else []
+        answers = json_lines(result) if result.status == 0 or not all_there else []
         return answers if self.check(f"process {process}: goto", len(answers) == len(frames), result) else []
 
     def go(self):
@@ -67,33 +67,40 @@ class Case:
         verified = timefork("verify", self.recording, cwd=self.top)
         self.check("verify", verified.status == 0, verified)
         processes = self.query("--list-processes")
-        by_pid = {p["pid"]: p for p in processes}
+        by_pid = {p["pid"]: p for p in reversed(processes)}  # the first that had it: exec keeps the pid
         self.check("every process is there", set(printed) <= set(by_pid), (sorted(printed), sorted(by_pid)))
         self.equal("processes that verify names", len(verified.text.splitlines()), len(processes), verified)
         for p in processes:
             pid = p["pid"]
-            if pid in parents and p["process"] > 1 and parents[pid] in by_pid:
+            became = p["process"] > 1 and processes[p["parent"] - 1]["pid"] == pid
+            if pid in parents and p["process"] > 1 and parents[pid] in by_pid and not became:
                 self.equal(f"parent of process {p['process']}", by_pid[parents[pid]]["process"], p["parent"], p)
-            self.values(p, printed.get(pid, []))
+            self.values(p, printed.get(pid, []), last=all(q["pid"] != pid for q in processes[p["process"]:]))
+        self.equal("values that no process returned", sum(map(len, printed.values())), 0)
         self.shared_past(processes)
 
-    def values(self, p, printed):
+    def values(self, p, printed, last):
+        """Takes from printed what this process printed: all that is left, unless another one had the same pid after it."""
         number = str(p["process"])
-        events = self.query("--process", number, "--frames", "--function", "work", "--event", "return", "--limit", "1000000")
-        leaves = [e["frame"] for e in events if p["origin"] != "forked" or e["frame"] > p["began"]]
-        if not self.equal(f"process {number}: returns of work()", len(leaves), len(printed)):
+        events = self.query("--process", number, "--frames", "--event", "return", "--limit", "1000000")
+        events = [e for e in events if e["function"] == "work"]
+        leaves = [e["frame"] for e in events if p["origin"] != "forked" or e["frame"] > p["began_frame"]]
+        if not self.check(f"process {number}: returns of work()", len(leaves) == len(printed) if last else len(leaves) < len(printed),
+                          (len(leaves), printed)):
             return
+        mine = [printed.pop(0) for _ in leaves]
         order = list(range(len(leaves)))
         self.rng.shuffle(order)
         for i, answer in zip(order, self.goto(number, [leaves[i] for i in order]) if order else []):
-            self.equal(f"process {number}: value {i}", answer["returned"]["repr"], printed[i], answer)
+            self.equal(f"process {number}: value {i}", answer["returned"]["repr"], mine[i], answer)
 
     def shared_past(self, processes):
-        forked = [p for p in processes if p["origin"] == "forked" and p["began"] > 0]
+        forked = [p for p in processes if p["origin"] == "forked" and p["began_frame"] > 0]
         for p in self.rng.sample(forked, min(len(forked), 4)):
-            frames = [self.rng.randint(1, p["began"]) for _ in range(3)] + [p["began"]]
-            keep = ("frame", "event", "function", "file", "line", "locals")
-            mine, parents = ([{k: a.get(k) for k in keep} for a in self.goto(str(n), frames)] for n in (p["process"], p["parent"]))
+            frames = [self.rng.randint(1, p["began_frame"]) for _ in range(3)] + [p["began_frame"]]
+            keep = ("frame", "event", "function", "file", "line", "locals", "error")
+            mine, parents = ([{k: a.get(k) for k in keep} for a in self.goto(str(n), frames, all_there=False)]
+                             for n in (p["process"], p["parent"]))
             self.equal(f"process {p['process']}: the past before its fork", mine, parents)
 
 

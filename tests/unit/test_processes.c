@@ -466,6 +466,11 @@ static void check_tree(struct tree *t, const char *path)
         assert_int_equal(a.exit_signal, p->signal);
         assert_int_equal(a.started_unix_ns, one.started_unix_ns);
         assert_string_equal(a.title, "tree");
+        uint32_t pid;
+        ok(tf_store_pid(store, &a, 0, &pid, err));
+        assert_int_equal(pid, 4711);
+        ok(tf_store_pid(store, &a, a.outside_bytes + 1, &pid, err));
+        assert_int_equal(pid, a.pid);
         record_straight(straight, t, i, p->n);
         ok(tf_store_open(straight, &other, err));
         ok(tf_store_find_run(other, NULL, &b, err));
@@ -625,7 +630,7 @@ static void random_tree(struct tree *t, const char *path, int steps, bool may_en
             break;
         case 6:
             if (may_end && s > steps / 2)
-                tree_end_one(t, i, (int)(x >> 8) % 5, 0);
+                tree_end_one(t, i, (int)((x >> 8) % 5), 0);
             break;
         }
         if (!p->ended && x % 8 < 5 && (x >> 16) % 3 && t->n < MAX_PROCS) {

@@ -103,6 +103,8 @@ char *tf_outside_text(const struct tf_outside *e)
         if (kind == TF_MARK_EXIT)
             return tf_text("the end of the program (%s%.*s)",
                            len >= 6 && memcmp(said, "signal", 6) == 0 ? "" : "exit status ", len, said);
+        if (kind == TF_MARK_EXEC)
+            return tf_text("the end of the program: it became %.*s", len, said);
         return tf_text("a mark: %.*s", len, said);
     }
     case TF_CALL_SIGNAL:

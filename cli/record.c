@@ -448,6 +448,7 @@ int tf_record_run(const struct tf_record_opts *opts, struct tf_record_result *re
     char **base = NULL, **env = NULL;
     int sockets[2] = {-1, -1}, wait_status = 0, r;
     struct rlimit stack;
+    bool lost = false;
     pid_t pid;
 
     *result = (struct tf_record_result){.shared = {.ctl_fd = -1, .log_fd = -1}};
@@ -521,13 +522,15 @@ int tf_record_run(const struct tf_record_opts *opts, struct tf_record_result *re
         int status = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : -1;
         int sig = WIFSIGNALED(wait_status) ? WTERMSIG(wait_status) : 0;
         struct tf_err end_err;
-        if (tf_ingest_end(in, status, sig, &result->run, &end_err))
+        if (tf_ingest_end(in, status, sig, &result->run, &end_err)) {
             fprintf(stderr, "timefork: the recording could not be closed: %s\n", end_err.msg);
+            lost = true;
+        }
     }
     child_pid = 0;
     result->status = WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
     r = 0;
-    if (!result->run.id[0]) {
+    if (!result->run.id[0] && !lost) {
         if (s.map.shm->attach == TF_ATTACH_NO_ENGINE || s.map.shm->attach == TF_ATTACH_ERROR)
             r = tf_probe_explain(s.map.shm, opts->argv[0], libdir, err);
         else

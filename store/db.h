@@ -37,6 +37,8 @@ int tf_db_run(struct tf_store *store, sqlite3_stmt *stmt, struct tf_err *err);
 
 /* Out of WAL mode, if nobody else has the file open. Returns whether it is a single file now. */
 bool tf_db_single_file(struct tf_store *store);
+/* Is something else, or nothing, where the file was opened? */
+bool tf_db_moved(const struct tf_store *store);
 /* Another process was in the way: what was tried can be tried again. */
 bool tf_db_busy(const struct tf_store *store);
 /* The format of the file as it is now: a writer may make a 1 a 2 while we have it open. Negative: *err is

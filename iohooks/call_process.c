@@ -17,7 +17,8 @@ static uint8_t args_buf[TF_ARGS_MAX];
 TF_SPECIAL(exit)
 {
     char text[16];
-    (void)row;
+    if (tf_child_exits(row, call))
+        tf_leave((int)call->a[0]);
     snprintf(text, sizeof text, "%d", (int)call->a[0]);
     if (tf.mode == TF_REPLAYS) {
         uint8_t mark[32] = {TF_MARK_EXIT};
@@ -30,13 +31,6 @@ TF_SPECIAL(exit)
     tf_leave((int)call->a[0]);
 }
 
-/* Does the signal end a process that does not care for it? (signal(7)) */
-static bool is_fatal(int sig)
-{
-    return sig != SIGCHLD && sig != SIGCONT && sig != SIGURG && sig != SIGWINCH && sig != SIGSTOP &&
-           sig != SIGTSTP && sig != SIGTTIN && sig != SIGTTOU;
-}
-
 /*
  * A signal to another process is logged. One that the program sends itself comes at a known place: its
  * handler runs again in replay, at the same place; one that ends the process is its end.
@@ -46,6 +40,8 @@ TF_SPECIAL(kill)
     long self = tf_sys(SYS_getpid), thread = tf_sys(SYS_gettid), target = (int)call->a[0];
     int sig = (int)(call->nr == SYS_tgkill ? call->a[2] : call->a[1]);
     char text[32];
+    /* Then it comes when the program opens its mask: a known place, too. */
+    bool blocked = call->uc && sig >= 1 && sig <= 64 && (*(uint64_t *)&call->uc->uc_sigmask >> (sig - 1) & 1);
 
     if (tf.mode == TF_REPLAYS) {
         const struct tf_outside *e = tf_log_peek();
@@ -58,8 +54,11 @@ TF_SPECIAL(kill)
         }
         len = tf_args_encode(row, call, args_buf);
         e = tf_log_take(call->nr, args_buf, len);
-        if (e->data_len == 1 && tf_signal_has_handler(sig)) /* to itself */
+        if (e->data_len == 1 && (blocked || tf_signal_has_handler(sig))) { /* to itself */
+            if (blocked)
+                tf.self_pending |= 1ul << (sig - 1);
             tf_sys(SYS_tgkill, self, thread, sig);
+        }
         return e->result;
     }
     bool to_self = call->nr == SYS_tkill ? target == thread : target == self || target == 0 || target == -1;
@@ -69,7 +68,7 @@ TF_SPECIAL(kill)
         tf_barrier("signal %d to a process group to which the program itself belongs", sig);
         return TF_NATIVE;
     }
-    if (!tf_signal_has_handler(sig) && !tf_signal_is_ignored(sig) && is_fatal(sig)) {
+    if (!blocked && tf_signal_would_end(sig)) {
         snprintf(text, sizeof text, "signal %d", sig);
         tf_log_mark(TF_MARK_EXIT, text);
         tf.mode = TF_LOOSE;
@@ -78,29 +77,22 @@ TF_SPECIAL(kill)
     struct iovec own = {"s", 1};
     size_t len = tf_args_encode(row, call, args_buf);
     tf_log_put(call->nr, 0, 0, args_buf, len, &own, 1);
-    if (call->uc && *(uint64_t *)&call->uc->uc_sigmask >> (sig - 1) & 1)
-        tf.self_pending |=
-            1ul << (sig - 1); /* it comes when the program opens its mask: a known place, too */
+    if (blocked)
+        tf.self_pending |= 1ul << (sig - 1);
     tf.self_signal = true;
     long r = tf_sys(call->nr, call->a[0], call->a[1], call->a[2]);
     tf.self_signal = false;
     return r;
 }
 
-/* Calls that make another process or thread, or become another program: the end of what can be replayed
- * today. */
-TF_SPECIAL(native)
+/* exit(2) ends a thread; libc ends the process by exit_group. */
+TF_SPECIAL(thread_exit)
 {
-    const char *what = call->nr == SYS_execve || call->nr == SYS_execveat
-                           ? "the program becomes another one"
-                           : "the program starts a thread or a process";
     if (tf.mode == TF_REPLAYS) {
-        const struct tf_outside *e = tf_log_peek();
-        if (e && e->call == TF_CALL_MARK)
-            tf_log_take(call->nr, NULL, 0);
-        tf_diverge("the program called %s, which the recording does not have here", row->name);
+        tf_log_take(call->nr, NULL, 0); /* reports the barrier */
+        tf_diverge("the end of a thread is in the log, but cannot be replayed");
     }
-    tf_barrier("%s: %s, which is not covered yet", row->name, what);
+    tf_barrier("%s: a thread ends, which is not covered yet", row->name);
     return TF_NATIVE;
 }
 

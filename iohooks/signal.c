@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include "iohooks/ksignal.h"
@@ -54,6 +55,19 @@ bool tf_signal_is_ignored(int sig)
     return sig >= 1 && sig <= 64 && actions[sig].handler == (void *)SIG_IGN;
 }
 
+bool tf_signal_is_default(int sig)
+{
+    return sig >= 1 && sig <= 64 && actions[sig].handler == (void *)SIG_DFL;
+}
+
+/* signal(7): the other signals end a process that does not care for them. */
+bool tf_signal_would_end(int sig)
+{
+    return !tf_signal_has_handler(sig) && !tf_signal_is_ignored(sig) && sig != SIGCHLD && sig != SIGCONT &&
+           sig != SIGURG && sig != SIGWINCH && sig != SIGSTOP && sig != SIGTSTP && sig != SIGTTIN &&
+           sig != SIGTTOU;
+}
+
 static bool is_fault(int sig, const siginfo_t *info)
 {
     return (sig == SIGSEGV || sig == SIGBUS || sig == SIGFPE || sig == SIGILL || sig == SIGTRAP) &&
@@ -69,10 +83,12 @@ static bool is_delivery(int sig, const siginfo_t *info)
 static void on_signal(int sig, siginfo_t *info, void *context)
 {
     ucontext_t *uc = context;
+    if (tf_fault_is_counter(sig, info, uc))
+        return;
     greg_t *pc = &uc->uc_mcontext.gregs[REG_RIP];
     bool own = tf.self_signal || (tf.self_pending >> (sig - 1) & 1);
     tf.self_pending &= ~(1ul << (sig - 1));
-    if (tf.mode != TF_RECORDS || own || is_fault(sig, info) || is_delivery(sig, info)) {
+    if (tf.mode != TF_RECORDS || tf_child_borrows() || own || is_fault(sig, info) || is_delivery(sig, info)) {
         call_handler(sig, info, context);
         return;
     }
@@ -150,6 +166,8 @@ bool tf_signal_restarts(unsigned nr)
     case SYS_sendto:
     case SYS_sendmsg:
     case SYS_getrandom:
+    case SYS_wait4:
+    case SYS_waitid:
         return true;
     default: /* those that wait for a time, or for one of many things, never do */
         return false;
@@ -176,6 +194,8 @@ static void on_nudge(int sig, siginfo_t *info, void *context)
 static long install(int sig, const struct tf_ksigaction *set, bool loose)
 {
     struct tf_ksigaction real = *set;
+    if (set->handler == (void *)SIG_DFL && tf_fault_is_ours(sig))
+        return tf_fault_install(sig);
     if (set->handler != (void *)SIG_DFL && set->handler != (void *)SIG_IGN) {
         real.handler = (void *)on_signal;
         real.flags |= SA_SIGINFO | TF_SA_RESTORER;
@@ -192,6 +212,50 @@ void tf_signal_loose(void)
     for (int sig = 1; sig <= 64; sig++)
         if (tf_signal_has_handler(sig) && (actions[sig].flags & SA_RESTART) && !(OURS >> (sig - 1) & 1))
             install(sig, &actions[sig], true);
+}
+
+void tf_signal_forked(void)
+{
+    uint64_t all = ~OURS;
+    struct timespec now = {0, 0};
+    tf.self_pending = 0;
+    if (tf.mode == TF_REPLAYS) { /* the child begins with none; this process may have some */
+        while (!TF_IS_ERR(tf_sys(SYS_rt_sigtimedwait, &all, 0, &now, 8)))
+            ;
+        return;
+    }
+    kept = 0;
+    tf_pending = 0;
+}
+
+/* ---- a child in this memory ---- */
+
+static struct tf_ksigaction lent[65];
+static uint64_t lent_pending;
+
+void tf_signal_lend(void)
+{
+    memcpy(lent, actions, sizeof actions);
+    lent_pending = tf.self_pending;
+}
+
+void tf_signal_clear(void)
+{
+    for (int sig = 1; sig <= 64; sig++)
+        if (tf_signal_has_handler(sig))
+            actions[sig] = (struct tf_ksigaction){0};
+}
+
+void tf_signal_give_back(void)
+{
+    for (int sig = 1; sig <= 64; sig++) {
+        bool differs = memcmp(&lent[sig], &actions[sig], sizeof lent[sig]) != 0;
+        actions[sig] = lent[sig];
+        /* The kernel has a table for each process; in replay, both are this one. */
+        if (tf.mode == TF_REPLAYS && differs && !(OURS >> (sig - 1) & 1))
+            install(sig, &actions[sig], false);
+    }
+    tf.self_pending = lent_pending;
 }
 
 /* Both modes keep the same table and tell the kernel the same; nothing but the order of calls needs the log.
@@ -224,7 +288,8 @@ TF_SPECIAL(sigaction)
     if (!e)
         tf_log_put(call->nr, 0, r, args_buf, len, NULL, 0);
     else if (e->result != r)
-        tf_diverge("rt_sigaction(%d) gave %ld, in the recording it gave %ld", sig, r, (long)e->result);
+        tf_diverge_result(e, r, "rt_sigaction(%d) gave %ld, in the recording it gave %ld", sig, r,
+                          (long)e->result);
     return r;
 }
 
@@ -245,6 +310,7 @@ void tf_signal_start(void)
             if (!(OURS >> (sig - 1) & 1))
                 tf_sys(SYS_rt_sigaction, sig, &real, 0, 8);
         }
+        tf_fault_start();
         tf_sys(SYS_rt_sigprocmask, SIG_SETMASK, &state[1], 0, 8);
         return;
     }
@@ -264,6 +330,26 @@ void tf_signal_start(void)
     tf_sys(SYS_rt_sigprocmask, SIG_UNBLOCK, &ours, 0, 8);
     struct iovec data = {state, sizeof state};
     tf_log_put(TF_CALL_START, 0, 0, NULL, 0, &data, 1);
+}
+
+/* A signal that the program sent itself while it was blocked ends it when the mask opens: a mark behind the
+ * call that opens it. */
+static void ends_by_own_signal(uint64_t mask)
+{
+    uint64_t comes = tf.self_pending & ~mask;
+    for (int sig = 1; sig <= 64; sig++) {
+        uint8_t mark[48] = {TF_MARK_EXIT};
+        if (!(comes >> (sig - 1) & 1) || !tf_signal_would_end(sig))
+            continue;
+        size_t n = (size_t)snprintf((char *)mark + 8, 40, "signal %d", sig);
+        if (tf.mode == TF_REPLAYS) {
+            tf_log_take(TF_CALL_MARK, mark, 8 + n);
+            tf_replay_end();
+        }
+        tf_log_mark(TF_MARK_EXIT, (const char *)mark + 8);
+        tf.mode = TF_LOOSE;
+        return;
+    }
 }
 
 /* The mask to change is that of the interrupted context: the kernel restores it when the trap returns. SIGSYS
@@ -293,7 +379,8 @@ TF_SPECIAL(sigprocmask)
     if (!e)
         tf_log_put(call->nr, 0, r, args_buf, len, NULL, 0);
     else if (e->result != r)
-        tf_diverge("rt_sigprocmask gave %ld, in the recording it gave %ld", r, (long)e->result);
+        tf_diverge_result(e, r, "rt_sigprocmask gave %ld, in the recording it gave %ld", r, (long)e->result);
+    ends_by_own_signal(*mask);
     return r;
 }
 

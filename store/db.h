@@ -41,6 +41,8 @@ bool tf_db_single_file(struct tf_store *store);
 bool tf_db_moved(const struct tf_store *store);
 /* Another process was in the way: what was tried can be tried again. */
 bool tf_db_busy(const struct tf_store *store);
+/* Is there such a table? Recordings of older versions lack some. */
+bool tf_db_has_table(struct tf_store *store, const char *name);
 /* The format of the file as it is now: a writer may make a 1 a 2 while we have it open. Negative: *err is
  * filled in. */
 int tf_db_format(struct tf_store *store, struct tf_err *err);
@@ -57,7 +59,7 @@ int tf_db_upgrade(struct tf_store *store, struct tf_err *err);
  */
 struct tf_ancestor {
     int64_t run;
-    uint32_t process;
+    uint32_t process, pid;
     /* what it gives: from here on .. */
     uint64_t first_block, offset, seq, frame;
     uint32_t codes, marks, mapped; /* how many come before its own */

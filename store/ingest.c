@@ -353,6 +353,15 @@ int tf_ingest_tick(struct tf_ingest *in, struct tf_err *err)
     return commit_if_due(in, err) ? fail(in, err) : 0;
 }
 
+void tf_ingest_leave(struct tf_ingest *in, const char *text)
+{
+    struct tf_err why;
+    if (in->failed.code)
+        return;
+    tf_err_set(&why, TF_E_FORMAT, "%s", text); /* what was taken is sound */
+    fail(in, &why);
+}
+
 bool tf_ingest_started(const struct tf_ingest *in)
 {
     return in->started;
@@ -394,6 +403,7 @@ static int new_ingest(struct tf_store *store, struct tf_shm *shm, uint32_t *ring
     in->ring = ring;
     in->mask = shm->ring_words - 1;
     in->n_codes = 1;
+    in->said_status = -1;
     in->out_block.first_seq = 1;
     in->opts = *opts;
     in->opts.parent = NULL;
@@ -450,6 +460,7 @@ static int inherit(struct tf_ingest *child, const struct tf_ingest *parent, stru
         .frame = parent->block.first_frame - 1 + parent->block.n,
         .offset = parent->out_block.offset,
         .seq = parent->out_block.first_seq - 1,
+        .tick = parent->now - parent->start,
     };
     memcpy(child->run.id, parent->run.id, sizeof child->run.id);
     child->run.origin = TF_FORKED;
@@ -531,6 +542,10 @@ int tf_ingest_end(struct tf_ingest *in, int exit_status, int exit_signal, struct
         *run = (struct tf_run){0};
     if (!in->started)
         goto out;
+    if (exit_status < 0 && !exit_signal) {
+        exit_status = in->said_status;
+        exit_signal = in->said_signal;
+    }
     if (in->failed.code) {
         rc = close_failed(in, exit_status, exit_signal, err);
     } else {

@@ -27,6 +27,8 @@ struct tf_ingest {
     struct tf_fork fork;
     struct tf_err failed; /* the first error; code 0: none */
 
+    int said_status, said_signal; /* of its last TF_MARK_EXIT; -1, 0: there was none */
+
     /* time */
     uint64_t begin_tsc, begin_ns; /* both clocks at the same moment */
     bool timed;                   /* a TF_REC_TIME came */

@@ -4,6 +4,7 @@
  * data comes in several records stands at the end of it, behind in->out_whole.
  */
 #include "store/ingest.h"
+#include "store/machine.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -143,6 +144,18 @@ static int item_code(struct tf_ingest *in, const uint8_t *p, size_t len, struct 
     return rc;
 }
 
+/* "3", or "signal 9": how the program says that it ends. */
+static void note_exit(struct tf_ingest *in, const char *text, size_t len)
+{
+    char copy[32];
+    int number;
+    snprintf(copy, sizeof copy, "%.*s", (int)(len < 31 ? len : 31), text);
+    if (sscanf(copy, "signal %d", &number) == 1)
+        in->said_signal = number;
+    else if (sscanf(copy, "%d", &number) == 1)
+        in->said_status = number & 0xff; /* as wait() gives it */
+}
+
 static int item_mark(struct tf_ingest *in, const uint8_t *p, size_t len, struct tf_err *err)
 {
     struct tf_rec_mark rec;
@@ -155,6 +168,8 @@ static int item_mark(struct tf_ingest *in, const uint8_t *p, size_t len, struct 
     if (!args)
         return tf_db_memory(err);
     const uint32_t head[2] = {rec.kind, 0};
+    if (rec.kind == TF_MARK_EXIT)
+        note_exit(in, (const char *)p + sizeof rec, rec.text_len);
     memcpy(args, head, 8);
     memcpy(args + 8, p + sizeof rec, rec.text_len);
     struct tf_rec_outside event = {.call = TF_CALL_MARK, .args_len = 8 + rec.text_len};
@@ -278,6 +293,8 @@ static int start_run(struct tf_ingest *in, struct tf_err *err)
     in->started = true;
     free(in->start_blob);
     in->start_blob = NULL;
+    if ((rc = tf_writer_machine(&in->w, err)))
+        return rc;
     if (in->opts.source_text) {
         rc = tf_writer_source_text(&in->w, "<string>", in->opts.source_text, strlen(in->opts.source_text),
                                    err);

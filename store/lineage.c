@@ -46,7 +46,7 @@ static int add(struct tf_store *store, sqlite3_stmt *stmt, struct tf_lineage *ou
                               .end_codes = UINT32_MAX,
                               .end_marks = UINT32_MAX,
                               .end_mapped = UINT32_MAX};
-    bool fits = column_u32(stmt, 1, &a->process);
+    bool fits = column_u32(stmt, 1, &a->process) && column_u32(stmt, 10, &a->pid);
     *parent = 0;
     if (sqlite3_column_int(stmt, 3) == TF_FORKED) {
         fits = fits && column_u32(stmt, 2, parent) && column_u63(stmt, 4, &a->frame) &&
@@ -100,6 +100,7 @@ int tf_lineage_load(struct tf_store *store, const struct tf_run *run, struct tf_
         out->n = 1;
         out->v[0] = (struct tf_ancestor){.run = run->rowid,
                                          .process = run->process,
+                                         .pid = run->pid,
                                          .end_block = UINT64_MAX,
                                          .end_offset = UINT64_MAX,
                                          .end_seq = UINT64_MAX,
@@ -110,7 +111,7 @@ int tf_lineage_load(struct tf_store *store, const struct tf_run *run, struct tf_
     }
 #define COLUMNS                                                                                              \
     "SELECT run, process, parent, origin, fork_frame, fork_offset, fork_seq, fork_codes, fork_marks,"        \
-    " fork_mapped FROM runs WHERE "
+    " fork_mapped, pid FROM runs WHERE "
     int rc = tf_db_prepare(store, COLUMNS "run = ?1", &first, err);
     if (!rc)
         rc = tf_db_prepare(store, COLUMNS "id = (SELECT id FROM runs WHERE run = ?1) AND process = ?2", &next,
@@ -145,5 +146,18 @@ out:
     sqlite3_finalize(next);
     if (rc)
         tf_lineage_free(out);
+    return rc;
+}
+
+int tf_store_pid(struct tf_store *store, const struct tf_run *run, uint64_t offset, uint32_t *pid,
+                 struct tf_err *err)
+{
+    struct tf_lineage lineage;
+    int rc = tf_lineage_load(store, run, &lineage, err);
+    /* A fork is the first event behind its offset: the process is there when it is done. */
+    for (size_t i = 0; !rc && i < lineage.n; i++)
+        if (i == 0 || offset > lineage.v[i].offset)
+            *pid = lineage.v[i].pid;
+    tf_lineage_free(&lineage);
     return rc;
 }

@@ -135,6 +135,7 @@ enum tf_attach {
     TF_ATTACH_OK = 1,        /* recording */
     TF_ATTACH_NO_ENGINE = 2, /* Python without an engine: python_version says which */
     TF_ATTACH_ERROR = 3,     /* error says what */
+    TF_ATTACH_JOINED = 5,    /* on its way to TF_ATTACH_OK: a session is for one process */
     TF_ATTACH_PROBED = 4,    /* mode probe: version and exe are filled in, the process left */
 };
 
@@ -146,16 +147,19 @@ struct tf_shm {
     uint32_t ring_words;
     uint32_t attach; /* enum tf_attach */
     int32_t supervisor_pid;
-    uint32_t stop;        /* supervisor: record no more (disk full, ...); the program goes on */
-    uint32_t need_wake;   /* supervisor sleeps: the producer futex-wakes this address at the next chunk */
-    uint32_t pending;     /* program: a signal waits for the next event */
-    uint32_t program_pid; /* of the attached process */
-    uint32_t space_futex; /* incremented and woken by the supervisor when it freed space */
-    uint32_t snapshots;   /* 1: take fork checkpoints while recording (timefork debug) */
-    uint64_t tail;        /* words consumed since the start */
+    uint32_t stop;               /* supervisor: record no more (disk full, ...); the program goes on */
+    uint32_t need_wake;          /* supervisor sleeps: the producer sends WAKE (proto.h) at the next chunk */
+    uint32_t pending;            /* program: a signal waits for the next event */
+    uint32_t program_pid;        /* of the attached process */
+    uint32_t space_futex;        /* incremented and woken by the supervisor when it freed space */
+    uint32_t snapshots;          /* 1: take fork checkpoints while recording (timefork debug) */
+    uint64_t tail;               /* words consumed since the start */
     uint64_t snapshot_min_ticks; /* TSC ticks between two checkpoints, at least */
     uint64_t stack_limit;        /* what the program's own RLIMIT_STACK was: getrlimit answers this */
     uint64_t tsc_start;          /* TSC when the process attached */
+    uint32_t was_fixed;          /* address space randomisation was off before timefork switched it off */
+    uint32_t became;             /* program: it becomes another one (execve) */
+    char follow[96];             /* value of TIMEFORK= for programs that are executed, or empty */
     char python_version[32];
     char exe[1024];
     char error[512];

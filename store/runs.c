@@ -18,8 +18,8 @@
     " stack_limit, layout_digest, cal_tsc, cal_ns, python_version, exe, execfn, cwd, stdlib, kernel, host,"  \
     " python_file_digest, command, title, argv, envp, "
 /* A row of format 1 is a run of one process. */
-#define PROCESS_COLUMNS_1 "1, 0, 0, 0"
-#define PROCESS_COLUMNS "process, parent, origin, fork_frame"
+#define PROCESS_COLUMNS_1 "1, 0, 0, 0, 0, 0"
+#define PROCESS_COLUMNS "process, parent, origin, fork_frame, fork_seq, fork_tick"
 /* Of each run, the first process that there is. */
 #define FIRST "NOT EXISTS (SELECT 1 FROM runs b WHERE b.id = runs.id AND b.process < runs.process)"
 
@@ -112,7 +112,9 @@ static int load_run(sqlite3_stmt *stmt, struct tf_run *run, struct tf_err *err)
         .process = (uint32_t)sqlite3_column_int64(stmt, 27),
         .parent = (uint32_t)sqlite3_column_int64(stmt, 28),
         .fork_frame = (uint64_t)sqlite3_column_int64(stmt, 30),
+        .fork_outside = (uint64_t)sqlite3_column_int64(stmt, 31),
     };
+    run->fork_ns = tf_run_ns(run, (uint64_t)sqlite3_column_int64(stmt, 32));
     int origin = sqlite3_column_int(stmt, 29);
     run->origin = origin == TF_FORKED || origin == TF_EXECUTED ? (enum tf_origin)origin : TF_STARTED;
     snprintf(run->id, sizeof run->id, "%s", id ? id : "");
@@ -325,7 +327,8 @@ int tf_store_run_bytes(struct tf_store *store, int64_t rowid, uint64_t *bytes, s
 
 int tf_store_delete_run(struct tf_store *store, int64_t rowid, struct tf_err *err)
 {
-    static const char *const tables[] = {"frames", "outside", "marks", "mapped", "sources", "codes", "runs"};
+    static const char *const tables[] = {"frames",  "outside", "marks", "mapped", "builds",
+                                         "machine", "sources", "codes", "runs"};
     if (!store->writable)
         return tf_err_set(err, TF_E_USAGE, "%s is open for reading only", store->path);
     int rc = tf_db_exec(store, "BEGIN IMMEDIATE", err);
@@ -593,7 +596,7 @@ int tf_store_marks(struct tf_store *store, const struct tf_run *run, struct tf_m
 void tf_mapped_free(struct tf_mapped *mapped, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        free(mapped[i].path);
+        free(mapped[i].path), free(mapped[i].build_id);
     free(mapped);
 }
 
@@ -608,12 +611,15 @@ static int add_mapped(struct tf_store *store, sqlite3_stmt *stmt, const struct t
     sqlite3_bind_int64(stmt, 3, a->end_mapped);
     while ((rc = tf_db_step(store, stmt, err)) == 1) {
         struct tf_mapped *more = realloc(*v, (*count + 1) * sizeof *more);
-        char *path = more ? tf_db_text(stmt, 0) : NULL;
+        char *path = more ? tf_db_text(stmt, 0) : NULL, *build_id = path ? tf_db_text(stmt, 4) : NULL;
         if (more)
             *v = more;
-        if (!path)
+        if (!build_id) {
+            free(path);
             return tf_db_memory(err);
+        }
         more[(*count)++] = (struct tf_mapped){.path = path,
+                                              .build_id = build_id,
                                               .size = (uint64_t)sqlite3_column_int64(stmt, 1),
                                               .mtime_ns = sqlite3_column_int64(stmt, 2),
                                               .digest = (uint64_t)sqlite3_column_int64(stmt, 3)};
@@ -634,10 +640,15 @@ int tf_store_mapped(struct tf_store *store, const struct tf_run *run, struct tf_
     *n = 0;
     int rc = tf_lineage_load(store, run, &lineage, err);
     if (!rc)
-        rc = tf_db_prepare(store,
-                           "SELECT path, size, mtime_ns, digest FROM mapped WHERE run = ?1 AND seq > ?2"
-                           " AND seq <= ?3 ORDER BY seq",
-                           &stmt, err);
+        rc = tf_db_prepare(
+            store,
+            tf_db_has_table(store, "builds")
+                ? "SELECT m.path, size, mtime_ns, digest, build_id FROM mapped m LEFT JOIN builds b"
+                  " ON b.run = m.run AND b.path = m.path WHERE m.run = ?1 AND seq > ?2"
+                  " AND seq <= ?3 ORDER BY seq"
+                : "SELECT path, size, mtime_ns, digest, '' FROM mapped WHERE run = ?1 AND seq > ?2"
+                  " AND seq <= ?3 ORDER BY seq",
+            &stmt, err);
     for (size_t i = 0; !rc && i < lineage.n; i++)
         rc = add_mapped(store, stmt, &lineage.v[i], &v, &count, err);
     sqlite3_finalize(stmt);

@@ -37,11 +37,12 @@
     " stdlib TEXT NOT NULL, kernel TEXT NOT NULL, host TEXT NOT NULL, python_file_digest TEXT NOT NULL,"     \
     " command TEXT NOT NULL, title TEXT NOT NULL, argv BLOB NOT NULL, envp BLOB NOT NULL"
 #define RUN_COLUMNS                                                                                          \
-    RUN_COLUMNS_1 ", process INTEGER NOT NULL DEFAULT 1, parent INTEGER NOT NULL DEFAULT 0,"                 \
-                  " origin INTEGER NOT NULL DEFAULT 0, fork_frame INTEGER NOT NULL DEFAULT 0,"               \
-                  " fork_offset INTEGER NOT NULL DEFAULT 0, fork_seq INTEGER NOT NULL DEFAULT 0,"            \
-                  " fork_codes INTEGER NOT NULL DEFAULT 0, fork_marks INTEGER NOT NULL DEFAULT 0,"           \
-                  " fork_mapped INTEGER NOT NULL DEFAULT 0, UNIQUE(id, process)"
+    RUN_COLUMNS_1                                                                                            \
+    ", process INTEGER NOT NULL DEFAULT 1, parent INTEGER NOT NULL DEFAULT 0,"                               \
+    " origin INTEGER NOT NULL DEFAULT 0, fork_frame INTEGER NOT NULL DEFAULT 0,"                             \
+    " fork_offset INTEGER NOT NULL DEFAULT 0, fork_seq INTEGER NOT NULL DEFAULT 0,"                          \
+    " fork_codes INTEGER NOT NULL DEFAULT 0, fork_marks INTEGER NOT NULL DEFAULT 0,"                         \
+    " fork_mapped INTEGER NOT NULL DEFAULT 0, fork_tick INTEGER NOT NULL DEFAULT 0, UNIQUE(id, process)"
 
 static const char schema[] =
     "CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
@@ -72,6 +73,15 @@ static const char schema[] =
     "CREATE TABLE mapped("
     " run INTEGER NOT NULL, seq INTEGER NOT NULL, path TEXT NOT NULL, size INTEGER NOT NULL,"
     " mtime_ns INTEGER NOT NULL, digest INTEGER NOT NULL, PRIMARY KEY(run, seq)) WITHOUT ROWID;";
+
+/* Not in the first files: made when one is opened for writing. Without them nothing is known of what they
+ * hold. */
+static const char later_tables[] =
+    "CREATE TABLE IF NOT EXISTS builds("
+    " run INTEGER NOT NULL, path TEXT NOT NULL, build_id TEXT NOT NULL, PRIMARY KEY(run, path)) WITHOUT "
+    "ROWID;"
+    "CREATE TABLE IF NOT EXISTS machine("
+    " run INTEGER NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY(run, key)) WITHOUT ROWID;";
 
 /* ---- errors ---- */
 
@@ -187,6 +197,18 @@ int tf_db_run(struct tf_store *store, sqlite3_stmt *stmt, struct tf_err *err)
     sqlite3_reset(stmt);
     sqlite3_clear_bindings(stmt);
     return rc < 0 ? rc : 0;
+}
+
+bool tf_db_has_table(struct tf_store *store, const char *name)
+{
+    sqlite3_stmt *stmt;
+    bool has = false;
+    if (tf_db_prepare(store, "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", &stmt, NULL))
+        return false;
+    sqlite3_bind_text(stmt, 1, name, -1, SQLITE_STATIC);
+    has = tf_db_step(store, stmt, NULL) == 1;
+    sqlite3_finalize(stmt);
+    return has;
 }
 
 char *tf_db_text(sqlite3_stmt *stmt, int column)
@@ -492,6 +514,8 @@ int tf_store_create(const char *path, struct tf_store **out, struct tf_err *err)
             goto fail;
     }
     rc = probe(store, err);
+    if (!rc)
+        rc = tf_db_exec(store, later_tables, err);
     if (!rc)
         rc = tf_db_exec(store, "PRAGMA journal_mode=WAL", err);
     if (rc)

@@ -7,6 +7,7 @@
  * statement, the number of values, and the values: type, number or length, bytes.
  */
 #include "store/writer.h"
+#include "store/machine.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -36,6 +37,8 @@ static const char *const sql[TF_W_COUNT] = {
     [TF_W_FIND_TEXT] = "SELECT 1 FROM texts WHERE digest = ?1",
     [TF_W_MARK] = "INSERT INTO marks VALUES(?1,?2,?3,?4,?5)",
     [TF_W_MAPPED] = "INSERT INTO mapped VALUES(?1,?2,?3,?4,?5,?6)",
+    [TF_W_BUILD] = "INSERT OR REPLACE INTO builds VALUES(?1,?2,?3)",
+    [TF_W_FACT] = "INSERT OR REPLACE INTO machine VALUES(?1,?2,?3)",
     [TF_W_TOTALS] = ("UPDATE runs SET frames=?2, outside=?3, outside_bytes=?4, duration_ns=?5, cal_tsc=?6,"
                      " cal_ns=?7, state=?8, exit_status=?9, exit_signal=?10 WHERE run=?1"),
 };
@@ -363,15 +366,15 @@ int tf_writer_fork(struct tf_writer *w, struct tf_run *run, const struct tf_fork
     int rc = tf_db_exec(w->store, "BEGIN IMMEDIATE", err);
     if (rc)
         return rc;
-    rc = tf_db_prepare(w->store,
-                       "INSERT INTO runs(" SAME
-                       ", state, exit_status, exit_signal, duration_ns, frames, outside,"
-                       " outside_bytes, pid, parent, origin, fork_frame, fork_offset, fork_seq, fork_codes,"
-                       " fork_marks, fork_mapped, process)"
-                       " SELECT " SAME ", 0, -1, 0, 0, ?3, ?5, ?4, ?2, process, 1, ?3, ?4, ?5, ?6, ?7, ?8,"
-                       " (SELECT max(process) + 1 FROM runs r WHERE r.id = runs.id)"
-                       " FROM runs WHERE run = ?1",
-                       &s, err);
+    rc = tf_db_prepare(
+        w->store,
+        "INSERT INTO runs(" SAME ", state, exit_status, exit_signal, duration_ns, frames, outside,"
+        " outside_bytes, pid, parent, origin, fork_frame, fork_offset, fork_seq, fork_codes,"
+        " fork_marks, fork_mapped, fork_tick, process)"
+        " SELECT " SAME ", 0, -1, 0, 0, ?3, ?5, ?4, ?2, process, 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9,"
+        " (SELECT max(process) + 1 FROM runs r WHERE r.id = runs.id)"
+        " FROM runs WHERE run = ?1",
+        &s, err);
 #undef SAME
     if (rc)
         goto out;
@@ -383,6 +386,7 @@ int tf_writer_fork(struct tf_writer *w, struct tf_run *run, const struct tf_fork
     sqlite3_bind_int64(s, 6, fork->codes);
     sqlite3_bind_int64(s, 7, fork->marks);
     sqlite3_bind_int64(s, 8, fork->mapped);
+    sqlite3_bind_int64(s, 9, (int64_t)fork->tick);
     rc = tf_db_step(w->store, s, err);
     sqlite3_finalize(s);
     if (!rc)
@@ -687,40 +691,6 @@ int tf_writer_mark(struct tf_writer *w, uint64_t frame, uint32_t kind, const cha
     return row_end(w, err);
 }
 
-int tf_file_digest(const char *path, uint64_t *digest, uint64_t *size, int64_t *mtime_ns)
-{
-    /* The interpreter is asked for twice. */
-    static struct stat last;
-    static uint64_t last_digest;
-    struct stat st;
-    char buf[65536];
-    ssize_t n = -1;
-    XXH3_state_t *state = XXH3_createState();
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (!state || fd < 0 || fstat(fd, &st) || !S_ISREG(st.st_mode))
-        goto out;
-    XXH3_64bits_reset(state);
-    if (st.st_ino == last.st_ino && st.st_dev == last.st_dev && st.st_size == last.st_size &&
-        memcmp(&st.st_ctim, &last.st_ctim, sizeof st.st_ctim) == 0) {
-        n = 0;
-    } else {
-        while ((n = read(fd, buf, sizeof buf)) > 0)
-            XXH3_64bits_update(state, buf, (size_t)n);
-        last_digest = XXH3_64bits_digest(state);
-        last = st;
-        if (n < 0)
-            last.st_ino = 0;
-    }
-    *digest = last_digest;
-    *size = (uint64_t)st.st_size;
-    *mtime_ns = st.st_mtim.tv_sec * 1000000000ll + st.st_mtim.tv_nsec;
-out:
-    XXH3_freeState(state);
-    if (fd >= 0)
-        close(fd);
-    return n == 0 ? 0 : -1;
-}
-
 int tf_writer_mapped(struct tf_writer *w, const char *path, struct tf_err *err)
 {
     uint64_t digest = 0, size = 0;
@@ -734,7 +704,29 @@ int tf_writer_mapped(struct tf_writer *w, const char *path, struct tf_err *err)
     integer(w, (int64_t)size);
     integer(w, mtime_ns);
     integer(w, (int64_t)digest);
+    char id[TF_BUILD_ID_TEXT];
+    if (*tf_build_id(path, id)) {
+        row(w, TF_W_BUILD, 3);
+        integer(w, w->run);
+        bytes(w, TEXT, path, strlen(path));
+        bytes(w, TEXT, id, strlen(id));
+    }
     return row_end(w, err);
+}
+
+int tf_writer_machine(struct tf_writer *w, struct tf_err *err)
+{
+    struct tf_fact *facts;
+    size_t n;
+    int rc = tf_machine_now(&facts, &n, err);
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        row(w, TF_W_FACT, 3);
+        integer(w, w->run);
+        bytes(w, TEXT, facts[i].key, strlen(facts[i].key));
+        bytes(w, TEXT, facts[i].value, strlen(facts[i].value));
+    }
+    tf_facts_free(facts, n);
+    return rc ? rc : row_end(w, err);
 }
 
 int tf_writer_totals(struct tf_writer *w, const struct tf_totals *totals, int state, int exit_status,

@@ -20,6 +20,8 @@ enum tf_writer_stmt {
     TF_W_FIND_TEXT,
     TF_W_MARK,
     TF_W_MAPPED,
+    TF_W_BUILD,
+    TF_W_FACT,
     TF_W_TOTALS,
     TF_W_COUNT
 };
@@ -60,7 +62,7 @@ int tf_writer_run(struct tf_writer *w, struct tf_run *run, const char *argv, siz
 struct tf_fork {
     int64_t run; /* row of the parent */
     uint32_t parent, codes, marks, mapped;
-    uint64_t frame, offset, seq;
+    uint64_t frame, offset, seq, tick;
 };
 /* Writes the runs row of a forked process, with what its parent's says of their common past; fills run->rowid
  * and run->process. The transaction stays open: tf_writer_commit() ends it, or tf_writer_rollback(). */
@@ -86,6 +88,8 @@ int tf_writer_mark(struct tf_writer *w, uint64_t frame, uint32_t kind, const cha
                    struct tf_err *err);
 /* Reads the whole file for its digest. One that cannot be read gets size 0 and digest 0. */
 int tf_writer_mapped(struct tf_writer *w, const char *path, struct tf_err *err);
+/* What this machine is like (machine.h). */
+int tf_writer_machine(struct tf_writer *w, struct tf_err *err);
 int tf_writer_totals(struct tf_writer *w, const struct tf_totals *totals, int state, int exit_status,
                      int exit_signal, struct tf_err *err);
 /* Writes what is queued. 1: another process is in the way, everything stays queued; not when patient: then it
@@ -93,7 +97,5 @@ int tf_writer_totals(struct tf_writer *w, const struct tf_totals *totals, int st
  * the totals *saved (as they were, if none): the queue is empty. */
 int tf_writer_commit(struct tf_writer *w, bool patient, struct tf_totals *saved, struct tf_err *err);
 void tf_writer_rollback(struct tf_writer *w);
-/* XXH3-64 of a whole regular file. 0, or -1 with errno. */
-int tf_file_digest(const char *path, uint64_t *digest, uint64_t *size, int64_t *mtime_ns);
 
 #endif

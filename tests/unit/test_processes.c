@@ -459,11 +459,18 @@ static void check_tree(struct tree *t, const char *path)
         assert_int_equal(a.origin, i ? TF_FORKED : TF_STARTED);
         assert_int_equal(a.parent, i ? t->p[p->parent].number : 0);
         assert_int_equal(a.fork_frame, p->fork_frame);
+        assert_true(a.fork_outside <= a.outside && a.fork_ns <= a.duration_ns);
+        assert_true(i == 0 ? a.fork_ns == 0 : p->forked < 1000 || a.fork_ns > 0);
         assert_int_equal(a.pid, i ? 5000 + i : 4711);
         assert_int_equal(a.exit_status, p->signal ? -1 : p->status);
         assert_int_equal(a.exit_signal, p->signal);
         assert_int_equal(a.started_unix_ns, one.started_unix_ns);
         assert_string_equal(a.title, "tree");
+        uint32_t pid;
+        ok(tf_store_pid(store, &a, 0, &pid, err));
+        assert_int_equal(pid, 4711);
+        ok(tf_store_pid(store, &a, a.outside_bytes + 1, &pid, err));
+        assert_int_equal(pid, a.pid);
         record_straight(straight, t, i, p->n);
         ok(tf_store_open(straight, &other, err));
         ok(tf_store_find_run(other, NULL, &b, err));
@@ -623,7 +630,7 @@ static void random_tree(struct tree *t, const char *path, int steps, bool may_en
             break;
         case 6:
             if (may_end && s > steps / 2)
-                tree_end_one(t, i, (int)(x >> 8) % 5, 0);
+                tree_end_one(t, i, (int)((x >> 8) % 5), 0);
             break;
         }
         if (!p->ended && x % 8 < 5 && (x >> 16) % 3 && t->n < MAX_PROCS) {
@@ -745,11 +752,557 @@ static void test_crash(void **state)
     assert_true(compared > 5);
 }
 
+/* What a file of a run was like for each process: the one that was there when its first code object ran. */
+static void test_sources(void **state)
+{
+    (void)state;
+    struct tree t;
+    struct tf_store *store;
+    char path[256], early[256], late[256];
+    snprintf(path, sizeof path, "%s", fx_path("sources.timefork"));
+    snprintf(early, sizeof early, "%s", fx_path("early.py"));
+    snprintf(late, sizeof late, "%s", fx_path("late.py"));
+    fx_write(early, "early", 5);
+    tree_begin(&t, path);
+    fx_code(&t.p[0].r, 1, early, "f", 1);
+    fx_code(&t.p[0].r, 2, "<string>", "g", 1);
+    int a = tree_fork(&t, 0), b = tree_fork(&t, 0);
+    fx_write(early, "changed", 7); /* they have it already */
+    fx_write(late, "one", 3);
+    fx_code(&t.p[0].r, 3, late, "f", 1);
+    fx_code(&t.p[0].r, 4, early, "g", 1);
+    fx_drain(t.p[0].in);
+    fx_write(late, "two", 3);
+    fx_code(&t.p[a].r, 3, late, "f", 1);
+    fx_code(&t.p[a].r, 4, early, "g", 1);
+    fx_drain(t.p[a].in);
+    unlink(late);
+    fx_code(&t.p[b].r, 3, late, "f", 1);
+    fx_drain(t.p[b].in);
+    for (int i = 0; i < 3; i++)
+        ok(tf_ingest_end(t.p[i].in, 0, 0, NULL, err));
+    tf_store_close(t.store);
+    ok(tf_store_open(path, &store, err));
+    static const char *const want[3] = {"one", "two", NULL};
+    for (uint32_t i = 0; i < 3; i++) {
+        struct tf_run run;
+        char *text;
+        size_t len;
+        ok(tf_store_find_process(store, NULL, i + 1, &run, err));
+        ok(tf_store_source(store, &run, early, &text, &len, err));
+        assert_string_equal(text, "early");
+        free(text);
+        if (want[i]) {
+            ok(tf_store_source(store, &run, late, &text, &len, err));
+            assert_string_equal(text, want[i]);
+            free(text);
+        } else {
+            /* The parent's is of after the fork. */
+            refused(tf_store_source(store, &run, late, &text, &len, err), TF_E_NOTFOUND, "not kept");
+        }
+        tf_run_clear(&run);
+    }
+    tf_store_close(store);
+    tree_free(&t);
+}
+
+/* An interpreter that a process executed: of the same run, with a start of its own. */
+static void test_executed(void **state)
+{
+    (void)state;
+    struct tree t;
+    struct fx_ring r, r2;
+    struct tf_ingest *in, *in2;
+    struct tf_run run, *runs;
+    struct tf_store *store;
+    struct tf_codes codes;
+    struct tf_cursor *c;
+    struct tf_frame f;
+    size_t n;
+    int rc;
+    char path[256];
+    snprintf(path, sizeof path, "%s", fx_path("executed.timefork"));
+    tree_begin(&t, path);
+    act_randomly(&t, 0, 500);
+    int a = tree_fork(&t, 0);
+    fx_ring_make(&r, 1 << 16);
+    fx_ring_make(&r2, 1 << 16);
+    struct tf_ingest_opts opts = {.command = "other.py", .title = "other", .parent = t.p[a].in};
+    refused(tf_ingest_begin(t.store, r.shm, r.words, &opts, &in, err), TF_E_USAGE, "not recorded");
+    act_randomly(&t, a, 300);
+    act(&t, a, (struct op){MARK, 3, TF_MARK_EXEC});
+    tree_drain(&t, a);
+    ok(tf_ingest_begin(t.store, r.shm, r.words, &opts, &in, err));
+    assert_int_equal(tf_ingest_process(in), 0);
+    opts.parent = NULL;
+    ok(tf_ingest_begin(t.store, r2.shm, r2.words, &opts, &in2, err)); /* never starts */
+    tree_end_one(&t, a, 0, 0);
+    fx_start(&r);
+    fx_code(&r, 1, "/nowhere/other.py", "main", 5);
+    fx_item(&r, TF_WORD(TF_CALL, 1), NULL, 0);
+    fx_drain(in);
+    assert_int_equal(tf_ingest_process(in), 3);
+    ok(tf_ingest_end(in, 9, 0, &run, err));
+    ok(tf_ingest_end(in2, 9, 0, NULL, err));
+    assert_int_equal(run.process, 3);
+    assert_int_equal(run.parent, 2);
+    assert_int_equal(run.origin, TF_EXECUTED);
+    assert_int_equal(run.fork_frame, 800);
+    assert_int_equal(run.frames, 1);
+    assert_int_equal(run.exit_status, 9);
+    assert_string_equal(run.title, "other");
+    tree_end(&t);
+    ok(tf_store_open(path, &store, err));
+    ok(tf_store_runs(store, &runs, &n, err));
+    assert_int_equal(n, 1);
+    assert_string_equal(runs[0].id, run.id);
+    tf_runs_free(runs, n);
+    ok(tf_store_codes(store, &run, &codes, err));
+    assert_int_equal(codes.n, 2);
+    tf_codes_free(&codes);
+    ok(tf_cursor_open(store, &run, &c, err));
+    ok(rc = tf_cursor_next(c, &f, err));
+    assert_int_equal(rc, 1);
+    assert_int_equal(f.frame, 1);
+    ok(rc = tf_cursor_next(c, &f, err));
+    assert_int_equal(rc, 0);
+    tf_cursor_close(c);
+    tf_run_clear(&run);
+    tf_store_close(store);
+    fx_ring_free(&r);
+    fx_ring_free(&r2);
+    tree_free(&t);
+}
+
+/* One of them fails; a fork where none can be. */
+static void test_failures(void **state)
+{
+    (void)state;
+    struct tree t;
+    struct tf_ingest *none;
+    struct tf_run run;
+    struct fx_ring r;
+    char path[256];
+    snprintf(path, sizeof path, "%s", fx_path("failures.timefork"));
+    tree_begin(&t, path);
+    act_randomly(&t, 0, 1000);
+    int a = tree_fork(&t, 0), b = tree_fork(&t, 0);
+    act_randomly(&t, a, 1000);
+    act_randomly(&t, b, 1000);
+    /* The parent says nonsense: its children go on. */
+    uint64_t said = t.p[0].frames;
+    fx_item(&t.p[0].r, TF_WORD(TF_CALL, 99999), NULL, 0);
+    refused(tf_ingest_drain(t.p[0].in, err), TF_E_FORMAT, "not defined");
+    fx_ring_make(&r, 1 << 16);
+    refused(tf_ingest_fork(t.p[0].in, r.shm, r.words, 0, &none, err), TF_E_FORMAT, "not defined");
+    assert_null(none);
+    ok(tf_ingest_end(t.p[0].in, 0, 0, &run, err));
+    assert_int_equal(run.state, TF_RUN_INCOMPLETE);
+    assert_int_equal(run.frames, said);
+    tf_run_clear(&run);
+    t.p[0].ended = true;
+    /* So does a child. */
+    tree_drain(&t, a);
+    tree_drain(&t, b);
+    fx_item(&t.p[b].r, TF_WORD(TF_CALL, 99999), NULL, 0);
+    refused(tf_ingest_drain(t.p[b].in, err), TF_E_FORMAT, "not defined");
+    ok(tf_ingest_end(t.p[b].in, 0, 0, &run, err));
+    assert_int_equal(run.state, TF_RUN_INCOMPLETE);
+    assert_int_equal(run.process, 3);
+    assert_int_equal(run.frames, t.p[b].frames);
+    struct tf_mark_row *marks;
+    size_t n;
+    ok(tf_store_marks(t.store, &run, &marks, &n, err));
+    assert_true(n > 0);
+    assert_int_equal(marks[n - 1].kind, TF_MARK_STOPPED);
+    assert_int_equal(marks[n - 1].frame, run.frames);
+    tf_marks_free(marks, n);
+    tf_run_clear(&run);
+    /* In the middle of an outside event: the supervisor did not do what it should. */
+    struct tf_rec_outside half = {.call = 1, .data_len = 1000};
+    fx_record(&t.p[a].r, TF_REC_OUTSIDE, &half, sizeof half);
+    fx_drain(t.p[a].in);
+    refused(tf_ingest_fork(t.p[a].in, r.shm, r.words, 0, &none, err), TF_E_FORMAT, "within an outside event");
+    refused(tf_ingest_drain(t.p[a].in, err), TF_E_FORMAT, "within an outside event");
+    ok(tf_ingest_end(t.p[a].in, 0, 0, NULL, err));
+    /* Before the start. */
+    struct fx_ring r2;
+    fx_ring_make(&r2, 1 << 16);
+    struct tf_ingest *in = fx_begin(t.store, &r2, "early");
+    refused(tf_ingest_fork(in, r.shm, r.words, 0, &none, err), TF_E_USAGE, "not recorded yet");
+    ok(tf_ingest_end(in, 0, 0, NULL, err));
+    fx_ring_free(&r2);
+    fx_ring_free(&r);
+    tf_store_close(t.store);
+    tree_free(&t);
+}
+
+/* A run goes with all its processes, and takes nothing of another one along. */
+static void test_delete(void **state)
+{
+    (void)state;
+    struct tree t;
+    struct tf_store *store;
+    struct tf_run first, child;
+    char path[256];
+    uint64_t bytes, all;
+    snprintf(path, sizeof path, "%s", fx_path("delete.timefork"));
+    for (int i = 0; i < 2; i++) {
+        tree_begin(&t, path);
+        act_randomly(&t, 0, 1000);
+        int a = tree_fork(&t, 0);
+        act_randomly(&t, a, 100000);
+        tree_drain(&t, a);
+        outside(&t, tree_fork(&t, a), 1, 1);
+        tree_end(&t);
+        tree_free(&t);
+    }
+    ok(tf_store_create(path, &store, err));
+    ok(tf_store_find_run(store, NULL, &first, err));
+    ok(tf_store_find_process(store, NULL, 2, &child, err));
+    ok(tf_store_run_bytes(store, first.rowid, &all, err));
+    ok(tf_store_run_bytes(store, child.rowid, &bytes, err));
+    assert_int_equal(bytes, all);
+    assert_true(all > 50000);
+    ok(tf_store_delete_run(store, child.rowid, err));
+    struct tf_run none;
+    refused(tf_store_find_run(store, first.id, &none, err), TF_E_NOTFOUND, "holds no run");
+    refused(tf_store_find_process(store, child.id, 2, &none, err), TF_E_NOTFOUND, "holds no run");
+    struct tf_run *runs;
+    size_t n;
+    ok(tf_store_runs(store, &runs, &n, err));
+    assert_int_equal(n, 1);
+    struct tf_run *procs;
+    ok(tf_store_processes(store, &runs[0], &procs, &n, err));
+    assert_int_equal(n, 3);
+    tf_runs_free(procs, n);
+    tf_runs_free(runs, 1);
+    /* Nothing is left of it anywhere. */
+    sqlite3 *db;
+    sqlite3_stmt *s;
+    tf_store_close(store);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    static const char *const tables[] = {"frames", "outside", "codes", "marks", "mapped", "sources"};
+    for (size_t i = 0; i < 6; i++) {
+        char sql[128];
+        snprintf(sql, sizeof sql, "SELECT count(*) FROM %s WHERE run NOT IN (SELECT run FROM runs)",
+                 tables[i]);
+        assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &s, NULL), SQLITE_OK);
+        assert_int_equal(sqlite3_step(s), SQLITE_ROW);
+        assert_int_equal(sqlite3_column_int(s, 0), 0);
+        sqlite3_finalize(s);
+    }
+    sqlite3_close(db);
+    /* While it is recorded: the next thing that is written finds nobody. */
+    tree_begin(&t, path);
+    act_randomly(&t, 0, 100);
+    int a = tree_fork(&t, 0);
+    ok(tf_store_create(path, &store, err));
+    ok(tf_store_find_run(store, NULL, &none, err));
+    ok(tf_store_delete_run(store, none.rowid, err));
+    tf_run_clear(&none);
+    tf_store_close(store);
+    outside(&t, a, 1, 1);
+    refused(tf_ingest_drain(t.p[a].in, err), TF_E_IO, "was deleted");
+    ok(tf_ingest_end(t.p[a].in, 0, 0, NULL, err));
+    outside(&t, 0, 1, 1);
+    fx_drain(t.p[0].in);
+    refused(tf_ingest_end(t.p[0].in, 0, 0, NULL, err), TF_E_IO, "was deleted");
+    tf_store_close(t.store);
+    tree_free(&t);
+    tf_run_clear(&first);
+    tf_run_clear(&child);
+}
+
+/* ---- damage, and older files ---- */
+
+static void change(const char *path, const char *sql)
+{
+    sqlite3 *db;
+    char *why = NULL;
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    if (sqlite3_exec(db, sql, NULL, NULL, &why) != SQLITE_OK)
+        fail_msg("%s: %s", sql, why);
+    sqlite3_close(db);
+}
+
+static int format_of(const char *path)
+{
+    sqlite3 *db;
+    sqlite3_stmt *s;
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, "PRAGMA user_version", -1, &s, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(s), SQLITE_ROW);
+    int format = sqlite3_column_int(s, 0);
+    sqlite3_finalize(s);
+    sqlite3_close(db);
+    return format;
+}
+
+static int nothing(void *ctx, const struct tf_output *o)
+{
+    (void)ctx;
+    (void)o;
+    return 0;
+}
+
+/* Reads all there is of a process. 0, or the first error. */
+static int read_process(const char *path, uint32_t process, struct tf_err *err)
+{
+    struct tf_store *store;
+    struct tf_run run;
+    struct tf_codes codes;
+    struct tf_mark_row *marks;
+    struct tf_mapped *mapped;
+    struct tf_cursor *c = NULL;
+    struct tf_frame f;
+    uint64_t *digests;
+    size_t n;
+    char *text;
+    int rc = tf_store_open(path, &store, err);
+    if (rc)
+        return rc;
+    rc = tf_store_find_process(store, NULL, process, &run, err);
+    if (rc) {
+        tf_store_close(store);
+        return rc;
+    }
+    if (!(rc = tf_store_codes(store, &run, &codes, err)))
+        tf_codes_free(&codes);
+    if (!rc && !(rc = tf_store_marks(store, &run, &marks, &n, err)))
+        tf_marks_free(marks, n);
+    if (!rc && !(rc = tf_store_mapped(store, &run, &mapped, &n, err)))
+        tf_mapped_free(mapped, n);
+    if (!rc && !(rc = tf_store_digests(store, &run, &digests, &n, err)))
+        free(digests);
+    if (!rc && (rc = tf_store_source(store, &run, "x", &text, &n, err)) == TF_E_NOTFOUND)
+        rc = 0;
+    if (!rc)
+        rc = tf_cursor_open(store, &run, &c, err);
+    while (!rc && (rc = tf_cursor_next(c, &f, err)) == 1)
+        rc = 0;
+    tf_cursor_close(c);
+    if (!rc)
+        rc = tf_store_each_output(store, &run, nothing, NULL, err);
+    tf_run_clear(&run);
+    tf_store_close(store);
+    return rc;
+}
+
+/* A parent, a child, a grandchild, each of some blocks. */
+static void family(const char *path)
+{
+    struct tree t;
+    unlink(path);
+    tree_begin(&t, path);
+    act(&t, 0, (struct op){MARK, 1, TF_MARK_NOTE});
+    act(&t, 0, (struct op){MAPPED, 1, 0});
+    act_randomly(&t, 0, TF_BLOCK_FRAMES + 1000);
+    int a = tree_fork(&t, 0);
+    act_randomly(&t, 0, 5000);
+    act(&t, a, (struct op){MARK, 2, TF_MARK_NOTE});
+    act(&t, a, (struct op){MAPPED, 2, 0});
+    act(&t, a, (struct op){CODE, 2, 0});
+    act_randomly(&t, a, TF_BLOCK_FRAMES);
+    tree_drain(&t, a);
+    int b = tree_fork(&t, a);
+    act_randomly(&t, b, 1000);
+    tree_end(&t);
+    tree_free(&t);
+}
+
+static void test_damage(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *sql, *want;
+        bool whole[3]; /* which processes can still be read */
+    } cases[] = {
+        {"DELETE FROM runs WHERE process = 2",
+         "forked from process 2, whose recording is missing",
+         {true, false, false}},
+        {"DELETE FROM runs WHERE process = 1",
+         "forked from process 1, whose recording is missing",
+         {false, false, false}},
+        {"DELETE FROM frames WHERE run = 1 AND block = 0", "missing", {false, false, false}},
+        {"DELETE FROM frames WHERE run = 2 AND block = 1", "missing", {true, false, false}},
+        {"DELETE FROM frames WHERE run = 3", "missing", {true, true, false}},
+        {"UPDATE frames SET n = 60000 WHERE run = 1 AND block = 0", "missing", {false, false, false}},
+        {"DELETE FROM outside WHERE run = 1", "missing", {true, false, false}},
+        {"DELETE FROM outside WHERE run = 2", "missing", {true, true, false}},
+        {"UPDATE outside SET first_seq = first_seq + 1 WHERE run = 2", "missing", {true, false, false}},
+        {"DELETE FROM codes WHERE run = 1 AND id = 1", "code object", {false, false, false}},
+        {"DELETE FROM codes WHERE run = 2", "code object", {true, true, false}},
+        {"DELETE FROM marks WHERE run = 1 AND seq = 1", "marks from before", {true, false, false}},
+        {"DELETE FROM mapped WHERE run = 2 AND seq > 1", "mapped files from before", {true, true, false}},
+        {"UPDATE runs SET parent = 2 WHERE process = 2", "makes no sense", {true, false, false}},
+        {"UPDATE runs SET parent = 3 WHERE process = 2", "makes no sense", {true, false, false}},
+        {"UPDATE runs SET parent = 0 WHERE process = 2", "makes no sense", {true, false, false}},
+        {"UPDATE runs SET fork_codes = -1 WHERE process = 2", "makes no sense", {true, false, false}},
+        {"UPDATE runs SET fork_marks = 5000000000 WHERE process = 2", "makes no sense", {true, false, false}},
+        {"UPDATE runs SET fork_frame = -5 WHERE process = 3", "makes no sense", {true, true, false}},
+        {"UPDATE runs SET fork_frame = 5 WHERE process = 3", "begins before its parent", {true, true, false}},
+        {"UPDATE runs SET fork_frame = 9000000000000000000 WHERE process = 3",
+         "missing",
+         {true, true, false}},
+        {"UPDATE runs SET fork_offset = fork_offset + 8 WHERE process = 3", "missing", {true, true, false}},
+        {"UPDATE runs SET fork_seq = fork_seq + 1 WHERE process = 3", "missing", {true, true, false}},
+        {"UPDATE runs SET fork_codes = fork_codes + 1 WHERE process = 3", "code object", {true, true, false}},
+        {"UPDATE runs SET fork_frame = 'x', fork_offset = x'00' WHERE process = 2",
+         "missing",
+         {true, false, false}},
+    };
+    char path[256], copy[256];
+    size_t len;
+    snprintf(path, sizeof path, "%s", fx_path("family.timefork"));
+    snprintf(copy, sizeof copy, "%s", fx_path("damaged.timefork"));
+    family(path);
+    for (uint32_t p = 1; p <= 3; p++)
+        ok(read_process(path, p, err));
+    char *whole = fx_read(path, &len);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        bool said = false;
+        fx_write(copy, whole, len);
+        change(copy, cases[i].sql);
+        for (uint32_t p = 1; p <= 3; p++) {
+            struct tf_err err = {0};
+            int rc = read_process(copy, p, &err);
+            if ((rc == 0) != cases[i].whole[p - 1])
+                fail_msg("%s: process %u: %d %s", cases[i].sql, p, rc, err.msg);
+            if (rc && rc != TF_E_FORMAT && rc != TF_E_NOTFOUND)
+                fail_msg("%s: process %u: error %d: %s", cases[i].sql, p, rc, err.msg);
+            said = said || strstr(err.msg, cases[i].want);
+        }
+        if (!said)
+            fail_msg("%s: nobody said '%s'", cases[i].sql, cases[i].want);
+    }
+    /* The first one that is left stands for the run, and can be removed. */
+    struct tf_store *store;
+    struct tf_run *runs;
+    size_t n;
+    fx_write(copy, whole, len);
+    change(copy, "DELETE FROM runs WHERE process = 1");
+    ok(tf_store_create(copy, &store, err));
+    ok(tf_store_runs(store, &runs, &n, err));
+    assert_int_equal(n, 1);
+    assert_int_equal(runs[0].process, 2);
+    ok(tf_store_delete_run(store, runs[0].rowid, err));
+    tf_runs_free(runs, n);
+    tf_store_close(store);
+    /* Flipped bytes: an error with a message, or what was recorded; never a crash. */
+    char *flipped = malloc(len);
+    for (int i = 0; i < 150; i++) {
+        struct tf_err err = {0};
+        memcpy(flipped, whole, len);
+        for (uint64_t k = 1 + fx_random() % 3; k; k--)
+            flipped[fx_random() % 4 ? fx_random() % len : fx_random() % 16384] = (char)fx_random();
+        fx_write(copy, flipped, len);
+        int rc = read_process(copy, 1 + i % 3, &err);
+        if (rc && !*err.msg)
+            fail_msg("error %d without a message", rc);
+    }
+    free(flipped);
+    free(whole);
+}
+
+/* The runs of a recording as format 1 has them. */
+static const char as_format_1[] =
+    "CREATE TABLE old("
+    " run INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, state INTEGER NOT NULL,"
+    " started_unix_ns INTEGER NOT NULL, duration_ns INTEGER NOT NULL, frames INTEGER NOT NULL,"
+    " outside INTEGER NOT NULL, outside_bytes INTEGER NOT NULL, exit_status INTEGER NOT NULL,"
+    " exit_signal INTEGER NOT NULL, pid INTEGER NOT NULL, stack_limit INTEGER NOT NULL,"
+    " layout_digest INTEGER NOT NULL, cal_tsc INTEGER NOT NULL, cal_ns INTEGER NOT NULL,"
+    " python_version TEXT NOT NULL, exe TEXT NOT NULL, execfn TEXT NOT NULL, cwd TEXT NOT NULL,"
+    " stdlib TEXT NOT NULL, kernel TEXT NOT NULL, host TEXT NOT NULL, python_file_digest TEXT NOT NULL,"
+    " command TEXT NOT NULL, title TEXT NOT NULL, argv BLOB NOT NULL, envp BLOB NOT NULL);"
+    "INSERT INTO old SELECT run, id, state, started_unix_ns, duration_ns, frames, outside, outside_bytes,"
+    " exit_status, exit_signal, pid, stack_limit, layout_digest, cal_tsc, cal_ns, python_version, exe,"
+    " execfn, cwd, stdlib, kernel, host, python_file_digest, command, title, argv, envp FROM runs;"
+    "UPDATE sqlite_sequence SET seq = 17 WHERE name = 'old';"
+    "DROP TABLE runs; ALTER TABLE old RENAME TO runs; PRAGMA user_version=1";
+
+static void test_format_1(void **state)
+{
+    (void)state;
+    struct tree t;
+    struct tf_store *store, *reader, *straight;
+    struct tf_run *runs, run, again;
+    size_t n;
+    char path[256];
+    snprintf(path, sizeof path, "%s", fx_path("format1.timefork"));
+    tree_begin(&t, path);
+    act_randomly(&t, 0, 70000);
+    tree_end(&t);
+    record_straight(fx_path("straight.timefork"), &t, 0, t.p[0].n);
+    tree_free(&t);
+    tree_begin(&t, path);
+    act_randomly(&t, 0, 10);
+    tree_end(&t);
+    tree_free(&t);
+    change(path, as_format_1);
+
+    /* It is read as it is. */
+    size_t len, now;
+    char *before = fx_read(path, &len);
+    ok(tf_store_open(path, &reader, err));
+    ok(tf_store_runs(reader, &runs, &n, err));
+    assert_int_equal(n, 2);
+    assert_int_equal(runs[0].process, 1);
+    assert_int_equal(runs[0].origin, TF_STARTED);
+    assert_int_equal(runs[1].frames, 10);
+    ok(tf_store_open(fx_path("straight.timefork"), &straight, err));
+    ok(tf_store_find_run(straight, NULL, &again, err));
+    same_view(reader, &runs[0], straight, &again, true);
+    ok(tf_store_find_process(reader, runs[0].id, 1, &run, err));
+    tf_run_clear(&run);
+    refused(tf_store_find_process(reader, runs[0].id, 2, &run, err), TF_E_NOTFOUND, "it has 1");
+    struct tf_run *procs;
+    ok(tf_store_processes(reader, &runs[1], &procs, &n, err));
+    assert_int_equal(n, 1);
+    tf_runs_free(procs, n);
+    char *after = fx_read(path, &now);
+    assert_int_equal(now, len);
+    assert_memory_equal(before, after, len);
+    free(before);
+    free(after);
+
+    /* Removing a run does not change the format; adding one does, also while somebody reads. */
+    ok(tf_store_create(path, &store, err));
+    ok(tf_store_delete_run(store, runs[1].rowid, err));
+    tf_store_close(store);
+    assert_int_equal(format_of(path), 1);
+    tree_begin(&t, path);
+    act_randomly(&t, 0, 100);
+    int a = tree_fork(&t, 0);
+    outside(&t, a, 1, 1);
+    tree_end(&t);
+    tree_free(&t);
+    assert_int_equal(format_of(path), 2);
+    size_t n_runs;
+    struct tf_run *more;
+    ok(tf_store_runs(reader, &more, &n_runs, err));
+    assert_int_equal(n_runs, 2);
+    assert_string_equal(more[0].id, runs[0].id);
+    assert_int_equal(more[1].rowid, 18); /* numbers that were used are still not used again */
+    ok(tf_store_find_process(reader, NULL, 2, &run, err));
+    assert_int_equal(run.frames, 100);
+    tf_run_clear(&run);
+    same_view(reader, &more[0], straight, &again, true);
+    tf_runs_free(more, n_runs);
+    tf_runs_free(runs, 2);
+    tf_run_clear(&again);
+    tf_store_close(straight);
+    tf_store_close(reader);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_places), cmocka_unit_test(test_never_came), cmocka_unit_test(test_siblings),
-        cmocka_unit_test(test_random), cmocka_unit_test(test_crash),
+        cmocka_unit_test(test_places),   cmocka_unit_test(test_never_came), cmocka_unit_test(test_siblings),
+        cmocka_unit_test(test_random),   cmocka_unit_test(test_crash),      cmocka_unit_test(test_sources),
+        cmocka_unit_test(test_executed), cmocka_unit_test(test_failures),   cmocka_unit_test(test_delete),
+        cmocka_unit_test(test_damage),   cmocka_unit_test(test_format_1),
     };
     return cmocka_run_group_tests(tests, fx_setup, fx_teardown);
 }

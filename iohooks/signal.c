@@ -233,7 +233,6 @@ bool tf_signal_restarts(unsigned nr)
     case SYS_tee:
     case SYS_mq_timedsend:
     case SYS_mq_timedreceive:
-    case TF_CALL_SEM_WAIT:
     case SYS_sendto:
     case SYS_sendmsg:
     case SYS_getrandom:

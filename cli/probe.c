@@ -157,7 +157,7 @@ int tf_probe(const char *python, char *const *env, const char *libdir, struct tf
             r = tf_err_set(err, TF_E_USAGE, "%s does not start within %d seconds", python, PROBE_MS / 1000);
             goto out;
         }
-        usleep(500);
+        usleep(100);
     }
     if (map.shm->attach == TF_ATTACH_PROBED) {
         if (probed) {

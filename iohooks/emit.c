@@ -21,7 +21,7 @@
 #define BLOCK_FRAMES 65536u /* as TF_BLOCK_FRAMES of store.h: the unit of digests */
 #define TIME_EVERY 32       /* events between two time stamps: a stamp costs about four events */
 #define SLACK_WORDS 64      /* what the slow path itself writes, at most */
-#define WAKE_WORDS (1u << 16)
+#define WAKE_WORDS (1u << 18)
 #define REPLAY_LOOK 8192 /* replay: events between two looks at the clock, for checkpoints */
 
 struct tf_process tf;
@@ -116,6 +116,16 @@ void tf_ring_commit(uint32_t first_word, size_t payload_words)
     set_record_limit();
     if (position() - tf.last_wake > WAKE_WORDS)
         wake_supervisor(position());
+}
+
+void tf_log_clock(int clock, const struct timespec *now)
+{
+    const struct tf_rec_clock rec = {.sec = now->tv_sec, .nsec = (uint32_t)now->tv_nsec, .clock = clock};
+    uint32_t *at = tf_ring_reserve(1 + sizeof rec / 4);
+    if (!at)
+        return;
+    memcpy(at + 1, &rec, sizeof rec);
+    tf_ring_commit(TF_RECORD_WORD(TF_REC_CLOCK, sizeof rec / 4), sizeof rec / 4);
 }
 
 /* Writes the time that has passed since the last stamp. */

@@ -144,6 +144,8 @@ long tf_run_again(const struct tf_call_row *row, struct tf_call *call);
 /* Record: appends an outside event. */
 void tf_log_put(unsigned nr, unsigned flags, long result, const void *args, size_t args_len,
                 const struct iovec *data, int pieces);
+/* The same for a clock_gettime() that succeeded: nothing is encoded here, for programs ask often. */
+void tf_log_clock(int clock, const struct timespec *now);
 void tf_log_start(const struct tf_rec_start *start, const struct iovec *texts, int n);
 /* Replay: the next event, which must be this call with these arguments, or the replay stops. */
 const struct tf_outside *tf_log_take(unsigned nr, const void *args, size_t args_len);

@@ -25,6 +25,10 @@ int tf_db_damaged(struct tf_store *store, struct tf_err *err, const char *fmt, .
     __attribute__((format(printf, 3, 4)));
 int tf_db_memory(struct tf_err *err);
 int tf_db_exec(struct tf_store *store, const char *sql, struct tf_err *err);
+/* How long to wait for other processes that are using the file, each time; TF_DB_BUSY_MS when it is opened.
+ */
+#define TF_DB_BUSY_MS 5000
+void tf_db_patience(struct tf_store *store, int ms);
 int tf_db_prepare(struct tf_store *store, const char *sql, sqlite3_stmt **out, struct tf_err *err);
 /* 1: a row; 0: done; negative: *err is filled in. */
 int tf_db_step(struct tf_store *store, sqlite3_stmt *stmt, struct tf_err *err);
@@ -33,6 +37,10 @@ int tf_db_run(struct tf_store *store, sqlite3_stmt *stmt, struct tf_err *err);
 
 /* Is there such a table? Recordings of older versions lack some. */
 bool tf_db_has_table(struct tf_store *store, const char *name);
+/* Out of WAL mode, if nobody else has the file open. Returns whether it is a single file now. */
+bool tf_db_single_file(struct tf_store *store);
+/* Another process was in the way: what was tried can be tried again. */
+bool tf_db_busy(const struct tf_store *store);
 /* The format of the file as it is now: a writer may make a 1 a 2 while we have it open. Negative: *err is
  * filled in. */
 int tf_db_format(struct tf_store *store, struct tf_err *err);

@@ -10,6 +10,8 @@
  *  1. A transaction ends with everything that came before it: the partly filled block of frame events is
  *     written, and replaced by a longer version of itself later; a partly filled outside block is closed. So
  *     whatever was committed is a prefix of the run, and frame numbers and outside events in it fit together.
+ *     Between commits there are more such moments in the queue, for the case that not all of it can be
+ * written.
  *  2. An outside event is written when all its data has come, or not at all.
  *  3. A full block of frame events is closed by the next frame event, not by its last one: the time that
  *     belongs to its last event may still come.
@@ -31,7 +33,17 @@
 
 #define PUBLISH_WORDS 16384u /* zeroed and given back at a time: fits the second-level cache */
 #define COMMIT_NS 1000000000ull
-#define COMMIT_BYTES (64ull << 20)
+/* Of rows in the queue. Small enough that the ring does not fill up meanwhile, and that what is written is
+ * still in the processor's caches. */
+#define COMMIT_BYTES (8ull << 20)
+#define RATE_NS 20000000ull       /* the time over which it is seen how fast outside events come */
+#define FAST_BYTES_MS 200000ull   /* 200 MB/s: zstd can do little more */
+#define MOMENT_BYTES (512u << 10) /* what a full disk may cost of what would have had room */
+#define QUEUE_MAX (256ull << 20)  /* while another process keeps us from writing */
+
+/* zstd's levels: usual; when a good part of the ring is full; when it will soon be full, or is being filled
+ * faster than it can be compressed. */
+enum { LEVEL = 3, LEVEL_FAST = 1, LEVEL_HASTY = TF_W_HASTY };
 
 /* ---- time ---- */
 
@@ -115,6 +127,35 @@ static int write_frames(struct tf_ingest *in, bool done, struct tf_err *err)
     return 0;
 }
 
+/* Is there something this far ahead of what was taken? Data may be zero: then it is believed to be empty. */
+static bool reaches(const struct tf_ingest *in, uint64_t words)
+{
+    const uint32_t *at = in->ring + ((in->shm->tail + words) & in->mask);
+    uint32_t any = 0;
+    for (int i = 0; i < 16; i++)
+        any |= __atomic_load_n(at + i, __ATOMIC_RELAXED);
+    return any != 0;
+}
+
+/*
+ * How well to compress the block: as well as the program lets us. It should not have to wait for us, nor for
+ * a processor that we keep busy. So who has a gigabyte in a second gets a large recording, unless the data is
+ * of the kind that packs faster than it is copied.
+ */
+static int level(struct tf_ingest *in)
+{
+    uint64_t now = ingest_clock_ns(CLOCK_MONOTONIC), since = now - in->rate_ns;
+    in->rate_bytes += in->out_whole;
+    if (since > RATE_NS) {
+        in->fast = in->rate_bytes / (since / 1000000 + 1) > FAST_BYTES_MS;
+        in->rate_bytes = 0;
+        in->rate_ns = now;
+    }
+    if (in->fast || reaches(in, (in->mask + 1) / 2))
+        return LEVEL_HASTY;
+    return reaches(in, (in->mask + 1) / 4) ? LEVEL_FAST : LEVEL;
+}
+
 /* Writes the whole outside events. */
 int ingest_write_outside(struct tf_ingest *in, struct tf_err *err)
 {
@@ -122,19 +163,25 @@ int ingest_write_outside(struct tf_ingest *in, struct tf_err *err)
     if (!in->out_whole)
         return 0;
     b->len = in->out_whole;
-    int rc = tf_writer_outside(&in->w, b, in->out, err);
+    int rc = tf_writer_outside(&in->w, b, in->out, level(in), err);
     if (rc)
         return rc;
     memmove(in->out, in->out + in->out_whole, in->out_len - in->out_whole);
     in->out_len -= in->out_whole;
     in->out_whole = 0;
+    if (in->out_len == 0 && in->out_cap > 16 * TF_OUTSIDE_BLOCK) { /* there was one very large event */
+        free(in->out);
+        in->out = NULL;
+        in->out_cap = 0;
+    }
     b->offset += b->len;
     b->first_seq += b->events;
     b->events = 0;
     return 0;
 }
 
-int ingest_commit(struct tf_ingest *in, int state, int exit_status, int exit_signal, struct tf_err *err)
+/* Queues everything up to now, so that what is written up to here is right: the rows of a moment. */
+static int queue_moment(struct tf_ingest *in, int state, int exit_status, int exit_signal, struct tf_err *err)
 {
     int rc = ingest_write_outside(in, err);
     if (!rc && (in->block.n > in->written || in->block.n_marks > in->written_marks))
@@ -149,11 +196,21 @@ int ingest_commit(struct tf_ingest *in, int state, int exit_status, int exit_sig
     if (ns > in->total.duration_ns)
         in->total.duration_ns = ns;
     rc = tf_writer_totals(&in->w, &in->total, state, exit_status, exit_signal, err);
+    in->moment = in->w.len;
+    return rc;
+}
+
+int ingest_commit(struct tf_ingest *in, bool now, int state, int exit_status, int exit_signal,
+                  struct tf_err *err)
+{
+    int rc = queue_moment(in, state, exit_status, exit_signal, err);
     if (!rc)
-        rc = tf_writer_commit(&in->w, err);
-    if (rc)
+        rc = tf_writer_commit(&in->w, now || in->w.len > QUEUE_MAX, &in->stored, err);
+    if (rc < 0)
         return rc;
-    in->stored = in->total;
+    if (!rc)
+        in->stored = in->total;
+    in->moment = in->put_off = in->w.len;
     in->committed_ns = ingest_clock_ns(CLOCK_MONOTONIC);
     return 0;
 }
@@ -163,10 +220,10 @@ static int commit_if_due(struct tf_ingest *in, struct tf_err *err)
     if (!in->started)
         return 0;
     bool pending = in->w.len || in->out_whole || in->block.n > in->written;
-    if (!pending ||
-        (in->w.len < COMMIT_BYTES && ingest_clock_ns(CLOCK_MONOTONIC) - in->committed_ns < COMMIT_NS))
-        return 0;
-    return ingest_commit(in, TF_RUN_INCOMPLETE, -1, 0, err);
+    if (!pending || (in->w.len < in->put_off + COMMIT_BYTES &&
+                     ingest_clock_ns(CLOCK_MONOTONIC) - in->committed_ns < COMMIT_NS))
+        return in->w.len < in->moment + MOMENT_BYTES ? 0 : queue_moment(in, TF_RUN_INCOMPLETE, -1, 0, err);
+    return ingest_commit(in, false, TF_RUN_INCOMPLETE, -1, 0, err);
 }
 
 /* ---- the ring ---- */
@@ -203,9 +260,13 @@ static int fail(struct tf_ingest *in, struct tf_err *err)
 /* Something came from a forked process: it exists. */
 static int begin_forked(struct tf_ingest *in, struct tf_err *err)
 {
-    int rc = tf_writer_fork(&in->w, &in->run, &in->fork, in->shm->program_pid, err);
+    uint32_t pid = in->shm->program_pid;
+    int rc = tf_writer_fork(&in->w, &in->run, &in->fork, pid, err);
+    /* Who asked for the fork did not know it yet. */
+    if (!in->opts.child_proc && pid <= INT_MAX)
+        in->opts.child_proc = (int)pid;
     if (!rc) {
-        rc = ingest_commit(in, TF_RUN_INCOMPLETE, -1, 0, err);
+        rc = ingest_commit(in, true, TF_RUN_INCOMPLETE, -1, 0, err);
         in->started = rc == 0;
         if (rc)
             tf_writer_rollback(&in->w);
@@ -447,7 +508,7 @@ int tf_ingest_fork(struct tf_ingest *parent, struct tf_shm *shm, uint32_t *ring,
     else if (parent->missing)
         rc = ingest_senseless("a fork within an outside event", err);
     if (!rc)
-        rc = ingest_commit(parent, TF_RUN_INCOMPLETE, -1, 0, err);
+        rc = ingest_commit(parent, true, TF_RUN_INCOMPLETE, -1, 0, err);
     if (rc)
         return fail(parent, err);
     rc = new_ingest(parent->store, shm, ring, &opts, child, err);
@@ -463,14 +524,14 @@ static int close_failed(struct tf_ingest *in, int exit_status, int exit_signal, 
 {
     struct tf_err ignored = {0};
     /* What came before a senseless item is sound. After a failed write the transaction is lost. */
-    if (in->failed.code != TF_E_FORMAT || ingest_commit(in, TF_RUN_INCOMPLETE, -1, 0, &ignored))
+    if (in->failed.code != TF_E_FORMAT || ingest_commit(in, true, TF_RUN_INCOMPLETE, -1, 0, &ignored))
         tf_writer_rollback(&in->w);
     int rc = tf_writer_mark(&in->w, in->stored.frames, TF_MARK_STOPPED, in->failed.msg,
                             strlen(in->failed.msg), err);
     if (!rc)
         rc = tf_writer_totals(&in->w, &in->stored, TF_RUN_INCOMPLETE, exit_status, exit_signal, err);
     if (!rc)
-        rc = tf_writer_commit(&in->w, err);
+        rc = tf_writer_commit(&in->w, true, &in->stored, err);
     return rc;
 }
 
@@ -499,7 +560,7 @@ int tf_ingest_end(struct tf_ingest *in, int exit_status, int exit_signal, struct
             ingest_calibrate(in);
             in->total.duration_ns = tf_run_ns(&in->run, (tsc - start) >> TF_TIME_UNIT_SHIFT);
         }
-        rc = ingest_commit(in, TF_RUN_COMPLETE, exit_status, exit_signal, err);
+        rc = ingest_commit(in, true, TF_RUN_COMPLETE, exit_status, exit_signal, err);
         if (rc) {
             struct tf_err ignored = {0};
             fail(in, err);

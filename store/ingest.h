@@ -34,6 +34,8 @@ struct tf_ingest {
     bool timed;                   /* a TF_REC_TIME came */
     uint64_t start, now;          /* of the recorded process, in units of 16 TSC ticks */
     uint64_t committed_ns;
+    size_t moment;  /* length of the queue up to the last row of totals */
+    size_t put_off; /* what was queued when another process kept us from committing it; 0: nothing */
 
     /* frame events */
     struct tf_block block;
@@ -46,6 +48,8 @@ struct tf_ingest {
     size_t out_len, out_cap;
     size_t out_whole;                  /* length of the whole events */
     struct tf_outside_block out_block; /* what is in out: rowid unused */
+    uint64_t rate_ns, rate_bytes;      /* since when, and how many bytes of events were written since */
+    bool fast;                         /* they come faster than they can be compressed */
     uint64_t missing;                  /* bytes of data that the last event still needs */
     bool more_start;                   /* TF_REC_DATA continues the START */
     uint8_t *start_blob;
@@ -64,8 +68,10 @@ void ingest_calibrate(struct tf_ingest *in);
 int ingest_set_time(struct tf_ingest *in, uint64_t now, struct tf_err *err);
 /* Writes the whole outside events that there are. */
 int ingest_write_outside(struct tf_ingest *in, struct tf_err *err);
-/* Writes everything and ends the transaction. */
-int ingest_commit(struct tf_ingest *in, int state, int exit_status, int exit_signal, struct tf_err *err);
+/* Writes everything and ends the transaction; unless now, it may be put off when another process is writing.
+ */
+int ingest_commit(struct tf_ingest *in, bool now, int state, int exit_status, int exit_signal,
+                  struct tf_err *err);
 
 /* Takes one TF_RECORD item: its payload, which is followed by padding at most. */
 int ingest_record(struct tf_ingest *in, enum tf_record type, const uint8_t *p, size_t len,

@@ -20,6 +20,12 @@
 #include <xxhash.h>
 #include <zstd.h>
 
+/* How long a commit waits for other processes: it is tried again a second later, or, at the end of the run
+ * and when too much has been gathered, there is nothing left but to wait. */
+#define IMPATIENT_MS 20
+#define PATIENT_MS 60000
+#define SAMPLE 4096
+#define QUEUE_KEEP (64u << 20)
 #define SOURCE_MAX (64u << 20) /* what is larger is no source */
 
 static const char *const sql[TF_W_COUNT] = {
@@ -56,6 +62,7 @@ void tf_writer_free(struct tf_writer *w)
         sqlite3_finalize(w->stmts[i]);
     if (w->store)
         tf_writer_rollback(w);
+    ZSTD_freeCCtx(w->zstd);
     free(w->seen);
     free(w->queue);
     *w = (struct tf_writer){0};
@@ -65,7 +72,8 @@ void tf_writer_free(struct tf_writer *w)
 
 enum { INTEGER, TEXT, BLOB };
 
-static void append(struct tf_writer *w, const void *data, size_t len)
+/* Room for so many more bytes at the end of the queue; NULL: no memory. */
+static uint8_t *room(struct tf_writer *w, size_t len)
 {
     if (w->cap - w->len < len) {
         size_t cap = w->cap ? w->cap : 1 << 16;
@@ -74,13 +82,21 @@ static void append(struct tf_writer *w, const void *data, size_t len)
         uint8_t *queue = realloc(w->queue, cap);
         if (!queue) {
             w->no_memory = true;
-            return;
+            return NULL;
         }
         w->queue = queue;
         w->cap = cap;
     }
+    return w->queue + w->len;
+}
+
+static void append(struct tf_writer *w, const void *data, size_t len)
+{
+    uint8_t *to = room(w, len);
+    if (!to)
+        return;
     if (len)
-        memcpy(w->queue + w->len, data, len);
+        memcpy(to, data, len);
     w->len += len;
 }
 
@@ -150,27 +166,101 @@ static int write_row(struct tf_writer *w, size_t *at, struct tf_err *err)
     return rc;
 }
 
-int tf_writer_commit(struct tf_writer *w, struct tf_err *err)
+static void undo(struct tf_writer *w)
+{
+    /* SQLite may have done it already, when the disk was full. */
+    if (!sqlite3_get_autocommit(w->store->db))
+        sqlite3_exec(w->store->db, "ROLLBACK", NULL, NULL, NULL);
+}
+
+/* Writes the rows from *at up to `end`, and ends the transaction. */
+static int write_rows(struct tf_writer *w, size_t *at, size_t end, struct tf_err *err)
+{
+    int rc = 0;
+    while (!rc && *at < end)
+        rc = write_row(w, at, err);
+    return rc ? rc : tf_db_exec(w->store, "COMMIT", err);
+}
+
+/* The end of the row at `at`. *totals: what it says, if it is one of totals; else as it was. */
+static size_t row_after(const struct tf_writer *w, size_t at, struct tf_totals *totals, bool *is_totals)
+{
+    const uint8_t *p = w->queue + at;
+    uint8_t values = p[1];
+    int64_t v[6] = {0};
+    *is_totals = p[0] == TF_W_TOTALS;
+    p += 2;
+    for (int i = 0; i < values; i++) {
+        int64_t number;
+        memcpy(&number, p + 1, sizeof number);
+        if (*is_totals && i >= 1 && i < 7)
+            v[i - 1] = number;
+        p += 1 + sizeof number + (*p == INTEGER ? 0 : (size_t)number);
+    }
+    if (*is_totals)
+        *totals = (struct tf_totals){(uint64_t)v[0], (uint64_t)v[1], (uint64_t)v[2],
+                                     (uint64_t)v[3], (uint64_t)v[4], (uint64_t)v[5]};
+    return (size_t)(p - w->queue);
+}
+
+/* There was no room for all of the queue: writes what there is room for, up to rows of totals, behind which
+ * the file is right. *saved: those that were written last, if any. */
+static void salvage(struct tf_writer *w, struct tf_totals *saved)
+{
+    struct tf_err ignored = {0};
+    struct tf_totals totals;
+    size_t at = 0;
+    for (size_t end = 0; end < w->len;) {
+        bool is_totals;
+        end = row_after(w, end, &totals, &is_totals);
+        if (!is_totals)
+            continue;
+        if (tf_db_exec(w->store, "BEGIN IMMEDIATE", &ignored) || write_rows(w, &at, end, &ignored)) {
+            undo(w);
+            return;
+        }
+        *saved = totals;
+    }
+}
+
+int tf_writer_commit(struct tf_writer *w, bool patient, struct tf_totals *saved, struct tf_err *err)
 {
     bool open = !sqlite3_get_autocommit(w->store->db);
     if (!w->len && !open)
         return 0;
+    /*
+     * The write-ahead log lets others read while a run is recorded, but everything is written twice and read
+     * once. When there is much of it, and nobody reads, it goes straight to the file: new pages need no
+     * journal.
+     */
+    if (w->len >= TF_W_BULK && !w->bulk && !open)
+        w->bulk = tf_db_single_file(w->store);
+    patient |= open; /* what is in the transaction already is in no queue */
+    tf_db_patience(w->store, patient ? PATIENT_MS : IMPATIENT_MS);
+    size_t at = 0;
     int rc = open ? 0 : tf_db_exec(w->store, "BEGIN IMMEDIATE", err);
-    for (size_t at = 0; !rc && at < w->len;)
-        rc = write_row(w, &at, err);
     if (!rc)
-        rc = tf_db_exec(w->store, "COMMIT", err);
+        rc = write_rows(w, &at, w->len, err);
+    bool again = rc && !patient && tf_db_busy(w->store);
     if (rc)
-        tf_writer_rollback(w);
+        undo(w);
+    if (rc && !again && !open)
+        salvage(w, saved);
+    tf_db_patience(w->store, TF_DB_BUSY_MS);
+    if (again)
+        return 1;
     w->len = 0;
+    if (w->cap > QUEUE_KEEP) { /* there was one very large event */
+        free(w->queue);
+        w->queue = NULL;
+        w->cap = 0;
+    }
     return rc;
 }
 
 void tf_writer_rollback(struct tf_writer *w)
 {
-    /* SQLite may have done it already, when the disk was full. */
-    if (!sqlite3_get_autocommit(w->store->db))
-        sqlite3_exec(w->store->db, "ROLLBACK", NULL, NULL, NULL);
+    undo(w);
     w->len = 0;
     w->no_memory = false;
 }
@@ -349,22 +439,51 @@ static size_t outside_calls(const uint8_t *raw, uint64_t len, uint16_t *calls, u
     return n;
 }
 
-int tf_writer_outside(struct tf_writer *w, const struct tf_outside_block *block, const void *raw,
+/*
+ * A zstd frame (RFC 8878) that holds the bytes as they are: what even zstd's fastest levels do is ten times
+ * the work, and there are programs that cannot wait for it. Needs 16 bytes, and 3 more for each 128 KiB.
+ */
+static size_t frame_as_is(uint8_t *to, const uint8_t *from, uint64_t len)
+{
+    const uint32_t magic = ZSTD_MAGICNUMBER;
+    uint8_t *at = to;
+    memcpy(at, &magic, sizeof magic);
+    at[4] = 0xe0; /* single segment; the content's size follows in 8 bytes */
+    memcpy(at + 5, &len, sizeof len);
+    at += 13;
+    do {
+        uint32_t n = len < ZSTD_BLOCKSIZE_MAX ? (uint32_t)len : ZSTD_BLOCKSIZE_MAX;
+        uint32_t head = n << 3 | (n == len); /* raw; is it the last one? */
+        memcpy(at, &head, 3);
+        memcpy(at + 3, from, n);
+        at += 3 + n;
+        from += n;
+        len -= n;
+    } while (len);
+    return (size_t)(at - to);
+}
+
+/* Does a sample of it shrink to almost nothing? Then all of it is compressed as fast as it is read. */
+static bool packs_fast(struct tf_writer *w, const uint8_t *raw, uint64_t len)
+{
+    uint8_t out[ZSTD_COMPRESSBOUND(SAMPLE)];
+    if (len < 2 * SAMPLE)
+        return true; /* not worth the question */
+    size_t n = ZSTD_compress2(w->zstd, out, sizeof out, raw + (len - SAMPLE) / 2, SAMPLE);
+    return !ZSTD_isError(n) && n < SAMPLE / 12;
+}
+
+int tf_writer_outside(struct tf_writer *w, const struct tf_outside_block *block, const void *raw, int level,
                       struct tf_err *err)
 {
     uint16_t flags = 0;
-    size_t cap = ZSTD_compressBound(block->len), max = block->events < 65536 ? block->events : 65536;
+    size_t most = ZSTD_compressBound(block->len) + 16, max = block->events < 65536 ? block->events : 65536;
     uint16_t *calls = malloc((max + 1) * sizeof *calls);
-    void *data = malloc(cap);
-    int rc;
-    if (!calls || !data) {
-        rc = tf_db_memory(err);
-        goto out;
-    }
-    size_t len = ZSTD_compress(data, cap, raw, block->len, 3);
-    if (ZSTD_isError(len)) {
-        rc = tf_err_set(err, TF_E_IO, "compressing outside events: %s", ZSTD_getErrorName(len));
-        goto out;
+    if (!w->zstd)
+        w->zstd = ZSTD_createCCtx();
+    if (!calls || !w->zstd) {
+        free(calls);
+        return tf_db_memory(err);
     }
     size_t n = outside_calls(raw, block->len, calls, &flags);
     row(w, TF_W_OUTSIDE, 11);
@@ -376,14 +495,28 @@ int tf_writer_outside(struct tf_writer *w, const struct tf_outside_block *block,
     integer(w, (int64_t)block->first_frame);
     integer(w, (int64_t)block->last_frame);
     integer(w, flags);
-    integer(w, (int64_t)XXH3_64bits(data, len));
+    size_t digest_at = w->len;
+    integer(w, 0);
     bytes(w, BLOB, calls, n * sizeof *calls);
-    bytes(w, BLOB, data, len);
-    rc = row_end(w, err);
-out:
+    size_t data_at = w->len;
+    bytes(w, BLOB, NULL, 0);
     free(calls);
-    free(data);
-    return rc;
+    uint8_t *data = room(w, most);
+    if (!data || w->no_memory)
+        return tf_db_memory(err);
+    size_t len;
+    ZSTD_CCtx_setParameter(w->zstd, ZSTD_c_compressionLevel, level == TF_W_HASTY ? 1 : level);
+    if (level == TF_W_HASTY && !packs_fast(w, raw, block->len))
+        len = frame_as_is(data, raw, block->len);
+    else
+        len = ZSTD_compress2(w->zstd, data, most, raw, block->len);
+    if (ZSTD_isError(len))
+        return tf_err_set(err, TF_E_IO, "compressing outside events: %s", ZSTD_getErrorName(len));
+    uint64_t digest = XXH3_64bits(data, len), stored = len;
+    memcpy(w->queue + digest_at + 1, &digest, sizeof digest);
+    memcpy(w->queue + data_at + 1, &stored, sizeof stored);
+    w->len += len;
+    return row_end(w, err);
 }
 
 int tf_writer_code(struct tf_writer *w, const struct tf_rec_code *code, const char *file, const char *name,

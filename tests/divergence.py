@@ -312,16 +312,18 @@ def case_killed(c):
     """The replaying process is killed by somebody."""
     recording = c.record("killed", "def f(): pass\nfor i in range(10_000_000): f()\n")
     replay = subprocess.Popen([TIMEFORK, "verify", recording], cwd=c.top, stderr=subprocess.PIPE, text=True)
-    children = []
-    for _ in range(1000):  # until there are checkpoint 0 and its copy that runs, and not only for a moment
-        time.sleep(0.02)
-        before, children = children, open(f"/proc/{replay.pid}/task/{replay.pid}/children").read().split()
-        if replay.poll() is not None or (len(children) == 2 and before == children):
-            break
-    try:
-        os.kill(int(max(children, key=int)), signal.SIGKILL)
-    except (ProcessLookupError, ValueError):
-        pass
+    victim = None
+    while victim is None and replay.poll() is None:  # the copy that runs: it has used a tenth of a second
+        time.sleep(0.005)
+        for child in open(f"/proc/{replay.pid}/task/{replay.pid}/children").read().split():
+            try:
+                ticks = open(f"/proc/{child}/stat").read().rpartition(")")[2].split()[11:13]
+            except OSError:  # it has just ended
+                continue
+            if sum(map(int, ticks)) * 10 >= os.sysconf("SC_CLK_TCK"):
+                victim = int(child)
+    if victim:
+        os.kill(victim, signal.SIGKILL)
     text = replay.communicate(timeout=60)[1]
     found = re.search(r"ended by signal 9 \(Killed\); it had come as far as frame event (\d+), or further", text)
     c.check("killed: the message names the signal and where it was", found and 0 < int(found[1]) < 20_000_000, text)

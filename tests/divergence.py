@@ -117,12 +117,12 @@ class Case:
     def equal(self, name, got, expected, detail=""):
         return self.tally.equal(f"{self.version} {name}", got, expected, detail)
 
-    def record(self, name, text, exe=None):
+    def record(self, name, text, exe=None, status=0):
         script, recording = self.top / f"{name}.py", self.top / f"{name}.timefork"
         script.write_text(text)
         (self.top / "data.txt").write_text("0\n")
         recorded = timefork("record", "--quiet", "-o", recording, "--python", exe or self.exe, script, cwd=self.top)
-        self.check(f"{name} is recorded", recorded.status == 0, recorded)
+        self.check(f"{name} is recorded", recorded.status == status, recorded)
         return recording
 
     def verify(self, recording, *more):
@@ -336,6 +336,11 @@ def case_layout(c):
         d.sql("UPDATE runs SET layout_digest = layout_digest + 1 WHERE run = ?", d.run)
     report = c.report("other addresses", recording, kind="layout")
     c.equal("other addresses: nothing had happened", report["frame"], 0)
+    with Damage(recording) as d:
+        d.sql("UPDATE mapped SET path = '/elsewhere/libtimefork-preload.so' WHERE run = ? AND path LIKE '%preload.so'", d.run)
+    report = c.report("another timefork", recording, kind="layout", causes=["a timefork in another folder"])
+    c.check("another timefork: both folders", report["causes"][0]["because"].startswith("/elsewhere/libtimefork-preload.so then, "),
+            report)
 
 
 def case_files(c):
@@ -442,6 +447,14 @@ def case_prompt(c):
     c.check("positions: the one behind it has a report, the one before is shown", result.status == 3 and
             answers[0]["divergence"]["frame"] == frame - 1 and answers[1]["frame"] == frame - 1, result)
 
+    recording = c.record("raises", STEPS + "raise ValueError\n", status=1)
+    with Damage(recording) as d:
+        frame = d.swap_event("first", "second", nth=2)
+    result = timefork("replay", recording, "-c", "when", cwd=c.top)
+    c.check("prompt: it opens before the divergence", f"opens at frame event {frame - 1}," in result.errtext and
+            f"#{frame - 1} of" in result.text, result)
+    result = timefork("replay", recording, cwd=c.top)
+    c.check("prompt: the exit status says so when nothing was asked", result.status == 3, result)
     for wrong in (["--on-divergence", "perhaps"], ["--on-divergence"], ["--divergence-calls", "many"]):
         for command in ("verify", "replay"):
             result = timefork(command, c.top / "prompt.timefork", *wrong, cwd=c.top)

@@ -567,6 +567,11 @@ int tf_ingest_end(struct tf_ingest *in, int exit_status, int exit_signal, struct
             close_failed(in, exit_status, exit_signal, &ignored);
         }
     }
+    if (!rc && in->started && tf_db_moved(in->store))
+        rc = tf_err_set(
+            err, TF_E_IO,
+            "%s was removed or renamed while it was written to: if it still exists, it may lack this run",
+            in->store->path);
     if (!rc && run)
         rc = tf_store_find_process(in->store, in->run.id, in->run.process, run, err);
 out:

@@ -26,8 +26,8 @@ struct tf_store;
  * recording is refused, never overwritten. A file that was made here and holds no run when it is closed is
  * removed again. */
 int tf_store_create(const char *path, struct tf_store **out, struct tf_err *err);
-/* Opens for reading. Works on read-only media, unless the recording was cut off and its -wal file still has
- * to be merged: then the folder must be writable. */
+/* Opens for reading. Works on read-only media, unless the recording was cut off and its -wal or -journal file
+ * still has to be merged: then the folder must be writable. */
 int tf_store_open(const char *path, struct tf_store **out, struct tf_err *err);
 void tf_store_close(struct tf_store *store);
 const char *tf_store_path(const struct tf_store *store);

@@ -37,12 +37,14 @@ static void copied(long from, long to)
 {
     if (TF_IS_ERR(to) || from == to)
         return;
+    tf_maps_forget_fd(to);
     set_bit(tf.std_fds, to, is_set(tf.std_fds, from));
     set_bit(tf.err_fds, to, is_set(tf.err_fds, from));
 }
 
 static void closed(long fd)
 {
+    tf_maps_forget_fd(fd);
     set_bit(tf.std_fds, fd, false);
     set_bit(tf.err_fds, fd, false);
 }

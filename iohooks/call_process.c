@@ -77,8 +77,37 @@ TF_SPECIAL(thread_exit)
     return TF_NATIVE;
 }
 
+/* How many arguments a request has besides its number: the others may be anything. */
+static int prctl_arguments(long request)
+{
+    switch (request) {
+    case PR_GET_DUMPABLE:
+    case PR_GET_TIMERSLACK:
+    case PR_GET_KEEPCAPS:
+    case PR_GET_SECUREBITS:
+    case PR_GET_SECCOMP:
+        return 0;
+    case PR_SET_NAME:
+    case PR_SET_DUMPABLE:
+    case PR_SET_TIMERSLACK:
+    case PR_SET_PDEATHSIG:
+    case PR_SET_CHILD_SUBREAPER:
+    case PR_CAPBSET_READ:
+    case PR_CAPBSET_DROP:
+    case PR_GET_NAME:
+    case PR_SET_KEEPCAPS:
+    case PR_SET_SECUREBITS:
+    case PR_SET_PTRACER:
+        return 1;
+    default:
+        return 4;
+    }
+}
+
 TF_SPECIAL(prctl)
 {
+    for (int i = 1 + prctl_arguments(call->a[0]); i < 5; i++)
+        call->a[i] = 0;
     switch (call->a[0]) {
     case PR_SET_NAME:
     case PR_SET_DUMPABLE:
@@ -94,6 +123,14 @@ TF_SPECIAL(prctl)
     case PR_CAPBSET_READ:
     case PR_GET_KEEPCAPS:
     case PR_GET_NO_NEW_PRIVS:
+    case PR_GET_THP_DISABLE:
+    case PR_CAPBSET_DROP:
+    case PR_CAP_AMBIENT:
+    case PR_SET_KEEPCAPS:
+    case PR_GET_SECUREBITS:
+    case PR_SET_SECUREBITS:
+    case PR_GET_SECCOMP:
+    case PR_SET_PTRACER:
         return tf_logged(row, call);
     case PR_GET_NAME: {
         size_t len = tf_args_encode(row, call, args_buf);

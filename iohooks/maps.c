@@ -107,6 +107,7 @@ bool tf_maps_add(uintptr_t from, size_t len, enum tf_map_kind kind, const struct
 {
     if (count == MAPS_MAX)
         return false;
+    tf_maps_forget_fd(-1);
     maps[count++] = (struct tf_map){.from = from,
                                     .to = page_end(from + len),
                                     .device = st ? st->st_dev : 0,
@@ -217,11 +218,30 @@ static bool mapped_from(const struct stat *st, uint64_t start)
     return false;
 }
 
+/* Descriptors that are known to be of files that are not mapped: most that are written to, again and again.
+ */
+static uint32_t unmapped_fds[32];
+
+void tf_maps_forget_fd(long fd)
+{
+    if (fd >= 0 && fd < 1024)
+        unmapped_fds[fd / 32] &= ~(1u << (fd % 32));
+    else if (fd < 0)
+        memset(unmapped_fds, 0, sizeof unmapped_fds);
+}
+
 static bool fd_mapped_from(long fd, long start)
 {
     struct stat st;
-    if (TF_IS_ERR(tf_sys(SYS_fstat, (int)fd, &st)) || !S_ISREG(st.st_mode) || !mapped_from(&st, 0))
+    if (fd >= 0 && fd < 1024 && unmapped_fds[fd / 32] >> (fd % 32) & 1)
         return false;
+    if (TF_IS_ERR(tf_sys(SYS_fstat, (int)fd, &st)))
+        return false;
+    if (!S_ISREG(st.st_mode) || !mapped_from(&st, 0)) {
+        if (fd >= 0 && fd < 1024 && !tf_child_borrows()) /* whose descriptors are not the parent's */
+            unmapped_fds[fd / 32] |= 1u << (fd % 32);
+        return false;
+    }
     if (start < 0) { /* where the descriptor stands */
         long flags = tf_sys(SYS_fcntl, (int)fd, F_GETFL);
         start = !TF_IS_ERR(flags) && flags & O_APPEND ? st.st_size : tf_sys(SYS_lseek, (int)fd, 0, SEEK_CUR);

@@ -168,6 +168,7 @@ bool tf_maps_own(void); /* is there a TF_MAP_OWN_FILE? */
 bool tf_maps_shared(void);
 bool tf_maps_passed(const struct stat *st); /* may others have a descriptor of it that they got from here? */
 bool tf_maps_own_passed(void);              /* of a TF_MAP_OWN_FILE? */
+void tf_maps_forget_fd(long fd);            /* it is closed, or becomes another one; -1: any may be */
 /* Does the call change the bytes of a file that is mapped, behind the map's back? */
 bool tf_maps_written(const struct tf_call *call);
 

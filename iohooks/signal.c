@@ -226,9 +226,13 @@ bool tf_signal_restarts(unsigned nr)
     case SYS_connect:
     case SYS_recvfrom:
     case SYS_recvmsg:
+    case SYS_recvmmsg:
+    case SYS_sendmmsg:
+    case SYS_sendfile:
+    case SYS_splice:
+    case SYS_tee:
     case SYS_mq_timedsend:
     case SYS_mq_timedreceive:
-    case TF_CALL_SEM_WAIT:
     case SYS_sendto:
     case SYS_sendmsg:
     case SYS_getrandom:
@@ -280,6 +284,10 @@ bool tf_signal_cuts(const struct tf_call *call)
     case SYS_recvmsg:
     case SYS_sendto:
     case SYS_sendmsg:
+    case SYS_recvmmsg:
+    case SYS_sendmmsg:
+    case SYS_mq_timedsend:
+    case SYS_mq_timedreceive:
     case SYS_flock:
         return !tf_signal_restarts(call->nr);
     default:

@@ -133,10 +133,6 @@ static const char *letter_name(char letter)
     case 'V':
     case 'H':
         return "list of texts";
-    case 'h':
-    case 'z':
-    case 'Q':
-        return "structure";
     case 'v':
     case 'm':
         return letter == 'v' ? "data in several pieces" : "message";
@@ -154,9 +150,23 @@ static const char *letter_name(char letter)
         return "pointer";
     case 'T':
     case 'M':
+    case 'u':
         return "time";
     case 'k':
+    case 'K':
         return "signals";
+    case 'Q':
+        return "signal and how it comes";
+    case 'n':
+        return "room for the message";
+    case 'B':
+        return "nodes";
+    case 'G':
+        return "groups";
+    case 'h':
+        return "file handle";
+    case 'z':
+        return "scheduling";
     case 'l':
         return "limit";
     case 'E':
@@ -171,7 +181,7 @@ static const char *letter_name(char letter)
 /* Of these the log has a hash only. */
 static bool is_hashed(char letter)
 {
-    return strchr("bvmAyfVHBGhz", letter) != NULL;
+    return strchr("bvmAyfnVHBGhz", letter) != NULL;
 }
 
 struct argument {

@@ -19,6 +19,7 @@ PROGRAMS_OF_SEVERAL = [
     ("pools", ["pools.py", "fork"], []),
     ("pools-spawn", ["pools.py", "spawn"], ["--follow"]),
     ("served", ["served.py"], []),
+    ("locked", ["locked.py"], []),
     ("reaper", ["reaper.py"], []),
     ("follows", ["follows.py"], ["--follow"]),
 ]

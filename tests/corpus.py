@@ -117,6 +117,7 @@ ALL = [
     Program("notices.py", oracle=False),
     Program("semaphores.py", oracle=False),
     Program("maps.py"),
+    Program("seldom.py", oracle=False),
     Program("servers.py", varies=True, oracle=False, places=50),
     Program("secure.py", oracle=False, places=50, needs="ssl", before=(
         "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-days", "2", "-subj", "/CN=localhost",

@@ -12,7 +12,6 @@ def files():
     numpy.savez_compressed("numbers.npz", a=a, b=a[:10])
     with numpy.load("numbers.npz") as z:
         print(sorted(z), z["b"].sum())
-    del z  # it has a __del__: at the return of this function it would run behind the position
     print(numpy.fromfile("numbers", dtype="f8")[-3:], numpy.load("numbers.npy").trace())
     numpy.savetxt("numbers.csv", a[:100].reshape(10, 10), delimiter=",")
     return numpy.loadtxt("numbers.csv", delimiter=",").sum()

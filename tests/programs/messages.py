@@ -182,7 +182,7 @@ def waiting():
 
 def descriptors():
     total = 0
-    for i in range(1000):
+    for i in range(50000):
         r, w = os.pipe()
         os.write(w, b"%d" % i)
         total += int(os.read(r, 10))

@@ -317,6 +317,14 @@ int tf_cmd_debug(int argc, char **argv)
         status = TF_EXIT_USAGE;
         goto out;
     }
+    if (record.follow) {
+        fprintf(
+            stderr,
+            "timefork: debug looks at the first process only: use 'timefork record --follow', then 'timefork "
+            "replay --process N'\n");
+        status = TF_EXIT_USAGE;
+        goto out;
+    }
     if (!o.positions_n && !o.commands_n && !o.script && !isatty(STDIN_FILENO))
         o.commands[o.commands_n++] = "where"; /* what is left of standard input was not meant for us */
     record.snapshots = true;

@@ -16,7 +16,7 @@ static int check_end(struct tf_timeline *t, const struct tf_stop_rep *rep, struc
         e = tf_log_event(t->log, last, err);
     if (e && e->call == TF_CALL_MARK && e->args_len >= 4)
         memcpy(&kind, tf_outside_args(e), 4);
-    if (kind == TF_MARK_EXIT)
+    if (kind == TF_MARK_EXIT || kind == TF_MARK_EXEC)
         return 0;
     return tf_diverged(t, TF_DIVERGED_END, rep->frame, rep->offset, err,
                        "the program went on, the recording ends here, without the program's end (exit status "

@@ -37,6 +37,15 @@ enum {
     TF_CALL_SIGNAL =
         1003, /* a signal was given to the program; result = its number, args = u64 enum tf_moment */
     TF_CALL_MARK = 1001, /* args = u32 kind, u32 0, text */
+    /* Operations on a semaphore that processes share (iohooks/semaphore.c): args as a system call's; data:
+     * u32 its value afterwards. The rows of calls.c that stand behind the system calls are theirs. */
+    TF_CALL_SEM_WAIT = 1010,
+    TF_CALL_SEM_TRYWAIT,
+    TF_CALL_SEM_TIMEDWAIT,
+    TF_CALL_SEM_CLOCKWAIT,
+    TF_CALL_SEM_POST,
+    TF_CALL_SEM_GETVALUE,
+    TF_CALL_SEM_END,
 };
 
 static inline uint64_t tf_outside_args_size(const struct tf_outside *e)

@@ -169,7 +169,7 @@ int ingest_write_outside(struct tf_ingest *in, struct tf_err *err)
     memmove(in->out, in->out + in->out_whole, in->out_len - in->out_whole);
     in->out_len -= in->out_whole;
     in->out_whole = 0;
-    if (in->out_len == 0 && in->out_cap > 16 * TF_OUTSIDE_BLOCK) { /* there was one very large event */
+    if (in->out_len == 0 && in->out_cap > TF_OUTSIDE_LARGE) { /* there was one very large event */
         free(in->out);
         in->out = NULL;
         in->out_cap = 0;

@@ -169,7 +169,7 @@ def check_a_large_file_written(c):
 
 
 def check_a_large_private_mapping(c):
-    n = size(2048, 64) * MB
+    n = size(2048, 600) * MB  # more than a replay holds of the log
     with open(c.folder / "data", "wb") as f:
         f.write(noise(MB))
         f.truncate(n)

@@ -120,57 +120,71 @@ static int explain_silence(const char *python, int wait_status, struct tf_err *e
         path, WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status));
 }
 
-int tf_probe(const char *python, char *const *env, const char *libdir, struct tf_probed *probed,
-             struct tf_err *err)
+int tf_probe_begin(struct tf_probing *p, const char *python, char *const *env, const char *libdir,
+                   struct tf_err *err)
 {
-    struct tf_shm_map map = {.fd = -1};
     char preload[PATH_MAX + 64];
     char *argv[] = {(char *)python, "-c", "", NULL};
     char session[16], **full = NULL;
-    int wait_status = 0, r;
-    pid_t pid;
+    int r;
 
+    *p = (struct tf_probing){.map = {.fd = -1}, .python = python, .libdir = libdir};
     snprintf(preload, sizeof preload, "%s/libtimefork-preload.so", libdir);
-    if ((r = tf_shm_create(&map, TF_MODE_PROBE, 0, err)))
+    if ((r = tf_shm_create(&p->map, TF_MODE_PROBE, 0, err)))
         return r;
     struct tf_launch launch = {.file = python,
                                .argv = argv,
-                               .fds = {map.fd, -1, -1, -1},
+                               .fds = {p->map.fd, -1, -1, -1},
                                .first_fd = tf_launch_first_fd(),
                                .silent = true};
     snprintf(session, sizeof session, "%d", launch.first_fd);
     if (!(full = tf_env_make(env, session, preload, err))) {
         r = err->code;
-        goto out;
-    }
-    launch.envp = full;
-    if ((r = tf_launch(&launch, &pid, err))) {
+    } else {
+        launch.envp = full;
+        r = tf_launch(&launch, &p->pid, err);
         if (r == TF_E_IO && strncmp(err->msg, "cannot run", 10) == 0)
             err->code = r = TF_E_USAGE;
-        goto out;
     }
+    tf_env_free(full);
+    if (r)
+        tf_shm_destroy(&p->map);
+    return r;
+}
+
+int tf_probe_end(struct tf_probing *p, struct tf_probed *probed, struct tf_err *err)
+{
+    int wait_status = 0, r = 0;
     int64_t deadline = tf_now_ms() + PROBE_MS;
-    while (waitpid(pid, &wait_status, WNOHANG) == 0) {
+    while (waitpid(p->pid, &wait_status, WNOHANG) == 0) {
         if (tf_now_ms() > deadline) {
-            kill(pid, SIGKILL);
-            waitpid(pid, &wait_status, 0);
-            r = tf_err_set(err, TF_E_USAGE, "%s does not start within %d seconds", python, PROBE_MS / 1000);
+            kill(p->pid, SIGKILL);
+            waitpid(p->pid, &wait_status, 0);
+            r = tf_err_set(err, TF_E_USAGE, "%s does not start within %d seconds", p->python,
+                           PROBE_MS / 1000);
             goto out;
         }
         usleep(100);
     }
-    if (map.shm->attach == TF_ATTACH_PROBED) {
+    if (p->map.shm->attach == TF_ATTACH_PROBED) {
         if (probed) {
-            memcpy(probed->version, map.shm->python_version, sizeof probed->version);
-            memcpy(probed->exe, map.shm->exe, sizeof probed->exe);
+            memcpy(probed->version, p->map.shm->python_version, sizeof probed->version);
+            memcpy(probed->exe, p->map.shm->exe, sizeof probed->exe);
         }
-    } else if (map.shm->attach == TF_ATTACH_NONE) {
-        r = explain_silence(python, wait_status, err);
+    } else if (p->map.shm->attach == TF_ATTACH_NONE) {
+        r = explain_silence(p->python, wait_status, err);
     } else {
-        r = tf_probe_explain(map.shm, python, libdir, err);
+        r = tf_probe_explain(p->map.shm, p->python, p->libdir, err);
     }
 out:
-    tf_env_free(full);
-    tf_shm_destroy(&map);
+    tf_shm_destroy(&p->map);
     return r;
+}
+
+int tf_probe(const char *python, char *const *env, const char *libdir, struct tf_probed *probed,
+             struct tf_err *err)
+{
+    struct tf_probing p;
+    int r = tf_probe_begin(&p, python, env, libdir, err);
+    return r ? r : tf_probe_end(&p, probed, err);
 }

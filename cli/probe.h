@@ -3,6 +3,8 @@
 #define TF_PROBE_H
 
 #include <stddef.h>
+#include <sys/types.h>
+#include "checkpoint/launch.h"
 #include "store/err.h"
 #include "store/ring.h"
 
@@ -13,6 +15,16 @@ struct tf_probed {
  * it is and what to do. */
 int tf_probe(const char *python, char *const *env, const char *libdir, struct tf_probed *probed,
              struct tf_err *err);
+/* The same in two steps: something else can be done between them. After a success of begin, end has to be
+ * called. The texts live that long. */
+struct tf_probing {
+    struct tf_shm_map map;
+    pid_t pid;
+    const char *python, *libdir;
+};
+int tf_probe_begin(struct tf_probing *p, const char *python, char *const *env, const char *libdir,
+                   struct tf_err *err);
+int tf_probe_end(struct tf_probing *p, struct tf_probed *probed, struct tf_err *err);
 /* Why a process that was started under timefork did not record; fills err, returns its code. */
 int tf_probe_explain(const struct tf_shm *shm, const char *file, const char *libdir, struct tf_err *err);
 /* "3.11, 3.12": the versions that engines were built for. */

@@ -277,10 +277,18 @@ int tf_record_run(const struct tf_record_opts *opts, struct tf_record_result *re
     if ((r = tf_libdir(libdir, sizeof libdir, err)))
         goto out;
     snprintf(preload, sizeof preload, "%s/libtimefork-preload.so", libdir);
-    if (!opts->command && (r = tf_probe(opts->python, base, libdir, NULL, err)))
+    /* While the interpreter shows what it is, the file is made; if it is of no use, it is removed again. */
+    struct tf_probing probing;
+    struct tf_err store_err = {0};
+    if (!opts->command && (r = tf_probe_begin(&probing, opts->python, base, libdir, err)))
         goto out;
-    if ((r = tf_store_create(result->path, &store, err)))
+    int store_r = tf_store_create(result->path, &store, &store_err);
+    if (!opts->command && (r = tf_probe_end(&probing, NULL, err)))
         goto out;
+    if ((r = store_r)) {
+        *err = store_err;
+        goto out;
+    }
     if (opts->snapshots && (r = tf_shared_create(&result->shared, err)))
         goto out;
     struct tf_launch launch = {

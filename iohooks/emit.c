@@ -21,7 +21,7 @@
 #define BLOCK_FRAMES 65536u /* as TF_BLOCK_FRAMES of store.h: the unit of digests */
 #define TIME_EVERY 32       /* events between two time stamps: a stamp costs about four events */
 #define SLACK_WORDS 64      /* what the slow path itself writes, at most */
-#define WAKE_WORDS (1u << 18)
+#define WAKE_WORDS (1u << 17)
 #define REPLAY_LOOK 8192 /* replay: events between two looks at the clock, for checkpoints */
 
 struct tf_process tf;

@@ -130,6 +130,9 @@ static const char *letter_name(char letter)
         return "text";
     case 'b':
         return "data";
+    case 'V':
+    case 'H':
+        return "list of texts";
     case 'v':
     case 'm':
         return letter == 'v' ? "data in several pieces" : "message";
@@ -178,7 +181,7 @@ static const char *letter_name(char letter)
 /* Of these the log has a hash only. */
 static bool is_hashed(char letter)
 {
-    return strchr("bvmAyfnBGhz", letter) != NULL;
+    return strchr("bvmAyfnVHBGhz", letter) != NULL;
 }
 
 struct argument {
@@ -198,7 +201,10 @@ static struct argument next_argument(char letter, const uint8_t **at, const uint
     a.len = 8;
     if (letter == 's' && (uint32_t)v != 0xffffffffu)
         a.len += ((uint32_t)v + 7ull) & ~7ull;
-    else if (tf_call_in_size(letter) && v)
+    else if (letter == 'V' && end - *at >= 16) { /* behind the hash, the strings */
+        memcpy(&v, *at + 8, 8);
+        a.len += 8 + (((uint32_t)v + 7ull) & ~7ull);
+    } else if (tf_call_in_size(letter) && v)
         a.len += (tf_call_in_size(letter) + 7) & ~7ull;
     if (a.len > (size_t)(end - *at))
         a.len = (size_t)(end - *at);

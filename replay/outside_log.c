@@ -138,7 +138,8 @@ int tf_log_load(struct tf_log *log, uint64_t offset, uint64_t *end, struct tf_er
         done += log->blocks[i].len;
         *end = log->blocks[i].offset + log->blocks[i].len;
     }
-    drop(log, first, i);
+    /* Who takes the last event of a block looks at the next one before it has read the data of this one. */
+    drop(log, first ? first - 1 : 0, i);
     return 0;
 }
 

@@ -35,7 +35,7 @@
 #define COMMIT_NS 1000000000ull
 /* Of rows in the queue. Small enough that the ring does not fill up meanwhile, and that what is written is
  * still in the processor's caches. */
-#define COMMIT_BYTES (8ull << 20)
+#define COMMIT_BYTES (4ull << 20)
 #define RATE_NS 20000000ull       /* the time over which it is seen how fast outside events come */
 #define FAST_BYTES_MS 200000ull   /* 200 MB/s: zstd can do little more */
 #define MOMENT_BYTES (512u << 10) /* what a full disk may cost of what would have had room */
@@ -169,7 +169,7 @@ int ingest_write_outside(struct tf_ingest *in, struct tf_err *err)
     memmove(in->out, in->out + in->out_whole, in->out_len - in->out_whole);
     in->out_len -= in->out_whole;
     in->out_whole = 0;
-    if (in->out_len == 0 && in->out_cap > 16 * TF_OUTSIDE_BLOCK) { /* there was one very large event */
+    if (in->out_len == 0 && in->out_cap > TF_OUTSIDE_LARGE) { /* there was one very large event */
         free(in->out);
         in->out = NULL;
         in->out_cap = 0;
@@ -560,6 +560,9 @@ int tf_ingest_end(struct tf_ingest *in, int exit_status, int exit_signal, struct
             ingest_calibrate(in);
             in->total.duration_ns = tf_run_ns(&in->run, (tsc - start) >> TF_TIME_UNIT_SHIFT);
         }
+        /* The write-ahead log would only have to be emptied again by who closes the file. */
+        if (!in->w.bulk)
+            in->w.bulk = tf_db_single_file(in->store);
         rc = ingest_commit(in, true, TF_RUN_COMPLETE, exit_status, exit_signal, err);
         if (rc) {
             struct tf_err ignored = {0};

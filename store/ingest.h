@@ -12,6 +12,7 @@
 #include <time.h>
 
 #define TF_OUTSIDE_BLOCK (256u << 10) /* a block of outside events is closed before it gets larger */
+#define TF_OUTSIDE_LARGE (4u << 20)   /* an event that is not gathered with others, and not kept room for */
 
 struct tf_ingest {
     struct tf_store *store;

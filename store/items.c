@@ -23,7 +23,7 @@ static int out_room(struct tf_ingest *in, size_t more, struct tf_err *err)
     size_t cap = in->out_cap ? in->out_cap : 2 * TF_OUTSIDE_BLOCK;
     while (cap - in->out_len < more)
         cap *= 2;
-    if (more > 16 * TF_OUTSIDE_BLOCK)
+    if (more > TF_OUTSIDE_LARGE)
         cap = in->out_len + more + 8; /* a very large event, all of it is known */
     uint8_t *out = realloc(in->out, cap);
     if (!out)
@@ -75,7 +75,9 @@ static int add_event(struct tf_ingest *in, const struct tf_rec_outside *rec, con
                           (unsigned long long)rec->data_len);
     uint64_t total = sizeof(struct tf_outside) + args_size + ((rec->data_len + 7) & ~7ull);
     int rc = 0;
-    if (in->out_whole && in->out_whole + total > TF_OUTSIDE_BLOCK)
+    if (total > TF_OUTSIDE_LARGE) /* what came before is safe if this one cannot be stored */
+        rc = ingest_commit(in, false, TF_RUN_INCOMPLETE, -1, 0, err);
+    if (!rc && in->out_whole && in->out_whole + total > TF_OUTSIDE_BLOCK)
         rc = ingest_write_outside(in, err);
     if (!rc)
         rc = out_room(in, sizeof(struct tf_outside) + args_size, err);

@@ -44,7 +44,7 @@
 #define TF_SHM_HEADER 4096u
 #define TF_NUDGE                                                                                             \
     64 /* signal that the supervisor sends when a signal waits too long: the last real-time one */
-#define TF_RING_WORDS (1u << 22) /* 16 MiB */
+#define TF_RING_WORDS (1u << 21) /* 8 MiB */
 
 #define TF_TAG_SHIFT 29
 #define TF_TAG(w) ((uint32_t)(w) >> TF_TAG_SHIFT)

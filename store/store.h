@@ -232,7 +232,7 @@ void tf_mapped_free(struct tf_mapped *mapped, size_t n);
 
 /*
  * The supervisor's side of the ring: takes items from it, packs them, writes them. Everything is written in
- * transactions of about a second or 64 MiB, and at the end.
+ * transactions of about a second or 4 MiB, and at the end.
  */
 struct tf_ingest;
 struct tf_ingest_opts {
@@ -268,8 +268,8 @@ int tf_ingest_fork(struct tf_ingest *parent, struct tf_shm *shm, uint32_t *ring,
 void tf_ingest_leave(struct tf_ingest *in, const char *text);
 /* The process's number in its run; 0: it has no row yet. */
 uint32_t tf_ingest_process(const struct tf_ingest *in);
-/* Takes what is in the ring now (at most about 16 MiB of it). Returns the number of words taken (0: empty) or
- * a TF_E; after an error nothing more can be taken (the caller sets shm->stop, for the producer may be
+/* Takes what is in the ring now (at most the whole of it once). Returns the number of words taken (0: empty)
+ * or a TF_E; after an error nothing more can be taken (the caller sets shm->stop, for the producer may be
  * waiting for space), but tf_ingest_end() still closes the run with what it has: it stays incomplete and ends
  * with a TF_MARK_STOPPED row. */
 int64_t tf_ingest_drain(struct tf_ingest *in, struct tf_err *err);

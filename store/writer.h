@@ -33,7 +33,7 @@ struct tf_totals {
 };
 
 #define TF_W_HASTY INT_MIN   /* compressed only if that is as fast as copying */
-#define TF_W_BULK (4u << 20) /* a queue of so many bytes is much */
+#define TF_W_BULK (2u << 20) /* a queue of so many bytes is much */
 
 struct tf_writer {
     struct tf_store *store;

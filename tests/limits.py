@@ -169,7 +169,7 @@ def check_a_large_file_written(c):
 
 
 def check_a_large_private_mapping(c):
-    n = size(2048, 64) * MB
+    n = size(2048, 600) * MB  # more than a replay holds of the log
     with open(c.folder / "data", "wb") as f:
         f.write(noise(MB))
         f.truncate(n)
@@ -248,7 +248,7 @@ def check_a_stream_in_bounded_memory(c):
         megabytes = size(1024, 300)
         result, supervisor, program = stream(c, data, megabytes)
         c.true(f"{kind}: all of it arrives", result.status == 0 and result.out == b"%d\n" % (megabytes * MB), result)
-        # The ring, 16 MiB, counts for both: it is in their shared memory.
+        # The ring, 8 MiB, counts for both: it is in their shared memory.
         c.true(f"{kind}: {supervisor:.0f} MB in the supervisor", 0 < supervisor < SUPERVISOR_MB)
         c.true(f"{kind}: {program:.0f} MB in the program", 0 < program < PROGRAM_MB)
         c.equal(c.folder / "r.timefork", 100)

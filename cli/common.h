@@ -33,6 +33,11 @@ int tf_usage(const char *command, const char *fmt, ...) __attribute__((format(pr
 /* The recording that is meant: the given one, or the newest *.timefork in the current folder. */
 int tf_find_recording(const char *given, char *out, size_t size, struct tf_err *err);
 
+/* Says it, loudly, if the kernel does not let a replay's processes filter their system calls. required: then
+ * it is an error. */
+struct tf_timeline;
+int tf_check_filter(const struct tf_timeline *t, bool required, struct tf_err *err);
+
 /* Reads a decimal number of at least min; false if the text is anything else. */
 bool tf_number(const char *text, uint64_t min, uint64_t *out);
 

@@ -27,6 +27,8 @@ static const char usage_text[] =
     "  --eval EXPR      an expression in the innermost function there; may be repeated\n"
     "  --timeout S      time limit for each expression and repr (default 5)\n"
     "  --format F       text, or json: one object a command, or a position\n"
+    "  --require-filter  do nothing if the kernel cannot filter the system calls of a replay (timefork "
+    "doctor)\n"
     "\n"
     "Without -c, -x and --goto-frame, commands are read from standard input, one a line: with line editing,\n"
     "completion and a history if it is a terminal.\n"
@@ -54,6 +56,7 @@ struct options {
     size_t positions_n, evals_n, commands_n;
     const char *script;
     double timeout;
+    bool require_filter;
     bool debug; /* -c is the program's */
     bool json;
 };
@@ -63,9 +66,9 @@ struct options {
 static int take_option(void *ctx, int argc, char **argv)
 {
     struct options *o = ctx;
-    enum { GOTO_FRAME, EVAL, RUN, TIMEOUT, FORMAT, COMMAND, SCRIPT, SHORT_COMMAND, NAMES };
-    static const char *const names[NAMES] = {"--goto-frame", "--eval",    "--run", "--timeout",
-                                             "--format",     "--command", "-x",    "-c"};
+    enum { GOTO_FRAME, EVAL, RUN, TIMEOUT, FORMAT, COMMAND, SCRIPT, SHORT_COMMAND, REQUIRE_FILTER, NAMES };
+    static const char *const names[NAMES] = {"--goto-frame", "--eval", "--run", "--timeout",       "--format",
+                                             "--command",    "-x",     "-c",    "--require-filter"};
     struct tf_err err = {0};
     size_t which = 0;
     char *end;
@@ -73,6 +76,10 @@ static int take_option(void *ctx, int argc, char **argv)
         which++;
     if (which == NAMES || (which == SHORT_COMMAND && o->debug))
         return 0;
+    if (which == REQUIRE_FILTER) {
+        o->require_filter = true;
+        return 1;
+    }
     if (argc < 2) {
         fprintf(stderr, "timefork: %s needs a value\n", argv[0]);
         return -1;
@@ -242,7 +249,8 @@ int tf_cmd_replay(int argc, char **argv)
         goto out;
     status = TF_EXIT_ERROR;
     if (tf_find_recording(o.file, path, sizeof path, &err) || tf_store_open(path, &store, &err) ||
-        tf_store_find_run(store, o.run, &run, &err) || tf_timeline_open(store, &run, &t, &err)) {
+        tf_store_find_run(store, o.run, &run, &err) || tf_timeline_open(store, &run, &t, &err) ||
+        tf_check_filter(t, o.require_filter, &err)) {
         fprintf(stderr, "timefork: %s\n", err.msg);
         status = exit_status(&err);
         goto out;
@@ -293,7 +301,8 @@ int tf_cmd_debug(int argc, char **argv)
     if (!record.quiet)
         tf_record_summary(&result);
     if (tf_store_open(result.path, &store, &err) ||
-        tf_timeline_adopt(store, &result.run, &result.shared, result.checkpoints, result.n, &t, &err)) {
+        tf_timeline_adopt(store, &result.run, &result.shared, result.checkpoints, result.n, &t, &err) ||
+        tf_check_filter(t, o.require_filter, &err)) {
         fprintf(stderr, "timefork: %s\n", err.msg);
         status = exit_status(&err);
         goto out;

@@ -10,10 +10,12 @@
 #include "cli/record.h"
 
 static const char usage_text[] =
-    "usage: timefork verify [FILE] [--run ID] [--format text|json]\n"
+    "usage: timefork verify [FILE] [--run ID] [--format text|json] [--require-filter]\n"
     "\n"
     "Re-executes a recorded run from its start and compares every outside call and the digest of every block "
     "of frame events.\n"
+    "--require-filter: do nothing if the kernel cannot filter the system calls of a replay (timefork "
+    "doctor).\n"
     "\n"
     "Exit status: 0 if all is equal; 3 at the first divergence, which is described; 4 if all is equal up to "
     "something that replay does\n"
@@ -51,7 +53,7 @@ static void note_changed_sources(struct tf_store *store, const struct tf_run *ru
 int tf_cmd_verify(int argc, char **argv)
 {
     const char *file = NULL, *run_id = NULL;
-    bool json = false;
+    bool json = false, require_filter = false;
     struct tf_err err = {0};
     struct tf_store *store = NULL;
     struct tf_timeline *t = NULL;
@@ -68,6 +70,8 @@ int tf_cmd_verify(int argc, char **argv)
             goto out;
         } else if (strcmp(argv[i], "--run") == 0 && more) {
             run_id = argv[++i];
+        } else if (strcmp(argv[i], "--require-filter") == 0) {
+            require_filter = true;
         } else if (strcmp(argv[i], "--format") == 0 && more &&
                    (!strcmp(argv[i + 1], "json") || !strcmp(argv[i + 1], "text"))) {
             json = argv[++i][0] == 'j';
@@ -82,7 +86,8 @@ int tf_cmd_verify(int argc, char **argv)
     }
     status = TF_EXIT_ERROR;
     if (!v || tf_find_recording(file, path, sizeof path, &err) || tf_store_open(path, &store, &err) ||
-        tf_store_find_run(store, run_id, &run, &err) || tf_timeline_open(store, &run, &t, &err)) {
+        tf_store_find_run(store, run_id, &run, &err) || tf_timeline_open(store, &run, &t, &err) ||
+        tf_check_filter(t, require_filter, &err)) {
         fprintf(stderr, "timefork: %s\n", err.msg);
         status = err.code == TF_E_DIVERGENCE ? TF_EXIT_DIVERGED : TF_EXIT_ERROR;
         goto out;

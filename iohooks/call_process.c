@@ -59,7 +59,7 @@ TF_SPECIAL(kill)
         len = tf_args_encode(row, call, args_buf);
         e = tf_log_take(call->nr, args_buf, len);
         if (e->data_len == 1 && tf_signal_has_handler(sig)) /* to itself */
-            tf_sys(SYS_tgkill, self, thread, sig);
+            tf_signal_to_self(sig, call->nr == SYS_kill ? SI_USER : SI_TKILL);
         return e->result;
     }
     bool to_self = call->nr == SYS_tkill ? target == thread : target == self || target == 0 || target == -1;

@@ -65,7 +65,8 @@ struct tf_process {
     uint64_t valid_end;  /* the outside stream is loaded up to here */
     struct tf_run_req run;
     bool running, armed, scanning;
-    bool moved; /* the program changed its folder: paths that are not absolute mean something else here */
+    bool filtered; /* the kernel's filter is installed */
+    bool moved;    /* the program changed its folder: paths that are not absolute mean something else here */
     bool shared_memory; /* record: there is memory that a fork would share: no more checkpoints */
     struct timespec last_clock[TF_CLOCKS]; /* what the program last read of each clock */
     uint64_t maps;                         /* calls that have changed what is mapped */
@@ -93,6 +94,11 @@ long tf_raw_wait(long nr, long a, long b, long c, long d, long e, long f);
 /* Starts trapping system calls on this thread. 0 or -errno. To be called again in a fork. */
 int tf_trap_on(void);
 int tf_trap_install(void); /* the SIGSYS handler, once */
+
+/* ---- filter.c: the kernel's own guard ---- */
+struct tf_call;
+int tf_filter_install(void); /* 0 or -errno. Copies inherit it; to be called once in each process line */
+void tf_filter_stray(const struct tf_call *call) __attribute__((noreturn)); /* it has stopped this call */
 
 /* ---- dispatch.c: what happens to a call ---- */
 #define TF_NATIVE LONG_MIN /* let the program execute the call itself */
@@ -191,9 +197,12 @@ bool tf_signal_restarts(unsigned nr);
 void tf_signal_loose(void); /* from now on, handlers run when the kernel says */
 bool tf_signal_has_handler(int sig);
 bool tf_signal_is_ignored(int sig);
+/* Sends this process, and no other, a signal that looks as if it had sent it itself (SI_USER, SI_TKILL). */
+void tf_signal_to_self(int sig, int code);
 
 /* ---- look.c ---- */
 long tf_look(struct tf_call *call);
+long tf_look_clock(struct tf_call *call); /* clock_gettime, gettimeofday, time: as last told to the program */
 void tf_look_flush(void);
 void tf_look_mute(bool on);
 

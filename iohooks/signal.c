@@ -84,10 +84,24 @@ static void on_signal(int sig, siginfo_t *info, void *context)
         *pc = (greg_t)tf_raw_wait_cut; /* the program's call has not begun: it must not wait now */
 }
 
+/*
+ * Not kill or tgkill, which reach anyone: for these codes (SI_TKILL, and those that the kernel gives itself)
+ * rt_tgsigqueueinfo(2) is refused unless the signal is for the caller's own process. In replay the sender has
+ * the number that it had.
+ */
+void tf_signal_to_self(int sig, int code)
+{
+    long self = tf_sys(SYS_getpid);
+    siginfo_t info = {.si_signo = sig, .si_code = code};
+    info.si_pid = tf.mode == TF_REPLAYS ? (pid_t)tf.ctl->pid : (pid_t)self;
+    info.si_uid = (uid_t)tf_sys(SYS_getuid);
+    tf_sys(SYS_rt_tgsigqueueinfo, self, tf_sys(SYS_gettid), sig, &info);
+}
+
 static void deliver(int sig)
 {
     tf.delivering = sig;
-    tf_sys(SYS_tgkill, tf_sys(SYS_getpid), tf_sys(SYS_gettid), sig);
+    tf_signal_to_self(sig, SI_TKILL);
     tf.delivering = 0;
 }
 

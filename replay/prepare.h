@@ -10,9 +10,10 @@
 /* Compares the interpreter and every library with what was recorded. TF_E_REPLAY names the first that
  * differs. */
 int tf_prepare_check(struct tf_store *store, const struct tf_run *run, struct tf_err *err);
-/* Starts the interpreter in replay mode; it parks before the first instruction of Python. */
+/* Starts the interpreter in replay mode; it parks before the first instruction of Python. *filter_error: the
+ * errno with which the kernel has refused the filter of system calls, or 0. */
 int tf_prepare_start(const struct tf_run *run, const struct tf_shared *shared, struct tf_runner *runner,
-                     struct tf_err *err);
+                     int *filter_error, struct tf_err *err);
 double tf_prepare_ticks_per_ns(void);
 
 #endif

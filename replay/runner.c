@@ -18,16 +18,39 @@ int64_t tf_now_ms(void)
     return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
+/* Did it say, before it ended, that it cannot go on? Nobody may have been listening. */
+static bool last_words(const struct tf_runner *runner, struct tf_err *err)
+{
+    struct tf_msg msg;
+    char said[sizeof(struct tf_place) + 1024];
+    const size_t place = sizeof(struct tf_place);
+    if (recv(runner->socket, &msg, sizeof msg, MSG_DONTWAIT) != sizeof msg || msg.op != TF_REP_DIVERGENCE)
+        return false;
+    ssize_t n = recv(runner->socket, said, sizeof said, MSG_DONTWAIT | MSG_WAITALL);
+    if (n < 0 || (size_t)n < place)
+        return false;
+    tf_err_set(err, TF_E_DIVERGENCE, "%.*s", (int)((size_t)n - place), said + place);
+    return true;
+}
+
 /* Says how a process ended whose socket is closed. */
 static int gone(const struct tf_runner *runner, struct tf_err *err)
 {
     int status = 0;
     pid_t r = 0;
+    if (last_words(runner, err))
+        return err ? err->code : TF_E_DIVERGENCE;
     for (int i = 0; i < 200 && r == 0 && runner->pid > 0; i++) { /* never a child that belongs to others */
         r = waitpid(runner->pid, &status, WNOHANG);
         if (r == 0)
             usleep(1000);
     }
+    if (r == runner->pid && WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
+        return tf_err_set(
+            err, TF_E_REPLAY,
+            "the replaying process made a system call that a replay does not make, and could not "
+            "say which: the kernel has ended it (signal %d)",
+            SIGSYS);
     if (r == runner->pid && WIFSIGNALED(status))
         return tf_err_set(err, TF_E_REPLAY, "the replaying process was ended by signal %d (%s)",
                           WTERMSIG(status), strsignal(WTERMSIG(status)));

@@ -146,7 +146,7 @@ int tf_timeline_open(struct tf_store *store, const struct tf_run *run, struct tf
     }
     struct tf_timeline *t = *out;
     t->checkpoints[0] = (struct tf_checkpoint){.kind = TF_CHECKPOINT_START};
-    r = tf_prepare_start(run, &t->shared, &t->checkpoints[0].runner, err);
+    r = tf_prepare_start(run, &t->shared, &t->checkpoints[0].runner, &t->filter_error, err);
     if (r) {
         tf_timeline_close(t);
         *out = NULL;
@@ -166,7 +166,7 @@ int tf_timeline_adopt(struct tf_store *store, const struct tf_run *run, struct t
         return r;
     struct tf_timeline *t = *out;
     *shared = (struct tf_shared){.ctl_fd = -1, .log_fd = -1};
-    r = tf_prepare_start(run, &t->shared, &start, err);
+    r = tf_prepare_start(run, &t->shared, &start, &t->filter_error, err);
     if (r) {
         tf_timeline_close(t);
         *out = NULL;
@@ -205,6 +205,11 @@ uint64_t tf_timeline_reach(const struct tf_timeline *t, const char **why)
     if (why)
         *why = t->why;
     return t->reach;
+}
+
+const char *tf_timeline_unfiltered(const struct tf_timeline *t)
+{
+    return t->filter_error ? strerror(t->filter_error) : NULL;
 }
 
 const struct tf_codes *tf_timeline_codes(struct tf_timeline *t, struct tf_err *err)
@@ -375,7 +380,7 @@ int tf_timeline_inspect(struct tf_timeline *t, const struct tf_inspect_req *req,
                         int timeout_ms, tf_item_fn *fn, void *ctx, struct tf_err *err)
 {
     struct tf_runner copy;
-    struct tf_place place;
+    struct tf_place place; /* of the copy; and in front of what it says when it cannot go on */
     if (!t->standing)
         return tf_err_set(err, TF_E_USAGE, "there is no present position yet");
     int r = tf_runner_fork(&t->present, &copy, &place, err);
@@ -388,6 +393,11 @@ int tf_timeline_inspect(struct tf_timeline *t, const struct tf_inspect_req *req,
         r = tf_runner_recv(&copy, m, tf_now_ms() + timeout_ms, err);
         if (r)
             break;
+        if (m->op == TF_REP_DIVERGENCE && m->len >= sizeof place) {
+            r = tf_err_set(err, TF_E_DIVERGENCE, "%.*s", (int)(m->len - sizeof place),
+                           (const char *)m->data + sizeof place);
+            break;
+        }
         if (m->op != TF_REP_ITEM || m->len < 4) {
             r = tf_err_set(err, TF_E_REPLAY, "a question was answered with message %u", m->op);
             break;

@@ -142,8 +142,10 @@ struct tf_shm {
     uint32_t pending;     /* program: a signal waits for the next event */
     uint32_t program_pid; /* of the attached process */
     uint32_t space_futex; /* incremented and woken by the supervisor when it freed space */
-    uint32_t snapshots;   /* 1: take fork checkpoints while recording (timefork debug) */
-    uint64_t tail;        /* words consumed since the start */
+    int32_t filter_error; /* replay: errno, if the filter of system calls could not be installed */
+    uint32_t reserved;
+    uint32_t snapshots;          /* 1: take fork checkpoints while recording (timefork debug) */
+    uint64_t tail;               /* words consumed since the start */
     uint64_t snapshot_min_ticks; /* TSC ticks between two checkpoints, at least */
     uint64_t stack_limit;        /* what the program's own RLIMIT_STACK was: getrlimit answers this */
     uint64_t tsc_start;          /* TSC when the process attached */

@@ -120,7 +120,7 @@ TF_SPECIAL(mmap)
         }
     }
     long r = tf_sys(SYS_mmap, call->a[0], len, prot, flags, fd, call->a[5]);
-    if ((flags & MAP_TYPE) != MAP_PRIVATE)
+    if (kind == KIND_ANONYMOUS && (flags & MAP_TYPE) != MAP_PRIVATE)
         tf.shared_memory = true;
     if (kind == KIND_DATA && !TF_IS_ERR(r)) {
         if (!(prot & PROT_READ)) {

@@ -170,6 +170,16 @@ int tf_check_filter(const struct tf_timeline *t, bool required, struct tf_err *e
     return 0;
 }
 
+const char *tf_signal_text(int sig, char *buf, size_t size)
+{
+    const char *name = sigabbrev_np(sig);
+    if (name)
+        snprintf(buf, size, "signal %d (SIG%s)", sig, name);
+    else
+        snprintf(buf, size, "signal %d", sig);
+    return buf;
+}
+
 const char *tf_count_text(uint64_t n, char *buf, size_t size)
 {
     char digits[32];

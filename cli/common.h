@@ -52,6 +52,8 @@ size_t tf_edits(const char *a, const char *b, size_t most);
 const char *tf_bytes_text(uint64_t bytes, char *buf, size_t size);
 /* "12,345". Returns buf. */
 const char *tf_count_text(uint64_t n, char *buf, size_t size);
+/* "signal 11 (SIGSEGV)". Returns buf. */
+const char *tf_signal_text(int sig, char *buf, size_t size);
 /* "2026-11-20 13:32:42", local time. Returns buf. */
 const char *tf_time_text(int64_t unix_ns, char *buf, size_t size);
 /* Prints a name with control characters made visible as '?', so that it cannot move the cursor. */

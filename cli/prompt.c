@@ -324,13 +324,13 @@ static void run_script(struct session *s, const char *name)
 static void greet(struct tf_prompt *p)
 {
     const char *why;
-    char count[32];
+    char count[32], signal[64];
     uint64_t reach = tf_timeline_reach(p->timeline, &why);
     fprintf(p->out, "%s%s%s, run %.8s: %.3f s, %s frame events", tf_colour(p, TF_BOLD),
             p->run->command ? p->run->command : "?", tf_colour(p, TF_PLAIN), p->run->id,
             (double)p->run->duration_ns / 1e9, tf_count_text(p->run->frames, count, sizeof count));
     if (p->run->exit_signal)
-        fprintf(p->out, ", ended by signal %d", p->run->exit_signal);
+        fprintf(p->out, ", ended by %s", tf_signal_text(p->run->exit_signal, signal, sizeof signal));
     else if (p->run->exit_status >= 0)
         fprintf(p->out, ", ended with status %d", p->run->exit_status);
     fprintf(p->out, ". 'help' lists the commands.\n");
@@ -382,7 +382,10 @@ static int open_present(struct tf_prompt *p, struct tf_err *err)
                           "run %.8s has no frame event that can be visited: there is nothing to look at",
                           p->run->id);
     }
+    struct tf_search_opts opts = tf_prompt_search_opts(p);
     int r = tf_move_opening(p->timeline, &opening, err);
+    if (r == 0 && p->run->exit_signal) /* no exception: what it was doing when it died is of interest */
+        r = tf_move_end(p->timeline, &opening, &opts, err);
     if (r >= 0)
         r = tf_prompt_goto(p, opening, ignored, err);
     json_decref(ignored);

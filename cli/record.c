@@ -557,13 +557,14 @@ void tf_record_summary(const struct tf_record_result *result)
 {
     const struct tf_run *run = &result->run;
     struct stat st;
-    char size[32] = "?", frames[32], outside[32];
+    char size[32] = "?", frames[32], outside[32], ended[64];
     if (stat(result->path, &st) == 0)
         tf_bytes_text((uint64_t)st.st_size, size, sizeof size);
-    fprintf(stderr, "timefork: %s: run %.8s, %s frame events, %s outside calls, %.2f s, file %s%s\n",
+    fprintf(stderr, "timefork: %s: run %.8s, %s frame events, %s outside calls, %.2f s, file %s%s%s%s\n",
             result->path, run->id, tf_count_text(run->frames, frames, sizeof frames),
             tf_count_text(run->outside, outside, sizeof outside), (double)run->duration_ns / 1e9, size,
-            run->state == TF_RUN_COMPLETE ? "" : " (incomplete)");
+            run->state == TF_RUN_COMPLETE ? "" : " (incomplete)", run->exit_signal ? ", ended by " : "",
+            run->exit_signal ? tf_signal_text(run->exit_signal, ended, sizeof ended) : "");
     struct tf_store *store;
     struct tf_mark_row *marks;
     size_t n;

@@ -30,6 +30,30 @@ TF_SPECIAL(exit)
     tf_leave((int)call->a[0]);
 }
 
+static bool marks_exit(const struct tf_outside *e)
+{
+    uint32_t kind;
+    if (!e || e->call != TF_CALL_MARK)
+        return false;
+    memcpy(&kind, tf_outside_args(e), sizeof kind);
+    return kind == TF_MARK_EXIT;
+}
+
+void tf_end_by_signal(int sig)
+{
+    uint8_t mark[48] = {TF_MARK_EXIT};
+    size_t len = (size_t)snprintf((char *)mark + 8, 40, "signal %d", sig);
+    if (tf.mode != TF_REPLAYS) {
+        tf_log_mark(TF_MARK_EXIT, (const char *)mark + 8);
+        tf.mode = TF_LOOSE;
+        return;
+    }
+    /* The log ends without a mark if the fault was in the midst of timefork's own code (a bad pointer). */
+    if (tf_frames() < tf.ctl->frames || tf_log_peek())
+        tf_log_take(TF_CALL_MARK, mark, 8 + len);
+    tf_replay_end();
+}
+
 /* Does the signal end a process that does not care for it? (signal(7)) */
 static bool is_fatal(int sig)
 {
@@ -45,17 +69,12 @@ TF_SPECIAL(kill)
 {
     long self = tf_sys(SYS_getpid), thread = tf_sys(SYS_gettid), target = (int)call->a[0];
     int sig = (int)(call->nr == SYS_tgkill ? call->a[2] : call->a[1]);
-    char text[32];
 
     if (tf.mode == TF_REPLAYS) {
         const struct tf_outside *e = tf_log_peek();
         size_t len;
-        if (e && e->call == TF_CALL_MARK) {
-            uint8_t mark[48] = {TF_MARK_EXIT};
-            len = (size_t)snprintf((char *)mark + 8, 40, "signal %d", sig);
-            tf_log_take(TF_CALL_MARK, mark, 8 + len);
-            tf_replay_end();
-        }
+        if (marks_exit(e))
+            tf_end_by_signal(sig);
         len = tf_args_encode(row, call, args_buf);
         e = tf_log_take(call->nr, args_buf, len);
         if (e->data_len == 1 && tf_signal_has_handler(sig)) /* to itself */
@@ -70,9 +89,7 @@ TF_SPECIAL(kill)
         return TF_NATIVE;
     }
     if (!tf_signal_has_handler(sig) && !tf_signal_is_ignored(sig) && is_fatal(sig)) {
-        snprintf(text, sizeof text, "signal %d", sig);
-        tf_log_mark(TF_MARK_EXIT, text);
-        tf.mode = TF_LOOSE;
+        tf_end_by_signal(sig);
         return TF_NATIVE;
     }
     struct iovec own = {"s", 1};

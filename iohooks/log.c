@@ -157,7 +157,7 @@ const struct tf_outside *tf_log_take(unsigned nr, const void *args, size_t args_
     const struct tf_outside *e = tf_log_peek();
     if (!e)
         tf_core.stopped(TF_STOPPED_END, 0);
-    if (e->call == TF_CALL_MARK && nr != TF_CALL_MARK) {
+    if (e->call == TF_CALL_MARK) {
         uint32_t kind;
         memcpy(&kind, tf_outside_args(e), 4);
         if (kind == TF_MARK_BARRIER || kind == TF_MARK_LOOP || kind == TF_MARK_STOPPED)
@@ -172,6 +172,10 @@ const struct tf_outside *tf_log_take(unsigned nr, const void *args, size_t args_
             tf_emit_resume(); /* the event after which it comes has to take the slow path */
         return e;
     }
+    if (nr == TF_CALL_MARK)
+        tf_diverge("the program ended here (%s%s), the recording has %s (after frame event %llu)",
+                   ((const char *)args)[8] == 's' ? "" : "exit status ", (const char *)args + 8,
+                   expected(e, log_has, sizeof log_has), (unsigned long long)e->frame);
     if (nr == TF_CALL_CODE) {
         const char *file = (const char *)args + 8;
         snprintf(did, sizeof did, "the first run of %s (%s)", file + strlen(file) + 1, file);

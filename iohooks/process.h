@@ -196,6 +196,9 @@ void tf_signal_safe_point(enum tf_moment moment);
 bool tf_signal_restarts(unsigned nr);
 void tf_signal_loose(void); /* from now on, handlers run when the kernel says */
 bool tf_signal_has_handler(int sig);
+/* The program ends here, by this signal: writes that (returns), or in replay, is told it by the log and ends.
+ */
+void tf_end_by_signal(int sig);
 bool tf_signal_is_ignored(int sig);
 /* Sends this process, and no other, a signal that looks as if it had sent it itself (SI_USER, SI_TKILL). */
 void tf_signal_to_self(int sig, int code);

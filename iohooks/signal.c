@@ -12,6 +12,10 @@
  * supervisor sends NUDGE, and the signal is given where the program is; that place cannot be found again, so
  * it is a barrier.
  *
+ * A fault that would end the program (its disposition is the default) comes to on_fault() first, on a stack
+ * of our own, for the program's may be what has run out. While recording that writes the end into the log,
+ * and lets the instruction fault again, with nothing in its way; in replay it is the end of the run.
+ *
  * SA_RESTART is ours to do, for the kernel would restart a call before the handler has run: a call that a
  * signal cut short, and that the kernel would have made again, is logged with the result TF_RESTART and
  * dispatched once more, in both modes.
@@ -35,6 +39,11 @@ volatile uint32_t tf_pending;
 /* The signals that are timefork's, as a mask: never blocked, never the program's. */
 #define OURS ((1ul << (SIGSYS - 1)) | (1ul << (TF_NUDGE - 1)))
 
+static char fault_stack[65536] __attribute__((aligned(16)));
+/* What the program believes to have as its alternate stack. Without one, its SA_ONSTACK means nothing. */
+static stack_t programs_stack = {.ss_flags = SS_DISABLE};
+static bool loosened;
+
 static void call_handler(int sig, siginfo_t *info, void *context)
 {
     void *handler = actions[sig].handler;
@@ -54,10 +63,14 @@ bool tf_signal_is_ignored(int sig)
     return sig >= 1 && sig <= 64 && actions[sig].handler == (void *)SIG_IGN;
 }
 
+static bool may_be_fault(int sig)
+{
+    return sig == SIGSEGV || sig == SIGBUS || sig == SIGFPE || sig == SIGILL || sig == SIGTRAP;
+}
+
 static bool is_fault(int sig, const siginfo_t *info)
 {
-    return (sig == SIGSEGV || sig == SIGBUS || sig == SIGFPE || sig == SIGILL || sig == SIGTRAP) &&
-           info->si_code > 0;
+    return may_be_fault(sig) && info->si_code > 0;
 }
 
 /* Is this the signal that is being given to the program just now? */
@@ -170,6 +183,27 @@ bool tf_signal_restarts(unsigned nr)
     }
 }
 
+/*
+ * The end of the program by its own instruction, if it is a fault; a signal from outside ends it, too, but
+ * that cannot be found again. SIGBUS for what a file does not have any more is not written down either: in
+ * replay the mapping is of memory, and the access succeeds.
+ */
+static void on_fault(int sig, siginfo_t *info, void *context)
+{
+    uintptr_t at = (uintptr_t)((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
+    const struct tf_ksigaction none = {.handler = (void *)SIG_DFL};
+    bool fault = is_fault(sig, info);
+
+    if (tf.mode == TF_REPLAYS && fault)
+        tf_end_by_signal(sig);
+    if (tf.mode == TF_RECORDS && fault && !(sig == SIGBUS && info->si_code == BUS_ADRERR) && !tf.inside &&
+        !tf_in_engine(at))
+        tf_end_by_signal(sig);
+    tf_sys(SYS_rt_sigaction, sig, &none, 0, 8);
+    if (!fault)
+        tf_signal_to_self(sig, SI_USER);
+}
+
 static void on_nudge(int sig, siginfo_t *info, void *context)
 {
     uintptr_t at = (uintptr_t)((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
@@ -186,15 +220,21 @@ static void on_nudge(int sig, siginfo_t *info, void *context)
             deliver(s);
 }
 
-/* Installs a handler of the program's in front of the kernel; loose: with the flags that the program gave. */
-static long install(int sig, const struct tf_ksigaction *set, bool loose)
+/* Installs a handler of the program's in front of the kernel. */
+static long install(int sig, const struct tf_ksigaction *set)
 {
     struct tf_ksigaction real = *set;
-    if (set->handler != (void *)SIG_DFL && set->handler != (void *)SIG_IGN) {
+    if (set->handler == (void *)SIG_DFL && may_be_fault(sig)) {
+        real = (struct tf_ksigaction){.handler = (void *)on_fault,
+                                      .flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER | TF_SA_RESTORER,
+                                      .restorer = tf_restorer};
+    } else if (set->handler != (void *)SIG_DFL && set->handler != (void *)SIG_IGN) {
         real.handler = (void *)on_signal;
         real.flags |= SA_SIGINFO | TF_SA_RESTORER;
-        if (!loose)
+        if (!loosened)
             real.flags &= ~(unsigned long)SA_RESTART;
+        if (programs_stack.ss_flags & SS_DISABLE)
+            real.flags &= ~(unsigned long)SA_ONSTACK;
         real.restorer = tf_restorer;
         real.mask &= ~OURS;
     }
@@ -203,9 +243,10 @@ static long install(int sig, const struct tf_ksigaction *set, bool loose)
 
 void tf_signal_loose(void)
 {
+    loosened = true;
     for (int sig = 1; sig <= 64; sig++)
         if (tf_signal_has_handler(sig) && (actions[sig].flags & SA_RESTART) && !(OURS >> (sig - 1) & 1))
-            install(sig, &actions[sig], true);
+            install(sig, &actions[sig]);
 }
 
 /* Both modes keep the same table and tell the kernel the same; nothing but the order of calls needs the log.
@@ -228,7 +269,7 @@ TF_SPECIAL(sigaction)
         if (set) {
             actions[sig] = *set;
             if (!(OURS >> (sig - 1) & 1)) /* of those, the program only believes that it has them */
-                r = install(sig, set, false);
+                r = install(sig, set);
             if (TF_IS_ERR(r))
                 actions[sig] = before;
         }
@@ -247,6 +288,8 @@ TF_SPECIAL(sigaction)
 void tf_signal_start(void)
 {
     uint64_t state[2] = {0, 0};
+    const stack_t own = {.ss_sp = fault_stack, .ss_size = sizeof fault_stack};
+    tf_sys(SYS_sigaltstack, &own, 0);
     if (tf.mode == TF_REPLAYS) {
         const struct tf_outside *e = tf_log_take(TF_CALL_START, NULL, 0);
         if (e->data_len == sizeof state)
@@ -257,7 +300,7 @@ void tf_signal_start(void)
                                              state[0] >> (sig - 1) & 1 ? (void *)SIG_IGN : (void *)SIG_DFL};
             actions[sig] = real;
             if (!(OURS >> (sig - 1) & 1))
-                tf_sys(SYS_rt_sigaction, sig, &real, 0, 8);
+                install(sig, &real);
         }
         tf_sys(SYS_rt_sigprocmask, SIG_SETMASK, &state[1], 0, 8);
         return;
@@ -268,6 +311,8 @@ void tf_signal_start(void)
         tf_sys(SYS_rt_sigaction, sig, 0, &actions[sig], 8);
         if (actions[sig].handler == (void *)SIG_IGN)
             state[0] |= 1ul << (sig - 1);
+        else if (may_be_fault(sig))
+            install(sig, &actions[sig]);
     }
     struct tf_ksigaction nudge = {.handler = (void *)on_nudge,
                                   .flags = SA_SIGINFO | SA_RESTART | TF_SA_RESTORER,
@@ -322,9 +367,34 @@ TF_SPECIAL(sigreturn)
 TF_SPECIAL(sigaltstack)
 {
     const stack_t *set = (void *)call->a[0];
-    long r = tf_run_again(row, call);
-    if (set && !TF_IS_ERR(r)) /* the trap's return would put the former one back */
-        call->uc->uc_stack = *set;
+    stack_t *old = (void *)call->a[1], before = programs_stack;
+    uintptr_t sp = (uintptr_t)call->uc->uc_mcontext.gregs[REG_RSP];
+    static uint8_t args_buf[128];
+    size_t len = tf_args_encode(row, call, args_buf);
+    const struct tf_outside *e = tf.mode == TF_REPLAYS ? tf_log_take(call->nr, args_buf, len) : NULL;
+    long r = 0;
+
+    if (!(before.ss_flags & SS_DISABLE) && sp - (uintptr_t)before.ss_sp <= before.ss_size)
+        before.ss_flags |= SS_ONSTACK;
+    if (set) {
+        bool off = set->ss_flags & SS_DISABLE;
+        const stack_t own = {.ss_sp = fault_stack, .ss_size = sizeof fault_stack};
+        r = before.ss_flags & SS_ONSTACK ? -EPERM : tf_sys(SYS_sigaltstack, off ? &own : set, 0);
+        if (!TF_IS_ERR(r)) {
+            programs_stack = off ? (stack_t){.ss_flags = SS_DISABLE} : *set;
+            call->uc->uc_stack = off ? own : *set; /* the trap's return would put the former one back */
+            for (int sig = 1; sig <= 64; sig++)
+                if (tf_signal_has_handler(sig) && (actions[sig].flags & SA_ONSTACK) &&
+                    !(OURS >> (sig - 1) & 1))
+                    install(sig, &actions[sig]);
+        }
+    }
+    if (old && !TF_IS_ERR(r))
+        *old = before;
+    if (!e)
+        tf_log_put(call->nr, 0, r, args_buf, len, NULL, 0);
+    else if (e->result != r)
+        tf_diverge("sigaltstack gave %ld, in the recording it gave %ld", r, (long)e->result);
     return r;
 }
 

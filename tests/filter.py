@@ -40,7 +40,7 @@ class Trace:
         for pid, calls in self.calls.items():
             # When a process is killed as it enters a call, strace shows the killer's call as the last of the victim's: its registers
             # were the last that it could read.
-            if calls and calls[-1] == ("kill", f"{pid}, SIGKILL <unfinished ...>") and any(k.startswith(f"{pid}, SIGKILL)") for k in killed):
+            if calls and calls[-1][0] == "kill" and re.match(rf"{pid}, SIGKILL(\)\s+= \?| <unfinished)", calls[-1][1]) and any(k.startswith(f"{pid}, SIGKILL)") for k in killed):
                 calls.pop()
         self.replaying = {}  # pid: index of its first call as a replaying process
         for pid, calls in self.calls.items():

@@ -84,18 +84,19 @@ TF_SPECIAL(kill)
     bool to_self = call->nr == SYS_tkill ? target == thread : target == self || target == 0 || target == -1;
     if (sig < 1 || sig > 64 || !to_self)
         return tf_logged(row, call);
-    if (target != self && target != thread) {
-        tf_barrier("signal %d to a process group to which the program itself belongs", sig);
+    bool blocked = call->uc && sig != SIGKILL && (*(uint64_t *)&call->uc->uc_sigmask >> (sig - 1) & 1);
+    if (!blocked && !tf_signal_has_handler(sig) && !tf_signal_is_ignored(sig) && is_fatal(sig)) {
+        tf_end_by_signal(sig);
         return TF_NATIVE;
     }
-    if (!tf_signal_has_handler(sig) && !tf_signal_is_ignored(sig) && is_fatal(sig)) {
-        tf_end_by_signal(sig);
+    if (target != self && target != thread) {
+        tf_barrier("signal %d to a process group to which the program itself belongs", sig);
         return TF_NATIVE;
     }
     struct iovec own = {"s", 1};
     size_t len = tf_args_encode(row, call, args_buf);
     tf_log_put(call->nr, 0, 0, args_buf, len, &own, 1);
-    if (call->uc && *(uint64_t *)&call->uc->uc_sigmask >> (sig - 1) & 1)
+    if (blocked)
         tf.self_pending |=
             1ul << (sig - 1); /* it comes when the program opens its mask: a known place, too */
     tf.self_signal = true;

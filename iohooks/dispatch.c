@@ -201,8 +201,10 @@ long tf_dispatch(struct tf_call *call)
         break;
     }
     tf.inside--;
-    if (tf.mode == TF_REPLAYS)
+    if (tf.mode == TF_REPLAYS) {
+        tf_fault_prepare();
         tf_stop_at_all();
+    }
     tf_signal_safe_point(TF_AFTER_CALL);
     return r == TF_RESTART ? tf_dispatch(call) : r;
 }

@@ -121,7 +121,7 @@ static const char *expected(const struct tf_outside *e, char *buf, size_t size)
     if (e->call == TF_CALL_MARK) {
         snprintf(buf, size, "%.*s", (int)(e->args_len > 8 ? e->args_len - 8 : 0),
                  (const char *)tf_outside_args(e) + 8);
-    } else if (e->call == TF_CALL_SIGNAL) {
+    } else if (e->call == TF_CALL_SIGNAL || e->call == TF_CALL_FAULT) {
         snprintf(buf, size, "signal %d", (int)e->result);
     } else if (e->call == TF_CALL_CODE) {
         const char *file = (const char *)tf_outside_args(e) + 8;

@@ -196,6 +196,8 @@ void tf_signal_safe_point(enum tf_moment moment);
 bool tf_signal_restarts(unsigned nr);
 void tf_signal_loose(void); /* from now on, handlers run when the kernel says */
 bool tf_signal_has_handler(int sig);
+/* Replay: makes the page inaccessible that has no file any more, if that is what comes next in the log. */
+void tf_fault_prepare(void);
 /* The program ends here, by this signal: writes that (returns), or in replay, is told it by the log and ends.
  */
 void tf_end_by_signal(int sig);

@@ -79,10 +79,70 @@ static bool is_delivery(int sig, const siginfo_t *info)
     return sig == tf.delivering && info->si_code == SI_TKILL && info->si_pid == tf_sys(SYS_getpid);
 }
 
+/*
+ * SIGBUS: the program touches a page of a mapped file that the file does not have any more. In replay such a
+ * mapping is memory with the bytes that the file had, so the log says when it happens, and for which address:
+ * as soon as that is the next thing in the log, the page is taken away, and the program's access is a
+ * SIGSEGV, from which a SIGBUS is made.
+ */
+static bool lost_page(int sig, const siginfo_t *info)
+{
+    return sig == SIGBUS && info->si_code == BUS_ADRERR;
+}
+
+static const struct tf_outside *next_fault(uint64_t *address)
+{
+    const struct tf_outside *e = tf_log_peek();
+    if (!e || e->call != TF_CALL_FAULT || e->args_len != 16)
+        return NULL;
+    memcpy(address, tf_outside_args(e) + 8, 8);
+    return e;
+}
+
+void tf_fault_prepare(void)
+{
+    uint64_t address;
+    if (tf.mode == TF_REPLAYS && next_fault(&address))
+        tf_sys(SYS_mprotect, address & ~4095ul, 4096, 0); /* PROT_NONE */
+}
+
+/* Both modes, before anything else is done with a fault. True: it is replaced by the SIGBUS, which comes
+ * next. */
+static bool account_for_page(int sig, siginfo_t *info, ucontext_t *uc)
+{
+    static bool made; /* replay: the SIGBUS that comes is the one that was made here */
+    uint64_t args[2] = {BUS_ADRERR, (uintptr_t)info->si_addr}, address;
+    uintptr_t at = (uintptr_t)uc->uc_mcontext.gregs[REG_RIP];
+
+    if (tf.mode == TF_RECORDS && lost_page(sig, info) && !tf.inside && !tf_in_engine(at))
+        tf_log_put(TF_CALL_FAULT, 0, sig, args, sizeof args, NULL, 0);
+    if (tf.mode != TF_REPLAYS || !is_fault(sig, info))
+        return false;
+    if (sig == SIGBUS && made) {
+        made = false;
+        return false;
+    }
+    if ((sig != SIGSEGV && sig != SIGBUS) || !next_fault(&address) || address != args[1])
+        return false;
+    tf_log_take(TF_CALL_FAULT, args, sizeof args);
+    tf_fault_prepare();
+    if (sig == SIGBUS) /* a checkpoint that was taken while recording still has the file */
+        return false;
+    made = true;
+    siginfo_t bus = {.si_signo = SIGBUS, .si_code = BUS_ADRERR};
+    bus.si_addr = info->si_addr;
+    uint64_t set = 1ul << (SIGBUS - 1); /* not here, but when this handler has returned */
+    tf_sys(SYS_rt_sigprocmask, SIG_BLOCK, &set, 0, 8);
+    tf_sys(SYS_rt_tgsigqueueinfo, tf_sys(SYS_getpid), tf_sys(SYS_gettid), SIGBUS, &bus);
+    return true;
+}
+
 static void on_signal(int sig, siginfo_t *info, void *context)
 {
     ucontext_t *uc = context;
     greg_t *pc = &uc->uc_mcontext.gregs[REG_RIP];
+    if (is_fault(sig, info) && account_for_page(sig, info, uc))
+        return;
     bool own = tf.self_signal || (tf.self_pending >> (sig - 1) & 1);
     tf.self_pending &= ~(1ul << (sig - 1));
     if (tf.mode != TF_RECORDS || own || is_fault(sig, info) || is_delivery(sig, info)) {
@@ -135,6 +195,7 @@ void tf_signal_safe_point(enum tf_moment moment)
                 break;
             tf_log_take(TF_CALL_SIGNAL, &args, 8);
             deliver((int)e->result);
+            tf_fault_prepare();
         }
         return;
     }
@@ -183,21 +244,17 @@ bool tf_signal_restarts(unsigned nr)
     }
 }
 
-/*
- * The end of the program by its own instruction, if it is a fault; a signal from outside ends it, too, but
- * that cannot be found again. SIGBUS for what a file does not have any more is not written down either: in
- * replay the mapping is of memory, and the access succeeds.
- */
+/* The end of the program by its own instruction, if it is a fault; a signal from outside ends it, too, but
+ * that cannot be found again. */
 static void on_fault(int sig, siginfo_t *info, void *context)
 {
     uintptr_t at = (uintptr_t)((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
     const struct tf_ksigaction none = {.handler = (void *)SIG_DFL};
     bool fault = is_fault(sig, info);
 
-    if (tf.mode == TF_REPLAYS && fault)
-        tf_end_by_signal(sig);
-    if (tf.mode == TF_RECORDS && fault && !(sig == SIGBUS && info->si_code == BUS_ADRERR) && !tf.inside &&
-        !tf_in_engine(at))
+    if (fault && account_for_page(sig, info, context))
+        return;
+    if (fault && (tf.mode == TF_REPLAYS || (tf.mode == TF_RECORDS && !tf.inside && !tf_in_engine(at))))
         tf_end_by_signal(sig);
     tf_sys(SYS_rt_sigaction, sig, &none, 0, 8);
     if (!fault)

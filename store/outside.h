@@ -36,7 +36,9 @@ enum {
                              signal n) */
     TF_CALL_SIGNAL =
         1003, /* a signal was given to the program; result = its number, args = u64 enum tf_moment */
-    TF_CALL_MARK = 1001, /* args = u32 kind, u32 0, text */
+    TF_CALL_FAULT = 1004, /* SIGBUS: a mapped page whose file had become too short; result = the signal, args
+                             = u64 its si_code, u64 the address */
+    TF_CALL_MARK = 1001,  /* args = u32 kind, u32 0, text */
 };
 
 static inline uint64_t tf_outside_args_size(const struct tf_outside *e)

@@ -384,8 +384,19 @@ static int open_present(struct tf_prompt *p, struct tf_err *err)
     }
     struct tf_search_opts opts = tf_prompt_search_opts(p);
     int r = tf_move_opening(p->timeline, &opening, err);
-    if (r == 0 && p->run->exit_signal) /* no exception: what it was doing when it died is of interest */
-        r = tf_move_end(p->timeline, &opening, &opts, err);
+    if (r == 0 && p->run->exit_signal) {
+        /* No exception: what it was doing when it died is of interest, if that can be looked at. */
+        struct tf_position end;
+        r = tf_move_end(p->timeline, &end, &opts, err);
+        if (r == 0 && (r = tf_prompt_goto(p, end, ignored, err)) == 0) {
+            json_decref(ignored);
+            return 0;
+        }
+        tf_say("%s", err->msg);
+        json_object_clear(ignored);
+        *err = (struct tf_err){0};
+        r = 0;
+    }
     if (r >= 0)
         r = tf_prompt_goto(p, opening, ignored, err);
     json_decref(ignored);

@@ -137,10 +137,23 @@ static bool account_for_page(int sig, siginfo_t *info, ucontext_t *uc)
     return true;
 }
 
+/* A stop needs some of the program's stack, of which there may be none left; and of its memory, which may be
+ * damaged. */
+static void cannot_stop_here(int sig)
+{
+    if (tf.mode == TF_ARMS)
+        tf_diverge(
+            "signal %d while a stop was prepared here: the stack of the program is used up, or its memory "
+            "is damaged. Positions further back can be visited",
+            sig);
+}
+
 static void on_signal(int sig, siginfo_t *info, void *context)
 {
     ucontext_t *uc = context;
     greg_t *pc = &uc->uc_mcontext.gregs[REG_RIP];
+    if (is_fault(sig, info))
+        cannot_stop_here(sig);
     if (is_fault(sig, info) && account_for_page(sig, info, uc))
         return;
     bool own = tf.self_signal || (tf.self_pending >> (sig - 1) & 1);
@@ -252,6 +265,8 @@ static void on_fault(int sig, siginfo_t *info, void *context)
     const struct tf_ksigaction none = {.handler = (void *)SIG_DFL};
     bool fault = is_fault(sig, info);
 
+    if (fault)
+        cannot_stop_here(sig);
     if (fault && account_for_page(sig, info, context))
         return;
     if (fault && (tf.mode == TF_REPLAYS || (tf.mode == TF_RECORDS && !tf.inside && !tf_in_engine(at))))

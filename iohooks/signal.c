@@ -272,7 +272,7 @@ static void on_fault(int sig, siginfo_t *info, void *context)
     if (fault && (tf.mode == TF_REPLAYS || (tf.mode == TF_RECORDS && !tf.inside && !tf_in_engine(at))))
         tf_end_by_signal(sig);
     tf_sys(SYS_rt_sigaction, sig, &none, 0, 8);
-    if (!fault)
+    if (!fault || sig == SIGTRAP) /* the instruction would not be executed once more */
         tf_signal_to_self(sig, SI_USER);
 }
 

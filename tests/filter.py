@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from lib import BUILD, PROGRAMS, TIMEFORK, Folder, Tally, clean_env, json_lines, need_timefork, pythons, run, timefork
+from lib import BUILD, PROGRAMS, TIMEFORK, Folder, Tally, children, clean_env, json_lines, need_timefork, pythons, run, timefork
 
 # ---- strace ----
 
@@ -79,7 +79,8 @@ class Trace:
         if name == "prctl":
             return bool(re.match(r"PR_SET_PDEATHSIG, SIGKILL|PR_SET_SYSCALL_USER_DISPATCH, |0x3b |PR_SET_NAME|PR_SET_VMA|0x53564d41", rest))
         if name == "dup3":
-            return "O_CLOEXEC" in rest and rest.split(", ")[1].split("<")[0] in self.sockets | {rest.split(", ")[1].split("<")[0]}
+            self.sockets.add(rest.split(", ")[1].split("<")[0])  # to the number that all messages go over
+            return rest.split(", ")[2].startswith("O_CLOEXEC)")
         if name == "socketpair":
             return rest.startswith("AF_UNIX, SOCK_STREAM|SOCK_CLOEXEC, 0")
         if name == "wait4":
@@ -263,18 +264,6 @@ def state_address(pid):
     offset = int(re.search(r"^(\w+) [bBdD] tf$", symbols, re.M)[1], 16)
     base = min(int(line.split("-")[0], 16) for line in Path(f"/proc/{pid}/maps").read_text().splitlines() if line.endswith(library))
     return base + offset
-
-
-def children(pid):
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == pid:
-                    found.append(int(entry.name))
-            except OSError:
-                pass
-    return sorted(found)
 
 
 MODE, SELECTOR = (0, 4), (4, 1)  # in struct tf_process: enum tf_mode mode; char selector

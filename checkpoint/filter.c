@@ -71,7 +71,9 @@ static const struct rule {
     {CALL(close)}, /* the ends that are the copy's, libraries, files that an expression has read */
     {CALL(prctl, IS(0, PR_SET_PDEATHSIG), IS(1, SIGKILL))},
     {CALL(prctl, IS(0, PR_SET_SYSCALL_USER_DISPATCH), IS(1, 1))}, /* trapping is not inherited */
-    {CALL(getpid)},                                               /* told to the supervisor */
+    /* A replay that looks for the cause of a divergence is told of uses of the time stamp counter. */
+    {CALL(prctl, IS(0, PR_SET_TSC))},
+    {CALL(getpid)}, /* told to the supervisor */
     /* A scan that evaluates aside: a fork, waited for by its descriptor, and killed by it if it hangs. */
     {CALL(clone, IS(0, CLONE_PIDFD), IS(1, 0))},
     {CALL(poll)},
@@ -101,6 +103,7 @@ static const struct rule {
     {CALL(rt_sigprocmask)},
     {CALL(sigaltstack)},
     {CALL(rt_tgsigqueueinfo)},
+    {CALL(rt_sigtimedwait)}, /* a forked child begins without its parent's pending ones */
     {CALL(gettid)},
     {CALL(getuid)}, /* the sender's, in the signal; and expressions ask for it */
     /* Other calls that change only the process itself, and are made again. */

@@ -187,7 +187,7 @@ void tf_shm_destroy(struct tf_shm_map *map)
     *map = (struct tf_shm_map){.fd = -1};
 }
 
-char **tf_env_make(char *const *base, int first_fd, const char *preload, struct tf_err *err)
+char **tf_env_make(char *const *base, const char *session, const char *preload, struct tf_err *err)
 {
     size_t n = 0, k = 0;
     const char *others = NULL;
@@ -199,7 +199,7 @@ char **tf_env_make(char *const *base, int first_fd, const char *preload, struct 
     for (size_t i = 0; i < n; i++)
         if (strncmp(base[i], "LD_PRELOAD=", 11) == 0)
             others = base[i] + 11;
-    if (asprintf(&env[k++], "%s=%d", TF_ENV, first_fd) < 0)
+    if (asprintf(&env[k++], "%s=%s", TF_ENV, session) < 0)
         goto fail;
     if (asprintf(&env[k++], "LD_PRELOAD=%s%s%s", preload, others && *others ? ":" : "",
                  others ? others : "") < 0)

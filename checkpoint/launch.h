@@ -40,9 +40,9 @@ struct tf_shm_map {
 int tf_shm_create(struct tf_shm_map *map, enum tf_shm_mode mode, uint32_t ring_words, struct tf_err *err);
 void tf_shm_destroy(struct tf_shm_map *map);
 
-/* The environment for a process under timefork: base, with TIMEFORK and LD_PRELOAD in front. malloc'ed, freed
- * with tf_env_free(); the strings of base are borrowed. */
-char **tf_env_make(char *const *base, int first_fd, const char *preload, struct tf_err *err);
+/* The environment for a process under timefork: base, with TIMEFORK=session and LD_PRELOAD in front.
+ * malloc'ed, freed with tf_env_free(); the strings of base are borrowed. */
+char **tf_env_make(char *const *base, const char *session, const char *preload, struct tf_err *err);
 void tf_env_free(char **env);
 
 /* Folder with the preload library and the engines: beside the program, or ../lib/timefork when installed. */

@@ -28,11 +28,13 @@
  * open.
  */
 #define TF_ENV "TIMEFORK"
+/* TIMEFORK=@NAME,N (record --follow): the descriptors are asked for at the abstract socket NAME. In replay
+ * the @ is a =, so that nothing in memory moves: they are there. */
 enum { TF_FD_SHM = 0, TF_FD_CTL = 1, TF_FD_LOG = 2, TF_FD_SOCKET = 3, TF_FDS = 4 };
 
 struct tf_replay_ctl {
     uint32_t complete;      /* the totals below are final */
-    uint32_t pid;           /* of the recorded process */
+    uint32_t pid;           /* of the recorded process, at its start: before it was forked, its ancestor's */
     uint64_t layout_digest; /* tf_rec_start.layout_digest */
     uint64_t frames;        /* frame events in the recording */
     uint64_t outside_bytes; /* length of the outside stream */
@@ -55,20 +57,30 @@ enum tf_op {
     TF_REQ_RUN,      /* struct tf_run_req: go on until it stops; a copy does this once */
     TF_REQ_INSPECT,  /* struct tf_inspect_req, then the text */
     TF_REQ_SCAN,     /* struct tf_scan: what the RUN that follows looks for (TF_STOP_SCAN) */
+    TF_REQ_WORDS,    /* of a parked process: BLOCK with the event words of its unfinished block */
+    TF_REQ_COUNTER,  /* of a parked process: COUNTER */
     TF_REQ_LOADED,   /* u64: the outside stream is in memory up to this offset (answer to NEED) */
     /* replies */
     TF_REP_HELLO = 64, /* struct tf_place */
     TF_REP_SNAPSHOT,   /* struct tf_place, + a socket: a checkpoint was made */
     TF_REP_STOPPED,    /* struct tf_stop_rep */
     TF_REP_NEED,       /* u64 offset: load the outside stream from here on */
-    TF_REP_DIVERGENCE, /* struct tf_place, then text */
-    TF_REP_BLOCK,      /* u64 block, then its words: they do not have the recorded digest */
-    TF_REP_BARRIER,    /* struct tf_place, then text: the recording goes on, replay cannot */
-    TF_REP_ITEM,       /* u32 enum tf_item, then its payload */
-    TF_REP_HIT,        /* struct tf_scan_hit */
-    TF_REP_LOG,        /* struct tf_scan_log, then text */
-    TF_REP_PROGRESS,   /* u64: frame events that have happened; at the end of each block */
-    TF_REP_SCANNED,    /* struct tf_stop_rep: the scan has ended; so does the process */
+    TF_REP_DIVERGENCE, /* struct tf_diverge_rep, then what it says */
+    TF_REP_BLOCK,      /* u64 block, then the event words that it has so far: answer to WORDS */
+    TF_REP_COUNTER,  /* u64: after which frame event the time stamp counter was first read; text: where last.
+                        Nothing if it was not, or not watched */
+    TF_REP_BARRIER,  /* the same, of kind 0: the recording goes on, replay cannot */
+    TF_REP_ITEM,     /* u32 enum tf_item, then its payload */
+    TF_REP_HIT,      /* struct tf_scan_hit */
+    TF_REP_LOG,      /* struct tf_scan_log, then text */
+    TF_REP_PROGRESS, /* u64: frame events that have happened; at the end of each block */
+    TF_REP_SCANNED,  /* struct tf_stop_rep: the scan has ended; so does the process */
+    /* while recording */
+    TF_REP_WAKE,   /* there is much in the ring */
+    TF_REP_FORK,   /* struct tf_place, + the socket of the child to be: take all that is in my ring; FORKED */
+    TF_REP_JOIN,   /* struct tf_place: an interpreter that was executed (record --follow) has begun; JOINED */
+    TF_REQ_FORKED, /* + the child's shared header and ring, if it shall be recorded */
+    TF_REQ_JOINED, /* + the shared header and ring */
 };
 
 struct tf_scan_log {
@@ -83,12 +95,47 @@ struct tf_place {
     uint64_t offset; /* in the outside stream */
 };
 
+/* How a replay parts from the recording. */
+enum tf_diverged {
+    TF_DIVERGED_CALL = 1, /* another call than the recorded one */
+    TF_DIVERGED_ARGS,     /* the same call with other arguments */
+    TF_DIVERGED_DATA,     /* the same call with other data behind its arguments (found by the supervisor) */
+    TF_DIVERGED_FUNCTION, /* another function runs for the first time */
+    TF_DIVERGED_ORDER,    /* the same call, after another frame event */
+    TF_DIVERGED_EVENT,    /* another frame event (found by the supervisor) */
+    TF_DIVERGED_LAYOUT,   /* the process is loaded at other addresses */
+    TF_DIVERGED_KERNEL,   /* the kernel answers otherwise to a call that is made again */
+    TF_DIVERGED_STRAY,    /* a call that replay does not cover, and that the recording does not have */
+    TF_DIVERGED_END,      /* one of the two ended before the other (found by the supervisor) */
+    TF_DIVERGED_DIED,     /* a fault of the program's, which the recording does not have */
+    TF_DIVERGED_OTHER,    /* as the text says */
+};
+
+/* Behind it come, in this order: the event words of the unfinished block, the arguments of the program's call
+ * as calls.h encodes them, an excerpt of the data that the call was given, the text, the Python stack
+ * (lines "FILE:LINE in FUNCTION"), and where the time stamp counter was read last. */
+struct tf_diverge_rep {
+    struct tf_place place;
+    uint32_t kind;  /* enum tf_diverged */
+    uint32_t call;  /* what the program did: number, or a TF_CALL_ pseudo call; TF_NO_CALL: nothing */
+    uint64_t event; /* offset of the recorded event that it was compared with; UINT64_MAX: none */
+    int64_t result; /* KERNEL: what the kernel answers now. DIED: the signal */
+    uint32_t words, args_len, data_len, text_len, where_len, counter_len;
+    uint64_t data_at, data_total; /* where the excerpt begins, and how long all of the data is */
+    uint64_t counter_first;       /* after which frame event the time stamp counter was first read */
+    uint64_t differs; /* first byte of the data that differs, where the log has them; UINT64_MAX: not known */
+};
+#define TF_NO_CALL UINT32_MAX
+#define TF_EXCERPT 64u /* bytes of an excerpt, at most */
+
 struct tf_run_req {
     struct tf_stop_req stop;
     uint64_t snapshot_ticks; /* take a checkpoint when so many TSC ticks have passed; 0: none */
     /* For checkpoints that were taken while recording: where they stand, which they could not know. */
     uint32_t place_known;
-    uint32_t prefix_words; /* the words of the current block up to here follow the request */
+    uint32_t prefix_words;  /* the words of the current block up to here follow the request */
+    uint32_t watch_counter; /* have uses of the time stamp counter noted (COUNTER, struct tf_diverge_rep) */
+    uint32_t reserved;
     uint64_t frame, offset;
 };
 

@@ -78,6 +78,25 @@ static void send_with_fd(int socket, enum tf_op op, const struct tf_place *place
     while (r == -EINTR);
 }
 
+bool tf_answer(int socket, struct tf_msg *answer, int *fd)
+{
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct iovec part = {answer, sizeof *answer};
+    struct msghdr msg = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    long r;
+    do
+        r = tf_sys(SYS_recvmsg, socket, &msg, MSG_CMSG_CLOEXEC | MSG_WAITALL);
+    while (r == -EINTR);
+    struct cmsghdr *c = r > 0 && msg.msg_controllen >= sizeof *c ? CMSG_FIRSTHDR(&msg) : NULL;
+    if (c && c->cmsg_type == SCM_RIGHTS)
+        memcpy(fd, CMSG_DATA(c), sizeof *fd);
+    return r == sizeof *answer;
+}
+
 /* Exactly len bytes; a descriptor that comes with them goes to *fd. The end of the stream ends the process.
  */
 static void receive(void *to, size_t len, int *fd)
@@ -108,6 +127,15 @@ void tf_place(struct tf_place *place)
 {
     *place =
         (struct tf_place){.pid = (uint32_t)tf_sys(SYS_getpid), .frame = tf_frames(), .offset = tf.offset};
+}
+
+int tf_ask_fork(int other)
+{
+    struct tf_place place = {.pid = (uint32_t)tf.pid};
+    struct tf_msg msg;
+    int fd = -1;
+    send_with_fd(tf.socket, TF_REP_FORK, &place, other);
+    return tf_answer(tf.socket, &msg, &fd) && msg.op == TF_REQ_FORKED ? fd : -1;
 }
 
 void tf_need(uint64_t offset)
@@ -177,9 +205,12 @@ static void begin_run(const struct tf_run_req *req, const uint32_t *prefix)
         tf.block_base = req->frame - req->prefix_words;
         tf.p = tf.words + req->prefix_words;
         tf.offset = req->offset;
+        tf_fault_start();
         if (r)
             tf_diverge("the filter of system calls could not be installed (errno %d)", -r);
     }
+    if (req->watch_counter)
+        tf_fault_watch_counter();
     tf_emit_resume();
 }
 
@@ -212,6 +243,19 @@ void tf_serve(void)
             begin_run((const struct tf_run_req *)payload,
                       (const uint32_t *)(payload + sizeof(struct tf_run_req)));
             return;
+        case TF_REQ_WORDS: {
+            uint64_t block = tf.block_base / 65536;
+            tf_send(TF_REP_BLOCK, &block, sizeof block, tf.words,
+                    (size_t)((uint8_t *)tf.p - (uint8_t *)tf.words));
+            break;
+        }
+        case TF_REQ_COUNTER: {
+            static char text[4400];
+            uint64_t first;
+            size_t n = tf_fault_counter_text(text, sizeof text, &first);
+            tf_send(TF_REP_COUNTER, &first, n ? sizeof first : 0, text, n);
+            break;
+        }
         case TF_REQ_INSPECT: {
             const struct tf_inspect_req *req = (const void *)payload;
             tf.mode = TF_LOOKS;

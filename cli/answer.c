@@ -312,6 +312,7 @@ json_t *tf_answer(struct tf_timeline *t, struct tf_store *store, const struct tf
     json_t *a = json_object();
     (void)store;
     json_object_set_new(a, "run", json_string(run->id));
+    json_object_set_new(a, "process", json_integer(run->process));
     json_t *place = tf_answer_place(t, stop, opts->timeout_ms, err);
     if (!place)
         goto fail;

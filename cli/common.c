@@ -1,6 +1,7 @@
 /* common.c: see common.h. */
 #include "cli/common.h"
 #include "replay/timeline.h"
+#include "store/store.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -78,6 +79,24 @@ int tf_find_recording(const char *given, char *out, size_t size, struct tf_err *
             "there is no recording (*.timefork) in the current folder; name one, or make one with"
             " 'timefork record SCRIPT'");
     return 0;
+}
+
+int tf_find_process(struct tf_store *store, const char *id, uint64_t process, struct tf_run *out,
+                    struct tf_err *err)
+{
+    struct tf_run first;
+    int rc = tf_store_find_run(store, id, &first, err);
+    if (rc || !process) {
+        *out = rc ? (struct tf_run){0} : first;
+        return rc;
+    }
+    /* No process has the highest number that there is. */
+    rc = tf_store_find_process(store, first.id, process < UINT32_MAX ? (uint32_t)process : UINT32_MAX, out,
+                               err);
+    tf_run_clear(&first);
+    if (rc == TF_E_NOTFOUND)
+        rc = err->code = TF_E_USAGE;
+    return rc;
 }
 
 bool tf_number(const char *text, uint64_t min, uint64_t *out)

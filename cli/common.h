@@ -38,6 +38,13 @@ int tf_find_recording(const char *given, char *out, size_t size, struct tf_err *
 struct tf_timeline;
 int tf_check_filter(const struct tf_timeline *t, bool required, struct tf_err *err);
 
+struct tf_store;
+struct tf_run;
+/* The process that is meant by --run (id, NULL: the last run) and --process (0: not given, the first). An
+ * unknown number is a mistake in the command line: TF_E_USAGE. */
+int tf_find_process(struct tf_store *store, const char *id, uint64_t process, struct tf_run *out,
+                    struct tf_err *err);
+
 /* Reads a decimal number of at least min; false if the text is anything else. */
 bool tf_number(const char *text, uint64_t min, uint64_t *out);
 

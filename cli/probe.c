@@ -126,7 +126,7 @@ int tf_probe(const char *python, char *const *env, const char *libdir, struct tf
     struct tf_shm_map map = {.fd = -1};
     char preload[PATH_MAX + 64];
     char *argv[] = {(char *)python, "-c", "", NULL};
-    char **full = NULL;
+    char session[16], **full = NULL;
     int wait_status = 0, r;
     pid_t pid;
 
@@ -138,7 +138,8 @@ int tf_probe(const char *python, char *const *env, const char *libdir, struct tf
                                .fds = {map.fd, -1, -1, -1},
                                .first_fd = tf_launch_first_fd(),
                                .silent = true};
-    if (!(full = tf_env_make(env, launch.first_fd, preload, err))) {
+    snprintf(session, sizeof session, "%d", launch.first_fd);
+    if (!(full = tf_env_make(env, session, preload, err))) {
         r = err->code;
         goto out;
     }
@@ -156,7 +157,7 @@ int tf_probe(const char *python, char *const *env, const char *libdir, struct tf
             r = tf_err_set(err, TF_E_USAGE, "%s does not start within %d seconds", python, PROBE_MS / 1000);
             goto out;
         }
-        usleep(500);
+        usleep(100);
     }
     if (map.shm->attach == TF_ATTACH_PROBED) {
         if (probed) {

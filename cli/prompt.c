@@ -231,15 +231,40 @@ static void say_error(struct tf_prompt *p, const char *message)
         tf_say("%s", message);
 }
 
+/* The program, replayed, did something else than in the recording: the present is where it was. Keeps what is
+ * known for `explain`. NULL: nothing is. */
+static json_t *diverged(struct tf_prompt *p)
+{
+    struct tf_divergence *d = tf_timeline_take_divergence(p->timeline);
+    if (!d)
+        return NULL;
+    tf_divergence_free(p->divergence);
+    p->divergence = d;
+    return tf_divergence_report(p->timeline, d, p->on_divergence);
+}
+
+static void say_divergence(struct tf_prompt *p, json_t *report)
+{
+    fflush(p->out);
+    fprintf(stderr, "%s%s",
+            p->interactive ? tf_colour(p, TF_RED) : "timefork: ", p->interactive ? "" : "divergence: ");
+    tf_divergence_print(stderr, report, p->on_divergence == TF_ON_DIVERGENCE_EXPLAIN);
+    fprintf(stderr, "%s%s", p->interactive ? tf_colour(p, TF_PLAIN) : "",
+            p->on_divergence == TF_ON_DIVERGENCE_EXPLAIN ? "" : "'explain' makes the full report.\n");
+}
+
 static void answer(struct session *s, const struct tf_command *c, json_t *out, int r,
                    const struct tf_err *err)
 {
     struct tf_prompt *p = s->p;
+    json_t *report = r == TF_E_DIVERGENCE ? diverged(p) : NULL;
     run_progress(p, false);
     s->status = r == 0 ? TF_EXIT_OK : r == TF_E_DIVERGENCE ? TF_EXIT_DIVERGED : TF_EXIT_ERROR;
     if (p->json) {
         if (r && !json_object_get(out, "error"))
             json_object_set_new(out, "error", tf_json_text(err->msg, strlen(err->msg)));
+        if (report)
+            json_object_set(out, "divergence", report);
         json_dumpf(out, p->out, JSON_COMPACT);
         fputc('\n', p->out);
     } else if (r) {
@@ -251,8 +276,11 @@ static void answer(struct session *s, const struct tf_command *c, json_t *out, i
     } else if (json_object_get(out, "position")) {
         tf_prompt_print_place(p, out);
     }
-    if (r)
+    if (report)
+        say_divergence(p, report);
+    else if (r)
         say_error(p, err->msg);
+    json_decref(report);
     fflush(p->out);
 }
 
@@ -326,8 +354,11 @@ static void greet(struct tf_prompt *p)
     const char *why;
     char count[32], signal[64];
     uint64_t reach = tf_timeline_reach(p->timeline, &why);
-    fprintf(p->out, "%s%s%s, run %.8s: %.3f s, %s frame events", tf_colour(p, TF_BOLD),
-            p->run->command ? p->run->command : "?", tf_colour(p, TF_PLAIN), p->run->id,
+    char process[48] = "";
+    if (p->run->process > 1)
+        snprintf(process, sizeof process, ", process %u", p->run->process);
+    fprintf(p->out, "%s%s%s, run %.8s%s: %.3f s, %s frame events", tf_colour(p, TF_BOLD),
+            p->run->command ? p->run->command : "?", tf_colour(p, TF_PLAIN), p->run->id, process,
             (double)p->run->duration_ns / 1e9, tf_count_text(p->run->frames, count, sizeof count));
     if (p->run->exit_signal)
         fprintf(p->out, ", ended by %s", tf_signal_text(p->run->exit_signal, signal, sizeof signal));
@@ -372,6 +403,7 @@ static void run_terminal(struct session *s)
     tf_edit_close(edit);
 }
 
+/* 0; 1: the replay diverged on its way to the opening, and the present is before that. */
 static int open_present(struct tf_prompt *p, struct tf_err *err)
 {
     struct tf_position opening;
@@ -399,6 +431,18 @@ static int open_present(struct tf_prompt *p, struct tf_err *err)
     }
     if (r >= 0)
         r = tf_prompt_goto(p, opening, ignored, err);
+    json_t *report = r == TF_E_DIVERGENCE ? diverged(p) : NULL;
+    /* What lies before a divergence can be looked at: the last event that was equal, or else the first. */
+    for (uint64_t at = report ? p->divergence->frame : 0, tries = 0; at && tries < 2; at = 1, tries++) {
+        struct tf_err other = {0};
+        if (tf_prompt_goto(p, (struct tf_position){.frame = at}, ignored, &other) == 0) {
+            say_divergence(p, report);
+            tf_say("the prompt opens at frame event %llu, before the divergence", (unsigned long long)at);
+            r = 1;
+            break;
+        }
+    }
+    json_decref(report);
     json_decref(ignored);
     return r;
 }
@@ -416,6 +460,7 @@ int tf_prompt_run(struct tf_timeline *timeline, struct tf_store *store, const st
         .displays = json_array(),
         .points = tf_points_new(),
         .timeout_ms = opts->timeout_ms,
+        .on_divergence = opts->on_divergence,
         .json = opts->json,
         .interactive = !scripted && !opts->json && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO),
         .out = stdout,
@@ -423,7 +468,12 @@ int tf_prompt_run(struct tf_timeline *timeline, struct tf_store *store, const st
     struct session s = {.p = &p};
     p.colour = !p.json && wants_colour();
     tf_timeline_attend(timeline, tf_prompt_progress, &p, &cancelled);
-    if (tf_store_codes(store, run, &p.codes, &err) || open_present(&p, &err)) {
+    int opened = tf_store_codes(store, run, &p.codes, &err);
+    if (opened == 0)
+        opened = open_present(&p, &err);
+    if (opened > 0)
+        s.status = TF_EXIT_DIVERGED; /* unless a command says otherwise */
+    if (opened < 0) {
         tf_say("%s", err.msg);
         s.status = err.code == TF_E_DIVERGENCE ? TF_EXIT_DIVERGED : TF_EXIT_ERROR;
         goto out;
@@ -443,6 +493,7 @@ out:
     json_decref(p.place);
     json_decref(p.bookmarks);
     json_decref(p.displays);
+    tf_divergence_free(p.divergence);
     tf_points_free(p.points);
     tf_look_free(p.look);
     tf_codes_free(&p.codes);

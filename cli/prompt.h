@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include "cli/answer.h"
 #include "cli/common.h"
+#include "cli/divergence.h"
 #include "replay/move.h"
 #include "replay/search.h"
 #include "replay/timeline.h"
@@ -43,6 +44,8 @@ struct tf_prompt {
     json_t *displays;          /* [{"number", "expr"}] */
     unsigned displays_numbers; /* how many numbers were given */
 
+    struct tf_divergence *divergence; /* the last one that a command ended with, or NULL */
+    enum tf_on_divergence on_divergence;
     int timeout_ms; /* for one expression */
     bool json, interactive, colour;
     bool quit;
@@ -186,6 +189,7 @@ struct tf_prompt_opts {
     size_t commands_n;
     const char *script; /* -x, or NULL */
     int timeout_ms;
+    enum tf_on_divergence on_divergence;
     bool json;
 };
 /* Runs the prompt until its end; returns the exit status: 0 when the last command succeeded. */

@@ -22,11 +22,26 @@ static int parse_count(const char *command, const char *args, uint64_t *count, s
     return 0;
 }
 
+/* Did the process become another program by execve? *path is malloc'ed. What cannot be read is not said. */
+static bool became(struct tf_prompt *p, char **path)
+{
+    struct tf_mark_row *marks;
+    size_t n;
+    if (tf_store_marks(p->store, p->run, &marks, &n, NULL))
+        return false;
+    for (size_t i = n; i-- > 0 && !*path;)
+        if (marks[i].kind == TF_MARK_EXEC)
+            *path = strdup(marks[i].text);
+    tf_marks_free(marks, n);
+    return *path != NULL;
+}
+
 /* "The run ends here: ..." */
 static void say_end(struct tf_prompt *p, bool reverse, json_t *out)
 {
     const char *why = NULL;
     char signal[64];
+    char *path = NULL;
     json_t *message;
     (void)tf_timeline_reach(p->timeline, &why);
     if (reverse)
@@ -35,15 +50,20 @@ static void say_end(struct tf_prompt *p, bool reverse, json_t *out)
         message = json_sprintf("Replay ends here: %s", why);
     else if (p->run->state != TF_RUN_COMPLETE)
         message = json_string("The recording ends here: it was cut off.");
+    else if (became(p, &path))
+        message = json_sprintf("The process ends here: it became %s.", path);
     else if (p->run->exit_signal)
         message = json_sprintf("The run ends here: %s.",
                                tf_signal_text(p->run->exit_signal, signal, sizeof signal));
-    else
+    else if (p->run->exit_status >= 0)
         message = json_sprintf("The run ends here: exit status %d.", p->run->exit_status);
+    else
+        message = json_string("The run ends here; its exit status is not known.");
     if (!reverse && !why && p->run->exit_signal)
         json_object_set_new(out, "exit_signal", json_integer(p->run->exit_signal));
     json_object_set_new(out, "reason", json_string(reverse ? "start" : "end"));
     json_object_set_new(out, "message", message ? message : json_string("The run ends here."));
+    free(path);
 }
 
 /* How a move came to an end. */

@@ -79,6 +79,7 @@ static int when(struct tf_prompt *p, const char *args, json_t *out, struct tf_er
     (void)args, (void)err;
     json_object_set_new(out, "position", tf_prompt_place_json(p));
     json_object_set_new(out, "run", json_string(p->run->id));
+    json_object_set_new(out, "process", json_integer(p->run->process));
     json_object_set_new(out, "frames", json_integer((json_int_t)p->run->frames));
     json_object_set_new(out, "reach", json_integer((json_int_t)tf_timeline_reach(p->timeline, &why)));
     json_object_set_new(out, "duration_ns", json_integer((json_int_t)p->run->duration_ns));
@@ -99,6 +100,24 @@ static void print_when(struct tf_prompt *p, json_t *result)
             (long long)json_integer_value(json_object_get(at, "depth")),
             (long long)json_integer_value(json_object_get(at, "thread")), (long long)checkpoints,
             checkpoints == 1 ? "" : "s");
+}
+
+/* ---- divergences ---- */
+
+static int explain(struct tf_prompt *p, const char *args, json_t *out, struct tf_err *err)
+{
+    if (*args)
+        return tf_err_set(err, TF_E_USAGE, "explain is about the last divergence: it takes no '%s'", args);
+    if (!p->divergence)
+        return tf_err_set(err, TF_E_NOTFOUND, "no command has met a divergence: there is nothing to explain");
+    json_object_set_new(out, "divergence",
+                        tf_divergence_report(p->timeline, p->divergence, TF_ON_DIVERGENCE_EXPLAIN));
+    return 0;
+}
+
+static void print_explained(struct tf_prompt *p, json_t *result)
+{
+    tf_divergence_print(p->out, json_object_get(result, "divergence"), true);
 }
 
 /* ---- bookmarks ---- */
@@ -255,6 +274,9 @@ const struct tf_command tf_commands_session[] = {
     {"back", NULL, back, NULL, TF_COMPLETES_NOTHING, true, "back [N]",
      "Goes back to where you were before the last move, or N moves ago."},
     {"forth", NULL, forth, NULL, TF_COMPLETES_NOTHING, true, "forth [N]", "Undoes back."},
+    {"explain", NULL, explain, print_explained, TF_COMPLETES_NOTHING, false, "explain",
+     "Makes the full report of the last divergence: what both sides did, what came before, likely causes.\n"
+     "The run is replayed once more for it, up to that place."},
     {"bookmark", NULL, bookmark, print_bookmark, TF_COMPLETES_NOTHING, false, "bookmark NAME",
      "Gives the present position a name, for 'goto NAME'."},
     {"bookmarks", NULL, bookmarks, print_bookmarks, TF_COMPLETES_NOTHING, false, "bookmarks",

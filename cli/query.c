@@ -11,19 +11,22 @@
 #include <string.h>
 
 static const char help[] =
-    "usage: timefork query [FILE] [--run ID] WHAT [OPTION...]\n"
+    "usage: timefork query [FILE] [--run ID] [--process N] WHAT [OPTION...]\n"
     "\n"
     "Shows what is in a recording. FILE is the newest *.timefork in the current folder if it\n"
     "is left out; the last run in it is meant unless --run names another.\n"
     "\n"
     "WHAT is one of\n"
     "  --list-runs       the runs in the file\n"
+    "  --list-processes  the processes of a run: which forked or executed which, and where\n"
     "  --frames          frame events: calls, returns, yields, resumes, unwinds\n"
     "  --stats           calls and times of each function, most own time first\n"
     "  --output          what the program printed, and at which frame\n"
     "\n"
     "options:\n"
     "  --run ID          a run by its id or the beginning of it\n"
+    "  --process N       a process of the run by its number, 1 unless it is given; what a forked\n"
+    "                    process shows begins with what its parent did before the fork\n"
     "  --function NAME   only this function: 'settle', 'Exchange.settle'\n"
     "  --file GLOB       only functions of files that match, by path or name: 'shop.py', '*/api/*'\n"
     "  --event KIND      only call, return, yield, resume or unwind (frames)\n"
@@ -73,7 +76,7 @@ char *query_json_text(const char *text, size_t len)
     return out;
 }
 
-static int no_memory(void)
+int query_no_memory(void)
 {
     tf_say("out of memory");
     return TF_EXIT_ERROR;
@@ -121,7 +124,7 @@ static int choose(struct query *q)
         return tf_fail(&err);
     q->shown = calloc(q->codes.n / 8 + 1, 1);
     if (!q->shown)
-        return no_memory();
+        return query_no_memory();
     for (size_t i = 0; i < q->codes.n; i++) {
         const struct tf_code *code = &q->codes.codes[i];
         if ((q->function && !is_called(code->qualname, q->function)) ||
@@ -157,7 +160,7 @@ static int choose(struct query *q)
 
 /* ---- runs ---- */
 
-static void exit_text(const struct tf_run *run, char *buf, size_t size)
+void query_exit_text(const struct tf_run *run, char *buf, size_t size)
 {
     if (run->exit_signal)
         tf_signal_text(run->exit_signal, buf, size);
@@ -167,7 +170,19 @@ static void exit_text(const struct tf_run *run, char *buf, size_t size)
         snprintf(buf, size, "-");
 }
 
-static int list_run_json(const struct tf_run *run)
+void query_exit_json(const struct tf_run *run)
+{
+    if (run->exit_status >= 0 && !run->exit_signal)
+        printf("\"exit_status\": %d, ", run->exit_status);
+    else
+        printf("\"exit_status\": null, ");
+    if (run->exit_signal)
+        printf("\"exit_signal\": %d, ", run->exit_signal);
+    else
+        printf("\"exit_signal\": null, ");
+}
+
+static int list_run_json(const struct tf_run *run, size_t processes)
 {
     char *texts[3] = {query_json_text(run->command, strlen(run->command)),
                       query_json_text(run->title, strlen(run->title)),
@@ -180,17 +195,10 @@ static int list_run_json(const struct tf_run *run)
                run->id, run->state == TF_RUN_COMPLETE ? "complete" : "incomplete",
                (long long)run->started_unix_ns, (unsigned long long)run->duration_ns,
                (unsigned long long)run->frames, (unsigned long long)run->outside, texts[2]);
-        if (run->exit_status >= 0 && !run->exit_signal)
-            printf("\"exit_status\": %d, ", run->exit_status);
-        else
-            printf("\"exit_status\": null, ");
-        if (run->exit_signal)
-            printf("\"exit_signal\": %d, ", run->exit_signal);
-        else
-            printf("\"exit_signal\": null, ");
-        printf("\"command\": %s, \"title\": %s}\n", texts[0], texts[1]);
+        query_exit_json(run);
+        printf("\"command\": %s, \"title\": %s, \"processes\": %zu}\n", texts[0], texts[1], processes);
     } else {
-        status = no_memory();
+        status = query_no_memory();
     }
     for (int i = 0; i < 3; i++)
         free(texts[i]);
@@ -214,17 +222,26 @@ static int list_runs(struct query *q)
         const struct tf_run *run = &runs[i];
         if (i < q->offset || i - q->offset >= q->limit)
             continue;
+        struct tf_run *processes;
+        size_t n_processes;
+        if (tf_store_processes(q->store, run, &processes, &n_processes, &err)) {
+            status = tf_fail(&err);
+            break;
+        }
+        tf_runs_free(processes, n_processes);
         if (q->json) {
-            status = list_run_json(run);
+            status = list_run_json(run, n_processes);
             continue;
         }
         char when[32], how[32];
-        exit_text(run, how, sizeof how);
+        query_exit_text(run, how, sizeof how);
         printf("%-32s  %-10s  %-19s  %12llu  %12.6f  %-8s  %-9s  ", run->id,
                run->state == TF_RUN_COMPLETE ? "complete" : "incomplete",
                tf_time_text(run->started_unix_ns, when, sizeof when), (unsigned long long)run->frames,
                (double)run->duration_ns / 1e9, run->python_version, how);
         tf_print_name(stdout, run->command);
+        if (n_processes > 1)
+            printf("  (%zu processes)", n_processes);
         putchar('\n');
     }
     tf_runs_free(runs, n);
@@ -250,7 +267,7 @@ static int print_output(void *ctx, const struct tf_output *output)
     if (p->q->json) {
         char *text = query_json_text(output->data, output->len);
         if (!text)
-            return 1 + no_memory();
+            return 1 + query_no_memory();
         printf("{\"frame\": %llu, \"fd\": %d, \"text\": %s}\n", (unsigned long long)output->frame, output->fd,
                text);
         free(text);
@@ -295,10 +312,12 @@ static int show_output(struct query *q)
 
 enum {
     LIST_RUNS = 256,
+    LIST_PROCESSES,
     FRAMES,
     STATS,
     OUTPUT,
     RUN,
+    PROCESS,
     FUNCTION,
     FILE_,
     EVENT,
@@ -310,10 +329,12 @@ enum {
 };
 static const struct option options[] = {
     {"list-runs", no_argument, NULL, LIST_RUNS},
+    {"list-processes", no_argument, NULL, LIST_PROCESSES},
     {"frames", no_argument, NULL, FRAMES},
     {"stats", no_argument, NULL, STATS},
     {"output", no_argument, NULL, OUTPUT},
     {"run", required_argument, NULL, RUN},
+    {"process", required_argument, NULL, PROCESS},
     {"function", required_argument, NULL, FUNCTION},
     {"file", required_argument, NULL, FILE_},
     {"event", required_argument, NULL, EVENT},
@@ -325,7 +346,7 @@ static const struct option options[] = {
     {0},
 };
 
-static int run_query(struct query *q, int what, const char *file, const char *run)
+static int run_query(struct query *q, int what, const char *file, const char *run, uint64_t process)
 {
     char path[4096];
     struct tf_err err;
@@ -336,8 +357,10 @@ static int run_query(struct query *q, int what, const char *file, const char *ru
         return tf_fail(&err);
     if (what == LIST_RUNS) {
         status = list_runs(q);
-    } else if (tf_store_find_run(q->store, run, &q->run, &err)) {
+    } else if (tf_find_process(q->store, run, process, &q->run, &err)) {
         status = tf_fail(&err);
+    } else if (what == LIST_PROCESSES) {
+        status = query_processes(q);
     } else if (what == OUTPUT) {
         status = show_output(q);
     } else {
@@ -356,21 +379,29 @@ int tf_cmd_query(int argc, char **argv)
 {
     struct query q = {.event = -1, .limit = UINT64_MAX};
     const char *run = NULL, *file = NULL;
+    uint64_t process = 0;
     int what = 0;
     optind = 0;
     opterr = 0;
     for (int o; (o = getopt_long(argc, argv, ":", options, NULL)) != -1;) {
         switch (o) {
         case LIST_RUNS:
+        case LIST_PROCESSES:
         case FRAMES:
         case STATS:
         case OUTPUT:
             if (what && what != o)
-                return tf_usage("query", "--list-runs, --frames, --stats and --output exclude each other");
+                return tf_usage(
+                    "query",
+                    "--list-runs, --list-processes, --frames, --stats and --output exclude each other");
             what = o;
             break;
         case RUN:
             run = optarg;
+            break;
+        case PROCESS:
+            if (!tf_number(optarg, 1, &process))
+                return tf_usage("query", "--process takes the number of a process, not '%s'", optarg);
             break;
         case FUNCTION:
             q.function = optarg;
@@ -416,8 +447,8 @@ int tf_cmd_query(int argc, char **argv)
     if (optind < argc)
         return tf_usage("query", "one file at a time: '%s' is too many", argv[optind]);
     if (!what)
-        return tf_usage("query", "say what: --list-runs, --frames, --stats or --output");
-    if ((q.function || q.file || q.all) && (what == LIST_RUNS || what == OUTPUT))
+        return tf_usage("query", "say what: --list-runs, --list-processes, --frames, --stats or --output");
+    if ((q.function || q.file || q.all) && what != FRAMES && what != STATS)
         return tf_usage("query", "%s applies to --frames and --stats only",
                         q.function ? "--function"
                         : q.file   ? "--file"
@@ -426,5 +457,7 @@ int tf_cmd_query(int argc, char **argv)
         return tf_usage("query", "--event applies to --frames only");
     if (run && what == LIST_RUNS)
         return tf_usage("query", "--run does not apply to --list-runs");
-    return run_query(&q, what, file, run);
+    if (process && (what == LIST_RUNS || what == LIST_PROCESSES))
+        return tf_usage("query", "--process applies to --frames, --stats and --output only");
+    return run_query(&q, what, file, run, process);
 }

@@ -28,8 +28,16 @@ static inline bool query_shows(const struct query *q, uint32_t code)
 
 /* A string as JSON, quotes included; bytes that are no UTF-8 become U+FFFD. malloc'ed; NULL: no memory. */
 char *query_json_text(const char *text, size_t len);
-/* Both return the exit status; they print their own errors. */
+/* All return the exit status; they print their own errors. */
 int query_frames(struct query *q);
 int query_stats(struct query *q);
+int query_processes(struct query *q);
+
+/* "0", "signal 9", or "-" if it is not known. */
+void query_exit_text(const struct tf_run *run, char *buf, size_t size);
+/* `"exit_status": 0, "exit_signal": null, ` */
+void query_exit_json(const struct tf_run *run);
+/* Says on standard error that there is no memory; returns TF_EXIT_ERROR. */
+int query_no_memory(void);
 
 #endif

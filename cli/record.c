@@ -1,35 +1,24 @@
 /*
- * record.c: the recorder. It starts the program with the preload library, takes what the program writes into
- * the ring until it has ended and the ring is empty, and closes the run. It never stands between the program
- * and its terminal: input, output and signals are the program's own.
+ * record.c: the commands that run a program under the recorder (recorder.c): their options, what is started
+ * and how, and the line at the end.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
-#include <linux/futex.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
+#include <sys/personality.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 #include "checkpoint/launch.h"
-#include "checkpoint/memory.h"
-#include "checkpoint/policy.h"
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/probe.h"
 #include "cli/record.h"
-#include "replay/prepare.h"
+#include "cli/recorder.h"
 
 extern char **environ;
-
-#define NUDGE_MS 500
 
 static const char usage_text[] =
     "usage: timefork record [OPTIONS] (SCRIPT | -m MODULE | -c CODE | -- COMMAND) [ARGS...]\n"
@@ -40,6 +29,9 @@ static const char usage_text[] =
     "  -o FILE          the recording (default: ./<script>.timefork); further runs are added to it\n"
     "  --python EXE     the interpreter (default: python3)\n"
     "  --env NAME=VALUE set a variable for the program; may be repeated\n"
+    "  --follow         record the Pythons that the program executes, too (forked children are always "
+    "recorded)\n"
+    "  --wait           record children until the last has ended, not only until the program has\n"
     "  --quiet          no line of summary at the end\n"
     "\n"
     "Exit status: the program's own, 128 + n if signal n ended it; 125 if it could not be recorded and was "
@@ -171,6 +163,14 @@ int tf_record_parse(struct tf_record_opts *opts, int argc, char **argv,
             opts->quiet = true;
             continue;
         }
+        if (strcmp(a, "--follow") == 0) {
+            opts->follow = true;
+            continue;
+        }
+        if (strcmp(a, "--wait") == 0) {
+            opts->wait = true;
+            continue;
+        }
         if (strcmp(a, "-m") == 0 || strcmp(a, "-c") == 0 || strcmp(a, "--") == 0)
             break;
         if (strcmp(a, "-o") && strcmp(a, "--output") && strcmp(a, "--python") && strcmp(a, "--env"))
@@ -227,186 +227,6 @@ int tf_record_parse(struct tf_record_opts *opts, int argc, char **argv,
 
 /* ---- running ---- */
 
-static volatile sig_atomic_t child_pid;
-
-static void forward(int sig)
-{
-    if (child_pid > 0)
-        kill((pid_t)child_pid, sig);
-}
-
-static void nothing(int sig)
-{
-    (void)sig;
-}
-
-/* The terminal sends Ctrl-C to program and recorder alike: only the program decides what it means. */
-static void own_signals(void)
-{
-    static const struct {
-        int sig;
-        void (*handler)(int);
-    } handlers[] = {{SIGINT, nothing}, {SIGQUIT, nothing}, {SIGCHLD, nothing}, {SIGTERM, forward},
-                    {SIGHUP, forward}, {SIGXFSZ, nothing}, {SIGPIPE, nothing}};
-    for (size_t i = 0; i < sizeof handlers / sizeof *handlers; i++) {
-        struct sigaction before, action = {.sa_handler = handlers[i].handler};
-        sigaction(handlers[i].sig, NULL, &before);
-        if (before.sa_handler == SIG_IGN && handlers[i].sig != SIGCHLD)
-            continue; /* nohup: the program inherits that */
-        sigaction(handlers[i].sig, &action, NULL);
-    }
-}
-
-struct session {
-    struct tf_record_result *result;
-    struct tf_shm_map map;
-    struct tf_runner control;      /* the program's socket, for checkpoints */
-    struct tf_checkpoint *waiting; /* checkpoints by serial, until the ring says where they stand */
-    size_t waiting_n;
-    unsigned fulls;
-    int64_t waits_since; /* when a signal was first seen waiting for an event, ms; 0: none */
-};
-
-static int compare_frames(const void *a, const void *b)
-{
-    uint64_t x = ((const struct tf_checkpoint *)a)->frame, y = ((const struct tf_checkpoint *)b)->frame;
-    return x < y ? -1 : x > y;
-}
-
-static bool too_much_memory(const struct tf_record_result *r)
-{
-    pid_t pids[TF_POLICY_MAX + 1];
-    for (size_t i = 0; i < r->n; i++)
-        pids[i] = r->checkpoints[i].runner.pid;
-    return tf_memory_exceeds(pids, r->n, tf_memory_cap());
-}
-
-/* A checkpoint's place is known: keep it, and thin them if there are too many. */
-static void on_snapshot(void *ctx, uint32_t serial, uint64_t frame, uint64_t offset)
-{
-    struct session *s = ctx;
-    struct tf_record_result *r = s->result;
-    if (serial < 1 || serial > s->waiting_n || s->waiting[serial - 1].runner.socket < 0)
-        return;
-    struct tf_checkpoint c = s->waiting[serial - 1];
-    s->waiting[serial - 1].runner = TF_RUNNER_NONE;
-    c.frame = frame;
-    c.offset = offset;
-    c.recorded = true;
-    c.kind = TF_CHECKPOINT_FORK;
-    struct tf_checkpoint *grown = realloc(r->checkpoints, (r->n + 1) * sizeof *grown);
-    if (!grown) {
-        tf_runner_end(&c.runner);
-        return;
-    }
-    r->checkpoints = grown;
-    r->checkpoints[r->n++] = c;
-    qsort(r->checkpoints, r->n, sizeof *r->checkpoints, compare_frames);
-    while (r->n >= TF_POLICY_MAX || (r->n > 1 && too_much_memory(r))) {
-        uint64_t frames[TF_POLICY_MAX + 1] = {0};
-        for (size_t i = 0; i < r->n; i++)
-            frames[i + 1] = r->checkpoints[i].frame;
-        size_t victim = tf_policy_victim(frames, r->n + 1, frame, frame) - 1;
-        tf_runner_end(&r->checkpoints[victim].runner);
-        memmove(&r->checkpoints[victim], &r->checkpoints[victim + 1],
-                (r->n - victim - 1) * sizeof *r->checkpoints);
-        r->n--;
-        if (++s->fulls % (TF_POLICY_MAX / 2) == 0)
-            s->map.shm->snapshot_min_ticks *= 2;
-    }
-}
-
-/* Takes the checkpoints that the program has announced on its socket. */
-static void take_snapshots(struct session *s, struct tf_message *message)
-{
-    struct tf_err err;
-    while (s->control.socket >= 0) {
-        struct tf_place place;
-        int r = tf_runner_recv(&s->control, message, tf_now_ms(), &err);
-        if (r == TF_E_TIMEOUT)
-            return;
-        if (r || message->op != TF_REP_SNAPSHOT || message->fd < 0 || message->len != sizeof place) {
-            close(s->control.socket);
-            s->control.socket = -1;
-            return;
-        }
-        memcpy(&place, message->data, sizeof place);
-        if (place.serial != s->waiting_n + 1) {
-            close(message->fd);
-            continue;
-        }
-        struct tf_checkpoint *grown = realloc(s->waiting, place.serial * sizeof *grown);
-        if (!grown) {
-            close(message->fd);
-            return;
-        }
-        s->waiting = grown;
-        s->waiting[s->waiting_n++] =
-            (struct tf_checkpoint){.runner = {.socket = message->fd, .pid = (pid_t)place.pid}};
-    }
-}
-
-/* Sleeps until the program has written a good deal, ended, or a few milliseconds have passed. */
-static void sleep_for_more(struct tf_shm_map *map)
-{
-    struct timespec wait = {0, 5 * 1000 * 1000};
-    __atomic_store_n(&map->shm->need_wake, 1, __ATOMIC_SEQ_CST);
-    syscall(SYS_futex, &map->shm->need_wake, FUTEX_WAIT, 1, &wait, NULL, 0);
-    __atomic_store_n(&map->shm->need_wake, 0, __ATOMIC_SEQ_CST);
-}
-
-/* A signal that has waited for an event for half a second: the program is in a loop without any. */
-static void nudge(struct session *s)
-{
-    if (!__atomic_load_n(&s->map.shm->pending, __ATOMIC_ACQUIRE)) {
-        s->waits_since = 0;
-    } else if (!s->waits_since) {
-        s->waits_since = tf_now_ms();
-    } else if (tf_now_ms() - s->waits_since > NUDGE_MS) {
-        s->waits_since = 0;
-        kill((pid_t)s->map.shm->program_pid, TF_NUDGE);
-    }
-}
-
-/* Drains until the program has ended. A failure to write ends the recording, not the program. */
-static int drain_until_end(struct session *s, struct tf_ingest *in, pid_t pid, int *wait_status,
-                           struct tf_err *err)
-{
-    struct tf_message message = {0};
-    bool ended = false;
-    int failed = 0;
-    for (;;) {
-        struct tf_err drain_err = {0};
-        int64_t n = 0;
-        take_snapshots(s, &message);
-        if (!failed) {
-            n = tf_ingest_drain(in, &drain_err);
-            if (n >= 0 && tf_ingest_tick(in, &drain_err) < 0)
-                n = drain_err.code;
-            if (n < 0) {
-                failed = drain_err.code;
-                *err = drain_err;
-                __atomic_store_n(&s->map.shm->stop, 1, __ATOMIC_SEQ_CST);
-                __atomic_add_fetch(&s->map.shm->space_futex, 1, __ATOMIC_SEQ_CST);
-                syscall(SYS_futex, &s->map.shm->space_futex, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
-                fprintf(stderr, "timefork: recording stops here, the program goes on: %s\n", err->msg);
-            }
-        }
-        if (ended && n <= 0)
-            break;
-        nudge(s);
-        if (!ended) {
-            pid_t r = waitpid(pid, wait_status, WNOHANG);
-            if (r == pid || (r < 0 && errno == ECHILD))
-                ended = true; /* once more round: what it wrote last is in the ring */
-            else if (n <= 0)
-                sleep_for_more(&s->map);
-        }
-    }
-    free(message.data);
-    return failed;
-}
-
 static void default_path(const struct tf_record_opts *opts, char *path, size_t size)
 {
     if (opts->output)
@@ -441,13 +261,12 @@ static char **program_env(const struct tf_record_opts *opts)
 
 int tf_record_run(const struct tf_record_opts *opts, struct tf_record_result *result, struct tf_err *err)
 {
-    struct session s = {.result = result, .map = {.fd = -1}, .control = TF_RUNNER_NONE};
     struct tf_store *store = NULL;
-    struct tf_ingest *in = NULL;
+    struct tf_recorder *recorder = NULL;
     char libdir[PATH_MAX], preload[PATH_MAX + 64];
+    const char *session;
     char **base = NULL, **env = NULL;
-    int sockets[2] = {-1, -1}, wait_status = 0, r;
-    struct rlimit stack;
+    int wait_status = 0, persona = personality(0xffffffff), r;
     pid_t pid;
 
     *result = (struct tf_record_result){.shared = {.ctl_fd = -1, .log_fd = -1}};
@@ -462,123 +281,107 @@ int tf_record_run(const struct tf_record_opts *opts, struct tf_record_result *re
         goto out;
     if ((r = tf_store_create(result->path, &store, err)))
         goto out;
-    if ((r = tf_shm_create(&s.map, TF_MODE_RECORD, TF_RING_WORDS, err)))
+    if (opts->snapshots && (r = tf_shared_create(&result->shared, err)))
         goto out;
-    if (getrlimit(RLIMIT_STACK, &stack) == 0)
-        s.map.shm->stack_limit = stack.rlim_cur;
     struct tf_launch launch = {
         .file = opts->argv[0],
         .argv = opts->argv,
-        .fds = {s.map.fd, -1, -1, -1},
         .first_fd = tf_launch_first_fd(),
         .stack_limit = tf_launch_stack(),
     };
-    if (opts->snapshots) {
-        if ((r = tf_shared_create(&result->shared, err)))
-            goto out;
-        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets) < 0) {
-            r = tf_err_set(err, TF_E_IO, "cannot make a socket: %s", strerror(errno));
-            goto out;
-        }
-        launch.fds[TF_FD_CTL] = result->shared.ctl_fd;
-        launch.fds[TF_FD_LOG] = result->shared.log_fd;
-        launch.fds[TF_FD_SOCKET] = sockets[1];
-        s.control = (struct tf_runner){.socket = sockets[0]};
-        sockets[0] = -1;
-        s.map.shm->snapshots = 1;
-        s.map.shm->snapshot_min_ticks = (uint64_t)(TF_POLICY_MIN_NS * tf_prepare_ticks_per_ns());
-    }
-    if (!(env = tf_env_make(base, launch.first_fd, preload, err))) {
+    struct tf_recorder_opts recording = {
+        .store = store,
+        .command = opts->command_line,
+        .title = opts->title,
+        .source_text = opts->source_text,
+        .follow = opts->follow,
+        .wait = opts->wait,
+        .snapshots = opts->snapshots,
+        .was_fixed = persona >= 0 && (persona & ADDR_NO_RANDOMIZE),
+        .shared = &result->shared,
+    };
+    if ((r = tf_recorder_new(&recording, &launch, &session, &recorder, err)))
+        goto out;
+    if (!(env = tf_env_make(base, session, preload, err))) {
         r = err->code;
         goto out;
     }
     launch.envp = env;
-    own_signals();
     if ((r = tf_launch(&launch, &pid, err)))
         goto out;
-    child_pid = pid;
-    if (sockets[1] >= 0)
-        close(sockets[1]);
-    sockets[1] = -1;
-    struct tf_ingest_opts ingest = {
-        .command = opts->command_line,
-        .title = opts->title,
-        .child_proc = pid,
-        .source_text = opts->source_text,
-        .on_snapshot = on_snapshot,
-        .ctx = &s,
-    };
-    if ((r = tf_ingest_begin(store, s.map.shm, s.map.ring, &ingest, &in, err))) {
-        /* The program runs already: it goes on, unrecorded. */
-        __atomic_store_n(&s.map.shm->stop, 1, __ATOMIC_SEQ_CST);
-        fprintf(stderr, "timefork: not recorded: %s\n", err->msg);
-        while (waitpid(pid, &wait_status, 0) < 0 && errno == EINTR)
-            ;
-    } else {
-        struct tf_err ignored;
-        drain_until_end(&s, in, pid, &wait_status, &ignored);
-        child_pid = 0;
-        int status = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : -1;
-        int sig = WIFSIGNALED(wait_status) ? WTERMSIG(wait_status) : 0;
-        struct tf_err end_err;
-        if (tf_ingest_end(in, status, sig, &result->run, &end_err))
-            fprintf(stderr, "timefork: the recording could not be closed: %s\n", end_err.msg);
-    }
-    child_pid = 0;
+    tf_recorder_run(recorder, pid, &wait_status, result);
     result->status = WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
     r = 0;
     if (!result->run.id[0]) {
-        if (s.map.shm->attach == TF_ATTACH_NO_ENGINE || s.map.shm->attach == TF_ATTACH_ERROR)
-            r = tf_probe_explain(s.map.shm, opts->argv[0], libdir, err);
+        const struct tf_shm *shm = tf_recorder_header(recorder);
+        if (shm && (shm->attach == TF_ATTACH_NO_ENGINE || shm->attach == TF_ATTACH_ERROR))
+            r = tf_probe_explain(shm, opts->argv[0], libdir, err);
         else
             fprintf(stderr, "timefork: nothing was recorded: %s started no Python that timefork can record\n",
                     opts->argv[0]);
     }
 out:
-    for (size_t i = 0; i < s.waiting_n; i++)
-        tf_runner_end(&s.waiting[i].runner);
-    free(s.waiting);
-    if (s.control.socket >= 0)
-        close(s.control.socket);
-    for (int i = 0; i < 2; i++)
-        if (sockets[i] >= 0)
-            close(sockets[i]);
+    tf_recorder_free(recorder);
     tf_env_free(env);
     free(base);
-    tf_shm_destroy(&s.map);
     tf_store_close(store);
     if (r)
         tf_shared_destroy(&result->shared);
     return r;
 }
 
+/* Where a replay of the process cannot go on, if there is such a place. */
+static void say_barrier(struct tf_store *store, const struct tf_run *process, bool several)
+{
+    struct tf_mark_row *marks;
+    size_t n;
+    if (tf_store_marks(store, process, &marks, &n, NULL))
+        return;
+    for (size_t i = 0; i < n; i++)
+        if (marks[i].kind == TF_MARK_BARRIER || marks[i].kind == TF_MARK_LOOP) {
+            /* A child that was forked behind it is not recorded: so it is this process's own. */
+            char who[32] = "";
+            if (several)
+                snprintf(who, sizeof who, " of process %u", process->process);
+            fprintf(stderr, "timefork: replay%s will be exact up to frame event %llu, and stop there: %s\n",
+                    who, (unsigned long long)marks[i].frame, marks[i].text);
+            break;
+        }
+    tf_marks_free(marks, n);
+}
+
 /* The line at the end. */
 void tf_record_summary(const struct tf_record_result *result)
 {
     const struct tf_run *run = &result->run;
+    struct tf_run *processes = NULL;
+    struct tf_store *store = NULL;
     struct stat st;
-    char size[32] = "?", frames[32], outside[32], ended[64];
+    size_t n = 0;
+    uint64_t frames = run->frames, outside = run->outside;
+    char size[32] = "?", frames_text[32], outside_text[32], several[48] = "", ended[64];
     if (stat(result->path, &st) == 0)
         tf_bytes_text((uint64_t)st.st_size, size, sizeof size);
-    fprintf(stderr, "timefork: %s: run %.8s, %s frame events, %s outside calls, %.2f s, file %s%s%s%s\n",
-            result->path, run->id, tf_count_text(run->frames, frames, sizeof frames),
-            tf_count_text(run->outside, outside, sizeof outside), (double)run->duration_ns / 1e9, size,
+    if (tf_store_open(result->path, &store, NULL) == 0)
+        tf_store_processes(store, run, &processes, &n, NULL);
+    for (size_t i = 1; i < n; i++) {
+        frames += processes[i].frames;
+        outside += processes[i].outside;
+        if (processes[i].origin == TF_FORKED) { /* its totals have its parent's past in them */
+            frames -= processes[i].fork_frame;
+            outside -= processes[i].fork_outside;
+        }
+    }
+    if (n > 1)
+        snprintf(several, sizeof several, ", %zu processes", n);
+    fprintf(stderr, "timefork: %s: run %.8s%s, %s frame events, %s outside calls, %.2f s, file %s%s%s%s\n",
+            result->path, run->id, several, tf_count_text(frames, frames_text, sizeof frames_text),
+            tf_count_text(outside, outside_text, sizeof outside_text), (double)run->duration_ns / 1e9, size,
             run->state == TF_RUN_COMPLETE ? "" : " (incomplete)", run->exit_signal ? ", ended by " : "",
             run->exit_signal ? tf_signal_text(run->exit_signal, ended, sizeof ended) : "");
-    struct tf_store *store;
-    struct tf_mark_row *marks;
-    size_t n;
-    if (tf_store_open(result->path, &store, NULL))
-        return;
-    if (tf_store_marks(store, run, &marks, &n, NULL) == 0) {
-        for (size_t i = 0; i < n; i++)
-            if (marks[i].kind == TF_MARK_BARRIER || marks[i].kind == TF_MARK_LOOP) {
-                fprintf(stderr, "timefork: replay will be exact up to frame event %llu, and stop there: %s\n",
-                        (unsigned long long)marks[i].frame, marks[i].text);
-                break;
-            }
-        tf_marks_free(marks, n);
-    }
+    for (size_t i = 0; i < n; i++)
+        say_barrier(store, &processes[i], n > 1);
+    tf_runs_free(processes, n);
     tf_store_close(store);
 }
 

@@ -12,6 +12,8 @@ struct tf_record_opts {
     char **env; /* K=V, env_n of them */
     size_t env_n;
     bool quiet;
+    bool follow;    /* record interpreters that the program executes */
+    bool wait;      /* go on until the last process has ended, not only the first */
     bool snapshots; /* take checkpoints for tf_record_result.checkpoints */
     char **argv;    /* what runs: the interpreter and its arguments, or the COMMAND; NULL-terminated */
     bool command;   /* argv is a COMMAND of the user's: it may become Python later, or never */

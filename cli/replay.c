@@ -7,13 +7,15 @@
 #include "cli/answer.h"
 #include "cli/commands.h"
 #include "cli/common.h"
+#include "cli/divergence.h"
 #include "cli/prompt.h"
 #include "cli/record.h"
 
 static const char usage_text[] =
-    "usage: timefork replay [FILE] [--run ID] [-c COMMAND]... [-x SCRIPT] [--timeout SECONDS]\n"
-    "                       [--format text|json]\n"
-    "       timefork replay [FILE] [--run ID] --goto-frame POSITION... [--eval EXPR]... [...]\n"
+    "usage: timefork replay [FILE] [--run ID] [--process N] [-c COMMAND]... [-x SCRIPT]\n"
+    "                       [--timeout SECONDS] [--on-divergence stop|explain] [--format text|json]\n"
+    "       timefork replay [FILE] [--run ID] [--process N] --goto-frame POSITION...\n"
+    "                       [--eval EXPR]... [...]\n"
     "\n"
     "Opens a prompt on a recorded run, at the exception that ended it, or else at its start: moves in both\n"
     "directions, shows the stack and variables, evaluates expressions on the live objects there. Nothing\n"
@@ -21,6 +23,7 @@ static const char usage_text[] =
     "\n"
     "  FILE             the recording (default: the newest *.timefork in this folder)\n"
     "  --run ID         a run of it, by id or its beginning (default: the last)\n"
+    "  --process N      a process of the run (default: 1; 'timefork query --list-processes' lists them)\n"
     "  -c, --command C  do this command of the prompt and leave; may be repeated\n"
     "  -x SCRIPT        do the commands in this file, before those of -c, and leave\n"
     "  --goto-frame P   no prompt: show what is at FRAME, FRAME+LINES, start or end; may be repeated\n"
@@ -28,8 +31,7 @@ static const char usage_text[] =
     "  --timeout S      time limit for each expression and repr (default 5)\n"
     "  --format F       text, or json: one object a command, or a position\n"
     "  --require-filter  do nothing if the kernel cannot filter the system calls of a replay (timefork "
-    "doctor)\n"
-    "\n"
+    "doctor)\n" TF_DIVERGENCE_OPTIONS "\n"
     "Without -c, -x and --goto-frame, commands are read from standard input, one a line: with line editing,\n"
     "completion and a history if it is a terminal.\n"
     "\n"
@@ -57,7 +59,10 @@ struct options {
     const char *script;
     double timeout;
     bool require_filter;
-    bool debug; /* -c is the program's */
+    enum tf_on_divergence on_divergence;
+    uint64_t divergence_calls;
+    uint64_t process; /* 0: not given */
+    bool debug;       /* -c is the program's */
     bool json;
 };
 
@@ -66,12 +71,28 @@ struct options {
 static int take_option(void *ctx, int argc, char **argv)
 {
     struct options *o = ctx;
-    enum { GOTO_FRAME, EVAL, RUN, TIMEOUT, FORMAT, COMMAND, SCRIPT, SHORT_COMMAND, REQUIRE_FILTER, NAMES };
-    static const char *const names[NAMES] = {"--goto-frame", "--eval", "--run", "--timeout",       "--format",
-                                             "--command",    "-x",     "-c",    "--require-filter"};
+    enum {
+        GOTO_FRAME,
+        EVAL,
+        RUN,
+        TIMEOUT,
+        FORMAT,
+        COMMAND,
+        SCRIPT,
+        PROCESS,
+        SHORT_COMMAND,
+        REQUIRE_FILTER,
+        NAMES
+    };
+    static const char *const names[NAMES] = {"--goto-frame", "--eval",          "--run", "--timeout",
+                                             "--format",     "--command",       "-x",    "--process",
+                                             "-c",           "--require-filter"};
     struct tf_err err = {0};
     size_t which = 0;
     char *end;
+    int took = tf_divergence_option(argc, argv, &o->on_divergence, &o->divergence_calls);
+    if (took)
+        return took;
     while (which < NAMES && strcmp(argv[0], names[which]) != 0)
         which++;
     if (which == NAMES || (which == SHORT_COMMAND && o->debug))
@@ -97,6 +118,12 @@ static int take_option(void *ctx, int argc, char **argv)
         break;
     case RUN:
         o->run = argv[1];
+        break;
+    case PROCESS:
+        if (!tf_number(argv[1], 1, &o->process)) {
+            fprintf(stderr, "timefork: --process %s: the number of a process is expected\n", argv[1]);
+            return -1;
+        }
         break;
     case TIMEOUT:
         o->timeout = strtod(argv[1], &end);
@@ -131,6 +158,12 @@ static int exit_status(const struct tf_err *err)
     return err->code == TF_E_DIVERGENCE ? TF_EXIT_DIVERGED : TF_EXIT_ERROR;
 }
 
+/* Of opening a run: its number may be a mistake. */
+static int open_status(const struct tf_err *err)
+{
+    return err->code == TF_E_USAGE ? TF_EXIT_USAGE : exit_status(err);
+}
+
 /* Goes to each position and prints what is there. All positions are tried; the status is that of the worst.
  */
 static int show(struct tf_timeline *t, struct tf_store *store, const struct tf_run *run,
@@ -152,16 +185,29 @@ static int show(struct tf_timeline *t, struct tf_store *store, const struct tf_r
             tf_timeline_goto(t, position, &stop, &err) == 0)
             answer = tf_answer(t, store, run, &stop, &opts, &err);
         if (!answer) {
+            json_t *report = NULL;
+            struct tf_divergence *d = err.code == TF_E_DIVERGENCE ? tf_timeline_take_divergence(t) : NULL;
+            if (d)
+                report = tf_divergence_report(t, d, o->on_divergence);
+            tf_divergence_free(d);
             if (o->json) {
                 json_t *error = json_object();
                 json_object_set_new(error, "position",
                                     tf_json_text(o->positions[i], strlen(o->positions[i])));
                 json_object_set_new(error, "error", tf_json_text(err.msg, strlen(err.msg)));
+                if (report)
+                    json_object_set(error, "divergence", report);
                 json_dumpf(error, stdout, JSON_COMPACT);
                 putchar('\n');
                 json_decref(error);
             }
-            fprintf(stderr, "timefork: %s\n", err.msg);
+            if (report) {
+                fprintf(stderr, "timefork: ");
+                tf_divergence_print(stderr, report, o->on_divergence == TF_ON_DIVERGENCE_EXPLAIN);
+                json_decref(report);
+            } else {
+                fprintf(stderr, "timefork: %s\n", err.msg);
+            }
             if (exit_status(&err) > status)
                 status = exit_status(&err);
             continue;
@@ -180,7 +226,7 @@ static int show(struct tf_timeline *t, struct tf_store *store, const struct tf_r
 
 static int new_options(struct options *o, int argc)
 {
-    *o = (struct options){.timeout = 5};
+    *o = (struct options){.timeout = 5, .divergence_calls = TF_DIVERGENCE_CALLS};
     o->positions = calloc((size_t)argc + 1, sizeof *o->positions);
     o->evals = calloc((size_t)argc + 1, sizeof *o->evals);
     o->commands = calloc((size_t)argc + 1, sizeof *o->commands);
@@ -202,16 +248,22 @@ static int check_options(const struct options *o, const char *command)
                         o->script ? "-x" : "--command");
     if (o->evals_n && !o->positions_n)
         return tf_usage(command, "--eval needs a --goto-frame; at the prompt, 'print EXPR' evaluates");
+    if (o->debug && o->process)
+        return tf_usage(command,
+                        "opens the process that it starts: for another one, 'timefork replay --process "
+                        "N' afterwards");
     return 0;
 }
 
 static int look(struct tf_timeline *t, struct tf_store *store, const struct tf_run *run,
                 const struct options *o)
 {
+    tf_timeline_report_calls(t, o->divergence_calls);
     struct tf_prompt_opts prompt = {.commands = o->commands,
                                     .commands_n = o->commands_n,
                                     .script = o->script,
                                     .timeout_ms = (int)(o->timeout * 1000),
+                                    .on_divergence = o->on_divergence,
                                     .json = o->json};
     return tf_finish_output(o->positions_n ? show(t, store, run, o) : tf_prompt_run(t, store, run, &prompt));
 }
@@ -252,10 +304,10 @@ int tf_cmd_replay(int argc, char **argv)
         goto out;
     status = TF_EXIT_ERROR;
     if (tf_find_recording(o.file, path, sizeof path, &err) || tf_store_open(path, &store, &err) ||
-        tf_store_find_run(store, o.run, &run, &err) || tf_timeline_open(store, &run, &t, &err) ||
+        tf_find_process(store, o.run, o.process, &run, &err) || tf_timeline_open(store, &run, &t, &err) ||
         tf_check_filter(t, o.require_filter, &err)) {
         fprintf(stderr, "timefork: %s\n", err.msg);
-        status = exit_status(&err);
+        status = open_status(&err);
         goto out;
     }
     status = look(t, store, &run, &o);
@@ -286,6 +338,14 @@ int tf_cmd_debug(int argc, char **argv)
         goto out;
     }
     if (check_options(&o, "debug")) {
+        status = TF_EXIT_USAGE;
+        goto out;
+    }
+    if (record.follow) {
+        fprintf(
+            stderr,
+            "timefork: debug looks at the first process only: use 'timefork record --follow', then 'timefork "
+            "replay --process N'\n");
         status = TF_EXIT_USAGE;
         goto out;
     }

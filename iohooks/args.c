@@ -55,6 +55,33 @@ static uint64_t hash_msg(const struct msghdr *m)
     return h;
 }
 
+static uint64_t hash_strings(char *const *strings)
+{
+    uint64_t h = 0;
+    for (; strings && *strings; strings++)
+        h = XXH3_64bits_withSeed(*strings, strlen(*strings), h + 1);
+    return h;
+}
+
+/* A command line for people: the strings, with commas in between, cut off at 1,000 bytes. */
+static uint8_t *put_strings(uint8_t *at, char *const *strings)
+{
+    uint8_t *text = at + 8;
+    size_t n = 0;
+    for (size_t i = 0; strings && strings[i] && n < 1000; i++) {
+        size_t len = strnlen(strings[i], 1000 - n);
+        if (i) {
+            memcpy(text + n, ", ", 2);
+            n += 2;
+        }
+        memcpy(text + n, strings[i], len);
+        n += len;
+    }
+    memset(text + n, 0, -n & 7);
+    put64(at, n);
+    return text + ((n + 7) & ~7ul);
+}
+
 static size_t fd_set_bytes(long bits)
 {
     return bits <= 0 ? 0 : (size_t)(bits + 63) / 64 * 8;
@@ -74,6 +101,8 @@ static size_t out_size(char letter)
         return 4;
     case 'S':
         return 144;
+    case 'j':
+        return 128;
     case 'X':
         return 256;
     case 'F':
@@ -108,6 +137,12 @@ size_t tf_args_encode(const struct tf_call_row *row, const struct tf_call *call,
             break;
         case '*':
             at = put64(at, ptr != NULL);
+            break;
+        case 'V':
+            at = put_strings(put64(at, hash_strings(ptr)), ptr);
+            break;
+        case 'H':
+            at = put64(at, hash_strings(ptr));
             break;
         case 's': {
             if (!ptr) {

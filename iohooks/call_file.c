@@ -238,10 +238,12 @@ TF_SPECIAL(ioctl)
     case TIOCGETD:
     case TIOCGPGRP:
     case TIOCGSID:
+    case TIOCGPTN:
         return with_struct(row, call, 4, false, true);
     case FIONBIO:
     case FIOASYNC:
     case TIOCSPGRP:
+    case TIOCSPTLCK:
         return with_struct(row, call, 4, true, false);
     case FIOCLEX:
     case FIONCLEX:
@@ -251,6 +253,8 @@ TF_SPECIAL(ioctl)
         call->a[2] = 0;
         return tf_logged(row, call);
     case TCSBRK:
+    case TIOCSCTTY:
+    case TIOCGPTPEER:
     case TCXONC:
     case TCFLSH:
         return tf_logged(row, call);

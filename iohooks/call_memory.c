@@ -38,9 +38,15 @@ static long map_at(long addr, size_t len, int prot, int flags, int fd, long offs
 
 static void check_address(const struct tf_outside *e, long got)
 {
-    if (got != e->result)
-        tf_diverge("memory at %#lx, where the recording had it, is not free (error %ld)",
-                   (unsigned long)e->result, TF_IS_ERR(got) ? -got : 0L);
+    if (got == e->result)
+        return;
+    if (got == -EEXIST || !TF_IS_ERR(got)) {
+        tf_name_address((uint64_t)e->result, path, sizeof path);
+        tf_diverge_result(e, got, "memory at %#lx, where the recording had it, is not free (%s)",
+                          (unsigned long)e->result, path);
+    }
+    tf_diverge_result(e, got, "memory cannot be had at %#lx, where the recording had it (%s)",
+                      (unsigned long)e->result, strerrorname_np((int)-got));
 }
 
 static long replay_map(struct tf_call *call, size_t args_len)
@@ -60,7 +66,8 @@ static long replay_map(struct tf_call *call, size_t args_len)
     } else if (kind == KIND_LIBRARY) {
         long fd = tf_sys(SYS_openat, AT_FDCWD, data, O_RDONLY | O_CLOEXEC);
         if (TF_IS_ERR(fd))
-            tf_diverge("cannot open the library %s (errno %ld)", (const char *)data, -fd);
+            tf_diverge_result(e, fd, "cannot open the library %s (%s)", (const char *)data,
+                              strerrorname_np((int)-fd));
         check_address(e, map_at(e->result, len, prot, flags & ~MAP_DENYWRITE, (int)fd, call->a[5]));
         tf_sys(SYS_close, fd);
     } else {

@@ -17,7 +17,8 @@ static uint8_t args_buf[TF_ARGS_MAX];
 TF_SPECIAL(exit)
 {
     char text[16];
-    (void)row;
+    if (tf_child_exits(row, call))
+        tf_leave((int)call->a[0]);
     snprintf(text, sizeof text, "%d", (int)call->a[0]);
     if (tf.mode == TF_REPLAYS) {
         uint8_t mark[32] = {TF_MARK_EXIT};
@@ -39,26 +40,36 @@ static bool marks_exit(const struct tf_outside *e)
     return kind == TF_MARK_EXIT;
 }
 
+static size_t end_mark(int sig, uint8_t *mark /* 48 */)
+{
+    memset(mark, 0, 48);
+    mark[0] = TF_MARK_EXIT;
+    return 8 + (size_t)snprintf((char *)mark + 8, 40, "signal %d", sig);
+}
+
+bool tf_ends_by_signal(int sig)
+{
+    uint8_t mark[48];
+    size_t len = end_mark(sig, mark);
+    const struct tf_outside *e = tf_log_peek();
+    if (!e) /* without a mark: the fault was in the midst of timefork's own code (a bad pointer) */
+        return tf_frames() >= tf.ctl->frames;
+    return marks_exit(e) && e->frame == tf_frames() && e->args_len == len &&
+           memcmp(tf_outside_args(e), mark, len) == 0;
+}
+
 void tf_end_by_signal(int sig)
 {
-    uint8_t mark[48] = {TF_MARK_EXIT};
-    size_t len = (size_t)snprintf((char *)mark + 8, 40, "signal %d", sig);
+    uint8_t mark[48];
+    size_t len = end_mark(sig, mark);
     if (tf.mode != TF_REPLAYS) {
         tf_log_mark(TF_MARK_EXIT, (const char *)mark + 8);
         tf.mode = TF_LOOSE;
         return;
     }
-    /* The log ends without a mark if the fault was in the midst of timefork's own code (a bad pointer). */
-    if (tf_frames() < tf.ctl->frames || tf_log_peek())
-        tf_log_take(TF_CALL_MARK, mark, 8 + len);
+    if (tf_log_peek())
+        tf_log_take(TF_CALL_MARK, mark, len);
     tf_replay_end();
-}
-
-/* Does the signal end a process that does not care for it? (signal(7)) */
-static bool is_fatal(int sig)
-{
-    return sig != SIGCHLD && sig != SIGCONT && sig != SIGURG && sig != SIGWINCH && sig != SIGSTOP &&
-           sig != SIGTSTP && sig != SIGTTIN && sig != SIGTTOU;
 }
 
 /*
@@ -69,6 +80,8 @@ TF_SPECIAL(kill)
 {
     long self = tf_sys(SYS_getpid), thread = tf_sys(SYS_gettid), target = (int)call->a[0];
     int sig = (int)(call->nr == SYS_tgkill ? call->a[2] : call->a[1]);
+    /* Then it comes when the program opens its mask: a known place, too. */
+    bool blocked = call->uc && sig >= 1 && sig <= 64 && (*(uint64_t *)&call->uc->uc_sigmask >> (sig - 1) & 1);
 
     if (tf.mode == TF_REPLAYS) {
         const struct tf_outside *e = tf_log_peek();
@@ -77,15 +90,17 @@ TF_SPECIAL(kill)
             tf_end_by_signal(sig);
         len = tf_args_encode(row, call, args_buf);
         e = tf_log_take(call->nr, args_buf, len);
-        if (e->data_len == 1 && tf_signal_has_handler(sig)) /* to itself */
+        if (e->data_len == 1 && (blocked || tf_signal_has_handler(sig))) { /* to itself */
+            if (blocked)
+                tf.self_pending |= 1ul << (sig - 1);
             tf_signal_to_self(sig, call->nr == SYS_kill ? SI_USER : SI_TKILL);
+        }
         return e->result;
     }
     bool to_self = call->nr == SYS_tkill ? target == thread : target == self || target == 0 || target == -1;
     if (sig < 1 || sig > 64 || !to_self)
         return tf_logged(row, call);
-    bool blocked = call->uc && sig != SIGKILL && (*(uint64_t *)&call->uc->uc_sigmask >> (sig - 1) & 1);
-    if (!blocked && !tf_signal_has_handler(sig) && !tf_signal_is_ignored(sig) && is_fatal(sig)) {
+    if (!blocked && tf_signal_would_end(sig)) {
         tf_end_by_signal(sig);
         return TF_NATIVE;
     }
@@ -97,28 +112,21 @@ TF_SPECIAL(kill)
     size_t len = tf_args_encode(row, call, args_buf);
     tf_log_put(call->nr, 0, 0, args_buf, len, &own, 1);
     if (blocked)
-        tf.self_pending |=
-            1ul << (sig - 1); /* it comes when the program opens its mask: a known place, too */
+        tf.self_pending |= 1ul << (sig - 1);
     tf.self_signal = true;
     long r = tf_sys(call->nr, call->a[0], call->a[1], call->a[2]);
     tf.self_signal = false;
     return r;
 }
 
-/* Calls that make another process or thread, or become another program: the end of what can be replayed
- * today. */
-TF_SPECIAL(native)
+/* exit(2) ends a thread; libc ends the process by exit_group. */
+TF_SPECIAL(thread_exit)
 {
-    const char *what = call->nr == SYS_execve || call->nr == SYS_execveat
-                           ? "the program becomes another one"
-                           : "the program starts a thread or a process";
     if (tf.mode == TF_REPLAYS) {
-        const struct tf_outside *e = tf_log_peek();
-        if (e && e->call == TF_CALL_MARK)
-            tf_log_take(call->nr, NULL, 0);
-        tf_diverge("the program called %s, which the recording does not have here", row->name);
+        tf_log_take(call->nr, NULL, 0); /* reports the barrier */
+        tf_diverge("the end of a thread is in the log, but cannot be replayed");
     }
-    tf_barrier("%s: %s, which is not covered yet", row->name, what);
+    tf_barrier("%s: a thread ends, which is not covered yet", row->name);
     return TF_NATIVE;
 }
 

@@ -75,12 +75,12 @@ const struct tf_call_row tf_call_rows[TF_CALL_ROWS] = {
     LOG(socketpair, "dddP"),
     LOG(setsockopt, "dddbi"),
     LOG(getsockopt, "dddo*"),
-    SPECIAL(clone, "ppppp"),
+    SPECIAL(clone, "i"),
     SPECIAL(fork, ""),
     SPECIAL(vfork, ""),
-    SPECIAL(execve, "spp"),
+    SPECIAL(execve, "sVH"),
     SPECIAL(exit, "d"),
-    NONE(wait4),
+    LOG(wait4, "dWdU"),
     SPECIAL(kill, "dd"),
     LOG(uname, "N"),
     NONE(semget),
@@ -266,7 +266,7 @@ const struct tf_call_row tf_call_rows[TF_CALL_ROWS] = {
     NONE(mq_notify),
     NONE(mq_getsetattr),
     NONE(kexec_load),
-    NONE(waitid),
+    LOG(waitid, "ddjdU"),
     NONE(add_key),
     NONE(request_key),
     NONE(keyctl),
@@ -341,7 +341,7 @@ const struct tf_call_row tf_call_rows[TF_CALL_ROWS] = {
     LOG(memfd_create, "sd"),
     NONE(kexec_file_load),
     NONE(bpf),
-    SPECIAL(execveat, "dsppd"),
+    SPECIAL(execveat, "dsVHd"),
     NONE(userfaultfd),
     RUN(membarrier, "ddd"),
     RUN(mlock2, "pid"),
@@ -365,7 +365,7 @@ const struct tf_call_row tf_call_rows[TF_CALL_ROWS] = {
     NONE(fsmount),
     NONE(fspick),
     LOG(pidfd_open, "dd"),
-    SPECIAL(clone3, "pi"),
+    SPECIAL(clone3, "i"),
     SPECIAL(close_range, "ddd"),
     NONE(openat2),
     NONE(pidfd_getfd),
@@ -447,6 +447,11 @@ size_t tf_call_in_size(char letter)
     }
 }
 
+bool tf_call_is_read(char letter)
+{
+    return !strchr("rtSXFUNYZLWPegcn_wOj", letter);
+}
+
 /* Walks the encoding of calls.h; stops quietly where the bytes end, for they may come from a damaged file. */
 size_t tf_call_format_args(char *buf, size_t size, unsigned call, const uint8_t *args, size_t args_len)
 {
@@ -463,7 +468,7 @@ size_t tf_call_format_args(char *buf, size_t size, unsigned call, const uint8_t 
         char num[32];
         if (i)
             puts_(&w, ", ");
-        if (strchr("rtSXFUNYZLWPegc_wO", sig[i])) { /* written only */
+        if (!tf_call_is_read(sig[i])) {
             puts_(&w, "...");
             continue;
         }
@@ -495,6 +500,23 @@ size_t tf_call_format_args(char *buf, size_t size, unsigned call, const uint8_t 
         case 'm':
             puts_(&w, "<data>");
             break;
+        case 'V': /* a hash, then the strings */
+            if (end - at < 8)
+                break;
+            memcpy(&v, at, 8);
+            at += 8;
+            puts_(&w, "[");
+            if ((size_t)(end - at) >= ((v + 7) & ~7ull)) {
+                put(&w, (const char *)at, v);
+                at += (v + 7) & ~7ull;
+            } else {
+                at = end;
+            }
+            puts_(&w, "]");
+            break;
+        case 'H':
+            puts_(&w, "[...]");
+            break;
         case '*':
             puts_(&w, v ? "..." : "NULL");
             break;
@@ -524,6 +546,8 @@ size_t tf_call_format(char *buf, size_t size, const struct tf_outside *event)
         return n;
     if (event->result < 0 && event->result > -4096)
         snprintf(result, sizeof result, " = -1 (%s)", strerrorname_np((int)-event->result));
+    else if (event->call == SYS_mmap || event->call == SYS_brk || event->call == SYS_mremap)
+        snprintf(result, sizeof result, " = %#llx", (unsigned long long)event->result);
     else
         snprintf(result, sizeof result, " = %lld", (long long)event->result);
     struct writer w = {buf, size, n};

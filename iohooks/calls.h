@@ -24,6 +24,8 @@
  * msghdr written (recvmsg) g  gid_t array out: 4 bytes for each that the result says c  bytes out: as many as
  * the previous argument says (sched_getaffinity writes what the result says: r) k  sigset in (8 bytes), may
  * be NULL
+ *   V  NULL-terminated array of strings in: hashed, and their text, up to 1 kB   H  the same, hashed only
+ *   j  siginfo_t out (128)
  *
  * Encoding of the arguments in the log: each letter's compared part in order: numbers 8 bytes; strings u32
  * length (without NUL; 0xffffffff for NULL), u32 0, bytes padded to 8; hashed bytes 8 bytes; small structures
@@ -34,6 +36,7 @@
 #ifndef TF_CALLS_H
 #define TF_CALLS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -55,6 +58,8 @@ extern const struct tf_call_row tf_call_rows[TF_CALL_ROWS];
 
 /* Bytes of a structure that is read, and logged as it is: 0 for letters that are not of that kind. */
 size_t tf_call_in_size(char letter);
+/* Is there something of an argument in the log that is compared? Not of one that is only written. */
+bool tf_call_is_read(char letter);
 /* Name of a system call, covered or not; "syscall 999" forms go to buf. */
 const char *tf_call_name(unsigned call, char *buf, size_t size);
 /* A logged call for people: openat(-100, "/etc/hosts", 524288) = 3. Returns the length, at most size - 1. */

@@ -24,57 +24,66 @@ static const char *const names[DOORS] = {"__vdso_clock_gettime", "__vdso_gettime
                                          "__vdso_getcpu",        "__vdso_clock_getres", "__vdso_getrandom"};
 static uintptr_t vdso[DOORS];
 
-/*
- * A door is the logged call, but that the true answer comes from the vDSO. tf_logged() makes the call by
- * number, so its result has to be had first: one small function for each.
- */
-static long through(unsigned nr, long a, long b)
+typedef long (*vdso_fn)(long, long);
+
+/* The call while recording: the vDSO answers, its answer is logged. */
+static inline long ask(unsigned nr, vdso_fn fast, long a, long b)
 {
-    struct tf_call call = {.nr = nr, .a = {a, b}};
-    const struct tf_call_row *row = &tf_call_rows[nr];
-    long (*fast)(long, long) = (long (*)(long, long))(nr == SYS_clock_gettime  ? vdso[CLOCK_GETTIME]
-                                                      : nr == SYS_gettimeofday ? vdso[GETTIMEOFDAY]
-                                                      : nr == SYS_clock_getres ? vdso[CLOCK_GETRES]
-                                                                               : vdso[TIME]);
-    if (!fast) /* not attached, or no vDSO */
-        return tf.mode == TF_OFF || tf.mode == TF_LOOSE ? tf_sys(nr, a, b) : tf_dispatch(&call);
-    if (tf.mode == TF_OFF || tf.mode == TF_LOOSE)
-        return fast(a, b);
-    if (tf.mode != TF_RECORDS)
-        return tf_dispatch(&call);
-    uint8_t args[64];
-    struct iovec pieces[2];
-    size_t total;
-    uint64_t scratch[4];
     tf.inside++;
     tf.selector = 0; /* for the clocks that it does not know, the vDSO makes a system call of its own */
     long r = nr == SYS_time ? (long)(int64_t)fast(a, b) : (long)(int)fast(a, b);
     tf.selector = 1;
-    int n = tf_outs(row, &call, r, pieces, 2, &total, scratch);
-    tf_log_put(nr, 0, r, args, tf_args_encode(row, &call, args), pieces, n);
+    if (nr == SYS_clock_gettime && r == 0 && b) {
+        tf_log_clock((int)a, (const struct timespec *)b);
+    } else {
+        struct tf_call call = {.nr = nr, .a = {a, b}};
+        const struct tf_call_row *row = &tf_call_rows[nr];
+        uint8_t args[64];
+        struct iovec pieces[2];
+        size_t total;
+        uint64_t scratch[4];
+        int n = tf_outs(row, &call, r, pieces, 2, &total, scratch);
+        tf_log_put(nr, 0, r, args, tf_args_encode(row, &call, args), pieces, n);
+    }
     tf.inside--;
-    tf_signal_safe_point(TF_AFTER_CALL);
+    if (tf_pending)
+        tf_signal_safe_point(TF_AFTER_CALL);
     return r;
+}
+
+/*
+ * A door is the logged call, but that the true answer comes from the vDSO. tf_logged() makes the call by
+ * number, so its result has to be had first.
+ */
+static inline long through(unsigned nr, int door, long a, long b)
+{
+    vdso_fn fast = (vdso_fn)vdso[door];
+    if (fast && tf.mode == TF_RECORDS)
+        return ask(nr, fast, a, b);
+    if (tf.mode == TF_OFF || tf.mode == TF_LOOSE)
+        return fast ? fast(a, b) : tf_sys(nr, a, b); /* not attached; perhaps no vDSO */
+    struct tf_call call = {.nr = nr, .a = {a, b}};
+    return tf_dispatch(&call);
 }
 
 static int door_clock_gettime(clockid_t clock, struct timespec *ts)
 {
-    return (int)through(SYS_clock_gettime, clock, (long)ts);
+    return (int)through(SYS_clock_gettime, CLOCK_GETTIME, clock, (long)ts);
 }
 
 static int door_gettimeofday(struct timeval *tv, void *tz)
 {
-    return (int)through(SYS_gettimeofday, (long)tv, (long)tz);
+    return (int)through(SYS_gettimeofday, GETTIMEOFDAY, (long)tv, (long)tz);
 }
 
 static int door_clock_getres(clockid_t clock, struct timespec *ts)
 {
-    return (int)through(SYS_clock_getres, clock, (long)ts);
+    return (int)through(SYS_clock_getres, CLOCK_GETRES, clock, (long)ts);
 }
 
 static time_t door_time(time_t *t)
 {
-    time_t now = through(SYS_time, 0, 0);
+    time_t now = through(SYS_time, TIME, 0, 0);
     if (t)
         *t = now;
     return now;

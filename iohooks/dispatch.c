@@ -26,6 +26,7 @@ static void barrier(enum tf_mark kind, const char *fmt, va_list ap)
     vsnprintf(text, sizeof text, fmt, ap);
     tf_log_mark(kind, text);
     tf_signal_loose();
+    tf_child_loose();
     if (tf.mode == TF_RECORDS)
         tf.mode = TF_LOOSE;
     tf.selector = 0;
@@ -100,8 +101,8 @@ long tf_run_again(const struct tf_call_row *row, struct tf_call *call)
     if (!e)
         tf_log_put(call->nr, 0, r, args_buf, len, NULL, 0);
     else if (r != e->result)
-        tf_diverge("%s gave %#lx, in the recording it gave %#lx", row->name, (unsigned long)r,
-                   (unsigned long)e->result);
+        tf_diverge_result(e, r, "%s gave %#lx, in the recording it gave %#lx", row->name, (unsigned long)r,
+                          (unsigned long)e->result);
     return r;
 }
 
@@ -149,8 +150,16 @@ static tf_special_fn special(unsigned nr)
         return tf_special_sigpending;
     case SYS_sigaltstack:
         return tf_special_sigaltstack;
-    default: /* clone, fork, execve, exit of a thread */
-        return tf_special_native;
+    case SYS_clone:
+    case SYS_clone3:
+    case SYS_fork:
+    case SYS_vfork:
+        return tf_special_child;
+    case SYS_execve:
+    case SYS_execveat:
+        return tf_special_exec;
+    default:
+        return tf_special_thread_exit;
     }
 }
 
@@ -162,7 +171,8 @@ static long uncovered(unsigned nr)
         const struct tf_outside *e = tf_log_peek();
         if (e && e->call == TF_CALL_MARK)
             tf_log_take(nr, NULL, 0); /* reports the barrier */
-        tf_diverge("the program called %s, which the recording does not have here", text);
+        tf_diverge_from(&(struct tf_difference){.kind = TF_DIVERGED_STRAY, .call = nr, .event = e},
+                        "the program called %s, which the recording does not have here", text);
     }
     tf_barrier("%s: this call is not covered yet", text);
     return TF_NATIVE;
@@ -183,9 +193,12 @@ long tf_dispatch(struct tf_call *call)
     if (tf.mode == TF_ARMS)
         return tf_raw((long)call->nr, call->a[0], call->a[1], call->a[2], call->a[3], call->a[4], call->a[5]);
     tf.inside++;
+    if (tf.mode == TF_REPLAYS && tf_child_borrows())
+        tf_child_killed();
     if (call->nr == SYS_mmap || call->nr == SYS_munmap || call->nr == SYS_mremap || call->nr == SYS_brk)
         tf.maps++;
     const struct tf_call_row *row = call->nr < TF_CALL_ROWS ? &tf_call_rows[call->nr] : NULL;
+    tf.call = call;
     switch (row ? row->cls : TF_CLASS_NONE) {
     case TF_CLASS_LOG:
         r = tf_logged(row, call);
@@ -200,6 +213,7 @@ long tf_dispatch(struct tf_call *call)
         r = uncovered(call->nr);
         break;
     }
+    tf.call = NULL;
     tf.inside--;
     if (tf.mode == TF_REPLAYS) {
         tf_fault_prepare();

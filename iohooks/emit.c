@@ -10,9 +10,8 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
 #define XXH_INLINE_ALL
@@ -22,7 +21,7 @@
 #define BLOCK_FRAMES 65536u /* as TF_BLOCK_FRAMES of store.h: the unit of digests */
 #define TIME_EVERY 32       /* events between two time stamps: a stamp costs about four events */
 #define SLACK_WORDS 64      /* what the slow path itself writes, at most */
-#define WAKE_WORDS (1u << 16)
+#define WAKE_WORDS (1u << 18)
 #define REPLAY_LOOK 8192 /* replay: events between two looks at the clock, for checkpoints */
 
 struct tf_process tf;
@@ -39,7 +38,10 @@ static void wake_supervisor(uint64_t at)
     tf.last_wake = at;
     if (__atomic_load_n(&tf.shm->need_wake, __ATOMIC_ACQUIRE)) {
         __atomic_store_n(&tf.shm->need_wake, 0, __ATOMIC_RELEASE);
-        tf_sys(SYS_futex, &tf.shm->need_wake, FUTEX_WAKE, 1);
+        struct tf_msg msg = {.op = TF_REP_WAKE};
+        struct iovec part = {&msg, sizeof msg};
+        struct msghdr head = {.msg_iov = &part, .msg_iovlen = 1};
+        tf_sys(SYS_sendmsg, tf.socket, &head, MSG_NOSIGNAL | MSG_DONTWAIT);
     }
 }
 
@@ -116,6 +118,16 @@ void tf_ring_commit(uint32_t first_word, size_t payload_words)
         wake_supervisor(position());
 }
 
+void tf_log_clock(int clock, const struct timespec *now)
+{
+    const struct tf_rec_clock rec = {.sec = now->tv_sec, .nsec = (uint32_t)now->tv_nsec, .clock = clock};
+    uint32_t *at = tf_ring_reserve(1 + sizeof rec / 4);
+    if (!at)
+        return;
+    memcpy(at + 1, &rec, sizeof rec);
+    tf_ring_commit(TF_RECORD_WORD(TF_REC_CLOCK, sizeof rec / 4), sizeof rec / 4);
+}
+
 /* Writes the time that has passed since the last stamp. */
 static void stamp(uint64_t now)
 {
@@ -145,10 +157,20 @@ void tf_emit_start_record(void)
     tf.space_end = tf.ring_words;
     tf.last_tsc = tf.shm->tsc_start = tf_tsc();
     tf.snapshot_due = tf.last_tsc + tf.shm->snapshot_min_ticks;
-    tf.shm->program_pid = (uint32_t)tf_sys(SYS_getpid);
+    tf.pid = (int)tf_sys(SYS_getpid);
+    tf.shm->program_pid = (uint32_t)tf.pid;
     tf.is_child = tf_sys(SYS_getppid) == tf.shm->supervisor_pid;
     memcpy(tf.p + 1, &tf.last_tsc, 8);
     tf_ring_commit(TF_RECORD_WORD(TF_REC_TIME, 2), 2);
+}
+
+void tf_emit_start_child(void)
+{
+    tf.lap = 0;
+    tf.last_wake = 0;
+    tf.stamp_at = 0;
+    tf_emit_start_record();
+    tf.is_child = false;
 }
 
 static void slow_record(void)
@@ -185,16 +207,14 @@ void tf_emit_start_replay(void)
 }
 
 /* A block of words must have the recorded digest. If not, the supervisor gets the words and finds where they
- * differ. */
+ * differ. The words are those up to tf.p. */
 static void check_block(uint32_t n)
 {
     uint64_t block = tf.block_base / BLOCK_FRAMES;
     if (block >= tf.ctl->blocks)
         return;
-    if (XXH3_64bits(tf.words, n * sizeof *tf.words) != tf.ctl->digests[block]) {
-        tf_send(TF_REP_BLOCK, &block, sizeof block, tf.words, n * sizeof *tf.words);
-        tf_leave(1);
-    }
+    if (XXH3_64bits(tf.words, n * sizeof *tf.words) != tf.ctl->digests[block])
+        tf_diverge_block();
 }
 
 static void set_limit(void)
@@ -392,42 +412,6 @@ static void on_item(int type, const void *part1, size_t len1, const void *part2,
                                    {(void *)part2, len2},
                                    {(void *)part3, len3}},
                   5);
-}
-
-void tf_diverge(const char *fmt, ...)
-{
-    static char text[16384];
-    struct tf_place place;
-    va_list ap;
-    va_start(ap, fmt);
-    int n = vsnprintf(text, sizeof text / 2, fmt, ap);
-    va_end(ap);
-    if (n < 0)
-        n = 0;
-    if ((size_t)n >= sizeof text / 2)
-        n = sizeof text / 2 - 1;
-    text[n++] = '\n';
-    if (tf.engine)
-        n += (int)tf.engine->where(text + n, sizeof text - (size_t)n);
-    tf_place(&place);
-    tf_send(TF_REP_DIVERGENCE, &place, sizeof place, text, (size_t)n);
-    tf_leave(1);
-}
-
-void tf_replay_barrier(const char *why)
-{
-    static char text[16384];
-    struct tf_place place;
-    int n = snprintf(text, sizeof text / 2, "%s\n", why);
-    if (tf.scanning)
-        tf_scan_end();
-    if (tf.armed)
-        tf_core.stopped(TF_STOPPED_SHORT, tf.engine->lines_seen());
-    if (tf.engine)
-        n += (int)tf.engine->where(text + n, sizeof text - (size_t)n);
-    tf_place(&place);
-    tf_send(TF_REP_BARRIER, &place, sizeof place, text, (size_t)n);
-    tf_leave(1);
 }
 
 const struct tf_core tf_core = {

@@ -172,10 +172,6 @@ const struct tf_outside *tf_log_take(unsigned nr, const void *args, size_t args_
             tf_emit_resume(); /* the event after which it comes has to take the slow path */
         return e;
     }
-    if (nr == TF_CALL_MARK)
-        tf_diverge("the program ended here (%s%s), the recording has %s (after frame event %llu)",
-                   ((const char *)args)[8] == 's' ? "" : "exit status ", (const char *)args + 8,
-                   expected(e, log_has, sizeof log_has), (unsigned long long)e->frame);
     if (nr == TF_CALL_CODE) {
         const char *file = (const char *)args + 8;
         snprintf(did, sizeof did, "the first run of %s (%s)", file + strlen(file) + 1, file);
@@ -183,12 +179,28 @@ const struct tf_outside *tf_log_take(unsigned nr, const void *args, size_t args_
         tf_call_format_args(did, sizeof did, nr, args, args_len);
     }
     expected(e, log_has, sizeof log_has);
-    if (e->call == nr && e->args_len == args_len && memcmp(tf_outside_args(e), args, args_len) == 0)
-        tf_diverge("the program did %s after frame event %llu, the recording has it after frame event %llu",
-                   did, (unsigned long long)tf_frames(), (unsigned long long)e->frame);
+    struct tf_difference difference = {.kind = e->call != nr        ? TF_DIVERGED_CALL
+                                               : nr == TF_CALL_CODE ? TF_DIVERGED_FUNCTION
+                                                                    : TF_DIVERGED_ARGS,
+                                       .call = nr,
+                                       .args = args,
+                                       .args_len = args_len,
+                                       .event = e};
+    if (e->call == nr && e->args_len == args_len && memcmp(tf_outside_args(e), args, args_len) == 0) {
+        difference.kind = TF_DIVERGED_ORDER;
+        tf_diverge_from(
+            &difference,
+            "the program did %s after frame event %llu, the recording has it after frame event %llu", did,
+            (unsigned long long)tf_frames(), (unsigned long long)e->frame);
+    }
+    if (nr == TF_CALL_MARK)
+        tf_diverge_from(&difference,
+                        "the program ended here (%s%s), the recording has %s (after frame event %llu)",
+                        ((const char *)args)[8] == 's' ? "" : "exit status ", (const char *)args + 8, log_has,
+                        (unsigned long long)e->frame);
     size_t same = strlen(did);
     if (e->call == nr && strncmp(did, log_has, same) == 0 && (log_has[same] == 0 || log_has[same] == ' '))
-        tf_diverge("the program did %s with other data than the recording has", did);
-    tf_diverge("the program did %s, the recording has %s (after frame event %llu)", did, log_has,
-               (unsigned long long)e->frame);
+        tf_diverge_from(&difference, "the program did %s with other data than the recording has", did);
+    tf_diverge_from(&difference, "the program did %s, the recording has %s (after frame event %llu)", did,
+                    log_has, (unsigned long long)e->frame);
 }

@@ -130,7 +130,7 @@ long tf_look(struct tf_call *call)
         return (int)call->a[0] == AT_FDCWD && may_name((const char *)call->a[1]) ? raw(call) : -EPERM;
     case SYS_getpid:
     case SYS_gettid:
-        return tf.ctl->pid;
+        return tf.forked_pid ? tf.forked_pid : tf.ctl->pid;
     case SYS_mmap:
         if (!(call->a[3] & MAP_ANONYMOUS) && !is_open((int)call->a[4]))
             return -EPERM;

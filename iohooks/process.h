@@ -10,6 +10,7 @@
 #define TF_PROCESS_H
 
 #include <limits.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -55,7 +56,10 @@ struct tf_process {
     uint64_t last_wake;    /* absolute word number at which the supervisor was last woken */
     uint64_t snapshot_due; /* TSC at which the next checkpoint may be taken */
     uint32_t snapshot_serial;
-    bool is_child; /* of the supervisor, directly */
+    bool is_child;            /* of the supervisor, directly */
+    int pid;                  /* record: of this process, to know it from a child that is not recorded */
+    uint64_t own_stack_limit; /* record: what timefork set RLIMIT_STACK to */
+    char follow[96]; /* record --follow: the value of TIMEFORK= for programs that are executed; or empty */
 
     /* replay */
     const struct tf_replay_ctl *ctl;
@@ -66,11 +70,15 @@ struct tf_process {
     struct tf_run_req run;
     bool running, armed, scanning;
     bool filtered; /* the kernel's filter is installed */
-    bool moved;    /* the program changed its folder: paths that are not absolute mean something else here */
+    uint32_t
+        forked_pid; /* replay: this process was forked, and has that pid; 0: it is the first of its lineage */
+    bool moved;     /* the program changed its folder: paths that are not absolute mean something else here */
     bool shared_memory; /* record: there is memory that a fork would share: no more checkpoints */
     struct timespec last_clock[TF_CLOCKS]; /* what the program last read of each clock */
     uint64_t maps;                         /* calls that have changed what is mapped */
     uint64_t run_due;                      /* TSC at which the next checkpoint may be taken */
+
+    const struct tf_call *call; /* the program's, while it is dealt with; else NULL */
 
     /* asynchronous signals */
     int delivering;           /* a signal that is being given to the program, or 0 */
@@ -86,6 +94,10 @@ extern volatile uint32_t
 long tf_raw(long nr, long a, long b, long c, long d, long e, long f);
 /* For calls of the program that may wait: see raw.S. */
 long tf_raw_wait(long nr, long a, long b, long c, long d, long e, long f);
+/* clone or clone3: child() runs in the new process, on the stack that the arguments name, and does not
+ * return. */
+long tf_raw_birth(long nr, long a, long b, long c, long d, long e, void (*child)(void));
+void tf_on_stack(void (*fn)(void), void *top) __attribute__((noreturn));
 /* tf_sys(number, up to six arguments): any integer or pointer. -errno on failure. */
 #define TF_SYS_(nr, a, b, c, d, e, f, ...)                                                                   \
     tf_raw((long)(nr), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
@@ -138,6 +150,8 @@ long tf_run_again(const struct tf_call_row *row, struct tf_call *call);
 /* Record: appends an outside event. */
 void tf_log_put(unsigned nr, unsigned flags, long result, const void *args, size_t args_len,
                 const struct iovec *data, int pieces);
+/* The same for a clock_gettime() that succeeded: nothing is encoded here, for programs ask often. */
+void tf_log_clock(int clock, const struct timespec *now);
 void tf_log_start(const struct tf_rec_start *start, const struct iovec *texts, int n);
 /* Replay: the next event, which must be this call with these arguments, or the replay stops. */
 const struct tf_outside *tf_log_take(unsigned nr, const void *args, size_t args_len);
@@ -157,6 +171,7 @@ uint32_t *tf_ring_reserve(size_t words);
 void tf_ring_commit(uint32_t first_word, size_t payload_words);
 void tf_ring_stamp(uint64_t now); /* a time stamp, out of turn */
 void tf_emit_start_record(void);
+void tf_emit_start_child(void); /* record: a forked child begins to write to its own ring */
 void tf_emit_start_replay(void);
 void tf_emit_off(void);
 void tf_emit_off_again(void); /* off: back to the start of the memory that nobody reads */
@@ -164,8 +179,48 @@ void tf_emit_resume(void);    /* replay: the limit for the run that was asked fo
 void tf_stop_at_all(void);
 void tf_slow(uint32_t word, void *tstate, void *frame);
 void tf_replay_end(void) __attribute__((noreturn)); /* the program exits */
+
+/* ---- diverge.c: a replay that cannot go on ---- */
+/* What is known of it besides the text. */
+struct tf_difference {
+    enum tf_diverged kind;
+    unsigned call; /* of the program */
+    const void *args;
+    size_t args_len;
+    const struct tf_outside *event; /* the recorded one, or NULL */
+    int64_t result;
+};
+void tf_diverge_from(const struct tf_difference *difference, const char *fmt, ...)
+    __attribute__((noreturn, format(printf, 2, 3)));
 void tf_diverge(const char *fmt, ...) __attribute__((noreturn, format(printf, 1, 2)));
+/* A call that is made again has another result than in the recording. */
+void tf_diverge_result(const struct tf_outside *event, int64_t result, const char *fmt, ...)
+    __attribute__((noreturn, format(printf, 3, 4)));
+/* The words of the unfinished block do not have the recorded digest. */
+void tf_diverge_block(void) __attribute__((noreturn));
 void tf_replay_barrier(const char *text) __attribute__((noreturn));
+
+/* ---- fault.c: faults of the program's own instructions ---- */
+bool tf_fault_is_one(int sig); /* SIGSEGV and its kin */
+/* Is this signal, left to its default action, caught here? Then so it is installed. */
+bool tf_fault_is_ours(int sig);
+/* Replay: takes the page away that has no file any more, if that is what comes next in the log. */
+void tf_fault_prepare(void);
+/* Both modes: before anything else is done with a fault. True: it is replaced by a SIGBUS, which comes next.
+ */
+bool tf_fault_of_page(int sig, siginfo_t *info, ucontext_t *uc);
+/* While a stop is prepared: does not return. Else false. */
+bool tf_fault_while_arming(int sig);
+long tf_fault_install(int sig);
+void tf_fault_start(void); /* for all that the program leaves to their default action */
+/* From now on the time stamp counter is watched: uses of it are faults. */
+void tf_fault_watch_counter(void);
+/* Was the fault such a use? Then the instruction has been carried out. */
+bool tf_fault_is_counter(int sig, const siginfo_t *info, ucontext_t *uc);
+/* Where the last one was, as text; 0: there was none. *first: after which frame event the first one was. */
+size_t tf_fault_counter_text(char *buf, size_t size, uint64_t *first);
+/* The mapping that an address is in, as "FILE+0x1234". */
+void tf_name_address(uint64_t address, char *out, size_t size);
 
 /* ---- scan.c ---- */
 /* Memory for a request of so many bytes; NULL: there is none. Once in a process. */
@@ -196,14 +251,40 @@ void tf_signal_safe_point(enum tf_moment moment);
 bool tf_signal_restarts(unsigned nr);
 void tf_signal_loose(void); /* from now on, handlers run when the kernel says */
 bool tf_signal_has_handler(int sig);
-/* Replay: makes the page inaccessible that has no file any more, if that is what comes next in the log. */
-void tf_fault_prepare(void);
 /* The program ends here, by this signal: writes that (returns), or in replay, is told it by the log and ends.
  */
 void tf_end_by_signal(int sig);
+/* Replay: is that what the log has here? */
+bool tf_ends_by_signal(int sig);
 bool tf_signal_is_ignored(int sig);
 /* Sends this process, and no other, a signal that looks as if it had sent it itself (SI_USER, SI_TKILL). */
 void tf_signal_to_self(int sig, int code);
+bool tf_signal_is_default(int sig);
+bool tf_signal_would_end(int sig); /* the process, if it came now */
+
+void tf_signal_forked(void); /* in a forked child: what was pending was its parent's */
+/* While a child runs in this memory, the table of handlers is the child's; it is given back when that has
+ * ended. */
+void tf_signal_lend(void);
+void tf_signal_give_back(void);
+void tf_signal_clear(void); /* the child begins with no handlers (CLONE_CLEAR_SIGHAND) */
+
+/* ---- call_child.c ---- */
+/* Does a child run in the memory of its parent (vfork)? */
+bool tf_child_borrows(void);
+/* Replay: goes on as the parent when such a child was killed here. */
+void tf_child_killed(void);
+/* Recording ends at a barrier: with --follow, what this process executes from now on, untrapped, finds our
+ * variables in the environment. */
+void tf_child_loose(void);
+/* Is this the end of such a child? Then it has been logged, and, in replay, does not return. */
+bool tf_child_exits(const struct tf_call_row *row, struct tf_call *call);
+
+/* ---- start.c ---- */
+const char *tf_own_path(void); /* of this library */
+/* Record, in a forked child: joins the session that tf_ask_fork() got. False: it cannot be recorded. The
+ * descriptors are taken. */
+bool tf_join_child(int shm, int socket);
 
 /* ---- look.c ---- */
 long tf_look(struct tf_call *call);
@@ -217,6 +298,13 @@ void tf_snapshot_record(uint64_t now);
 void tf_snapshot_replay(void);
 void tf_send(enum tf_op op, const void *head, size_t head_len, const void *body, size_t body_len);
 void tf_send_parts(struct iovec *parts, int n); /* a whole message, its head included */
+/* Record, before a fork: has the supervisor take all that this process has written, and prepare for its
+ * child, whose socket is `other`. Returns a descriptor of the child's memory; -1: the child will not be
+ * recorded. */
+int tf_ask_fork(int other);
+/* Record: the answer to a request that was sent on that socket, a head without payload; *fd: a descriptor
+ * that came with it. False: the supervisor is gone. */
+bool tf_answer(int socket, struct tf_msg *answer, int *fd);
 void tf_need(uint64_t offset);
 void tf_place(struct tf_place *place);
 void tf_leave(int status) __attribute__((noreturn));

@@ -52,6 +52,35 @@ tf_raw_wait_cut:
     ret
     .size tf_raw_wait, . - tf_raw_wait
 
+/*
+ * long tf_raw_birth(long nr, a, b, c, d, e, void (*child)(void)): clone or clone3. In the new process, on the stack that the
+ * arguments name, child() is called; it does not return.
+ */
+    .globl tf_raw_birth
+    .hidden tf_raw_birth
+    .type tf_raw_birth, @function
+tf_raw_birth:
+    kernel_arguments
+    syscall
+    test %rax, %rax
+    jz 1f
+    ret
+1:  xor %ebp, %ebp
+    call *%r9
+    hlt
+    .size tf_raw_birth, . - tf_raw_birth
+
+/* void tf_on_stack(void (*fn)(void), void *top): calls fn on another stack. It does not return. */
+    .globl tf_on_stack
+    .hidden tf_on_stack
+    .type tf_on_stack, @function
+tf_on_stack:
+    mov %rsi, %rsp
+    xor %ebp, %ebp
+    call *%rdi
+    hlt
+    .size tf_on_stack, . - tf_on_stack
+
 /* The restorer of signal frames: SA_RESTORER of every handler that is installed through timefork. */
     .globl tf_restorer
     .hidden tf_restorer

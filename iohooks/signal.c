@@ -12,10 +12,6 @@
  * supervisor sends NUDGE, and the signal is given where the program is; that place cannot be found again, so
  * it is a barrier.
  *
- * A fault that would end the program (its disposition is the default) comes to on_fault() first, on a stack
- * of our own, for the program's may be what has run out. While recording that writes the end into the log,
- * and lets the instruction fault again, with nothing in its way; in replay it is the end of the run.
- *
  * SA_RESTART is ours to do, for the kernel would restart a call before the handler has run: a call that a
  * signal cut short, and that the kernel would have made again, is logged with the result TF_RESTART and
  * dispatched once more, in both modes.
@@ -23,6 +19,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include "iohooks/ksignal.h"
@@ -63,14 +60,22 @@ bool tf_signal_is_ignored(int sig)
     return sig >= 1 && sig <= 64 && actions[sig].handler == (void *)SIG_IGN;
 }
 
-static bool may_be_fault(int sig)
+bool tf_signal_is_default(int sig)
 {
-    return sig == SIGSEGV || sig == SIGBUS || sig == SIGFPE || sig == SIGILL || sig == SIGTRAP;
+    return sig >= 1 && sig <= 64 && actions[sig].handler == (void *)SIG_DFL;
+}
+
+/* signal(7): the other signals end a process that does not care for them. */
+bool tf_signal_would_end(int sig)
+{
+    return !tf_signal_has_handler(sig) && !tf_signal_is_ignored(sig) && sig != SIGCHLD && sig != SIGCONT &&
+           sig != SIGURG && sig != SIGWINCH && sig != SIGSTOP && sig != SIGTSTP && sig != SIGTTIN &&
+           sig != SIGTTOU;
 }
 
 static bool is_fault(int sig, const siginfo_t *info)
 {
-    return may_be_fault(sig) && info->si_code > 0;
+    return tf_fault_is_one(sig) && info->si_code > 0;
 }
 
 /* Is this the signal that is being given to the program just now? */
@@ -79,86 +84,17 @@ static bool is_delivery(int sig, const siginfo_t *info)
     return sig == tf.delivering && info->si_code == SI_TKILL && info->si_pid == tf_sys(SYS_getpid);
 }
 
-/*
- * SIGBUS: the program touches a page of a mapped file that the file does not have any more. In replay such a
- * mapping is memory with the bytes that the file had, so the log says when it happens, and for which address:
- * as soon as that is the next thing in the log, the page is taken away, and the program's access is a
- * SIGSEGV, from which a SIGBUS is made.
- */
-static bool lost_page(int sig, const siginfo_t *info)
-{
-    return sig == SIGBUS && info->si_code == BUS_ADRERR;
-}
-
-static const struct tf_outside *next_fault(uint64_t *address)
-{
-    const struct tf_outside *e = tf_log_peek();
-    if (!e || e->call != TF_CALL_FAULT || e->args_len != 16)
-        return NULL;
-    memcpy(address, tf_outside_args(e) + 8, 8);
-    return e;
-}
-
-void tf_fault_prepare(void)
-{
-    uint64_t address;
-    if (tf.mode == TF_REPLAYS && next_fault(&address))
-        tf_sys(SYS_mprotect, address & ~4095ul, 4096, 0); /* PROT_NONE */
-}
-
-/* Both modes, before anything else is done with a fault. True: it is replaced by the SIGBUS, which comes
- * next. */
-static bool account_for_page(int sig, siginfo_t *info, ucontext_t *uc)
-{
-    static bool made; /* replay: the SIGBUS that comes is the one that was made here */
-    uint64_t args[2] = {BUS_ADRERR, (uintptr_t)info->si_addr}, address;
-    uintptr_t at = (uintptr_t)uc->uc_mcontext.gregs[REG_RIP];
-
-    if (tf.mode == TF_RECORDS && lost_page(sig, info) && !tf.inside && !tf_in_engine(at))
-        tf_log_put(TF_CALL_FAULT, 0, sig, args, sizeof args, NULL, 0);
-    if (tf.mode != TF_REPLAYS || !is_fault(sig, info))
-        return false;
-    if (sig == SIGBUS && made) {
-        made = false;
-        return false;
-    }
-    if ((sig != SIGSEGV && sig != SIGBUS) || !next_fault(&address) || address != args[1])
-        return false;
-    tf_log_take(TF_CALL_FAULT, args, sizeof args);
-    tf_fault_prepare();
-    if (sig == SIGBUS) /* a checkpoint that was taken while recording still has the file */
-        return false;
-    made = true;
-    siginfo_t bus = {.si_signo = SIGBUS, .si_code = BUS_ADRERR};
-    bus.si_addr = info->si_addr;
-    uint64_t set = 1ul << (SIGBUS - 1); /* not here, but when this handler has returned */
-    tf_sys(SYS_rt_sigprocmask, SIG_BLOCK, &set, 0, 8);
-    tf_sys(SYS_rt_tgsigqueueinfo, tf_sys(SYS_getpid), tf_sys(SYS_gettid), SIGBUS, &bus);
-    return true;
-}
-
-/* A stop needs some of the program's stack, of which there may be none left; and of its memory, which may be
- * damaged. */
-static void cannot_stop_here(int sig)
-{
-    if (tf.mode == TF_ARMS)
-        tf_diverge(
-            "signal %d while a stop was prepared here: the stack of the program is used up, or its memory "
-            "is damaged. Positions further back can be visited",
-            sig);
-}
-
 static void on_signal(int sig, siginfo_t *info, void *context)
 {
     ucontext_t *uc = context;
+    if (tf_fault_is_counter(sig, info, uc))
+        return;
     greg_t *pc = &uc->uc_mcontext.gregs[REG_RIP];
-    if (is_fault(sig, info))
-        cannot_stop_here(sig);
-    if (is_fault(sig, info) && account_for_page(sig, info, uc))
+    if (is_fault(sig, info) && (tf_fault_while_arming(sig) || tf_fault_of_page(sig, info, uc)))
         return;
     bool own = tf.self_signal || (tf.self_pending >> (sig - 1) & 1);
     tf.self_pending &= ~(1ul << (sig - 1));
-    if (tf.mode != TF_RECORDS || own || is_fault(sig, info) || is_delivery(sig, info)) {
+    if (tf.mode != TF_RECORDS || tf_child_borrows() || own || is_fault(sig, info) || is_delivery(sig, info)) {
         call_handler(sig, info, context);
         return;
     }
@@ -179,7 +115,7 @@ void tf_signal_to_self(int sig, int code)
 {
     long self = tf_sys(SYS_getpid);
     siginfo_t info = {.si_signo = sig, .si_code = code};
-    info.si_pid = tf.mode == TF_REPLAYS ? (pid_t)tf.ctl->pid : (pid_t)self;
+    info.si_pid = tf.mode == TF_REPLAYS ? (pid_t)(tf.forked_pid ? tf.forked_pid : tf.ctl->pid) : (pid_t)self;
     info.si_uid = (uid_t)tf_sys(SYS_getuid);
     tf_sys(SYS_rt_tgsigqueueinfo, self, tf_sys(SYS_gettid), sig, &info);
 }
@@ -251,29 +187,12 @@ bool tf_signal_restarts(unsigned nr)
     case SYS_sendto:
     case SYS_sendmsg:
     case SYS_getrandom:
+    case SYS_wait4:
+    case SYS_waitid:
         return true;
     default: /* those that wait for a time, or for one of many things, never do */
         return false;
     }
-}
-
-/* The end of the program by its own instruction, if it is a fault; a signal from outside ends it, too, but
- * that cannot be found again. */
-static void on_fault(int sig, siginfo_t *info, void *context)
-{
-    uintptr_t at = (uintptr_t)((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
-    const struct tf_ksigaction none = {.handler = (void *)SIG_DFL};
-    bool fault = is_fault(sig, info);
-
-    if (fault)
-        cannot_stop_here(sig);
-    if (fault && account_for_page(sig, info, context))
-        return;
-    if (fault && (tf.mode == TF_REPLAYS || (tf.mode == TF_RECORDS && !tf.inside && !tf_in_engine(at))))
-        tf_end_by_signal(sig);
-    tf_sys(SYS_rt_sigaction, sig, &none, 0, 8);
-    if (!fault || sig == SIGTRAP) /* the instruction would not be executed once more */
-        tf_signal_to_self(sig, SI_USER);
 }
 
 static void on_nudge(int sig, siginfo_t *info, void *context)
@@ -296,11 +215,9 @@ static void on_nudge(int sig, siginfo_t *info, void *context)
 static long install(int sig, const struct tf_ksigaction *set)
 {
     struct tf_ksigaction real = *set;
-    if (set->handler == (void *)SIG_DFL && may_be_fault(sig)) {
-        real = (struct tf_ksigaction){.handler = (void *)on_fault,
-                                      .flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER | TF_SA_RESTORER,
-                                      .restorer = tf_restorer};
-    } else if (set->handler != (void *)SIG_DFL && set->handler != (void *)SIG_IGN) {
+    if (set->handler == (void *)SIG_DFL && tf_fault_is_ours(sig))
+        return tf_fault_install(sig);
+    if (set->handler != (void *)SIG_DFL && set->handler != (void *)SIG_IGN) {
         real.handler = (void *)on_signal;
         real.flags |= SA_SIGINFO | TF_SA_RESTORER;
         if (!loosened)
@@ -319,6 +236,50 @@ void tf_signal_loose(void)
     for (int sig = 1; sig <= 64; sig++)
         if (tf_signal_has_handler(sig) && (actions[sig].flags & SA_RESTART) && !(OURS >> (sig - 1) & 1))
             install(sig, &actions[sig]);
+}
+
+void tf_signal_forked(void)
+{
+    uint64_t all = ~OURS;
+    struct timespec now = {0, 0};
+    tf.self_pending = 0;
+    if (tf.mode == TF_REPLAYS) { /* the child begins with none; this process may have some */
+        while (!TF_IS_ERR(tf_sys(SYS_rt_sigtimedwait, &all, 0, &now, 8)))
+            ;
+        return;
+    }
+    kept = 0;
+    tf_pending = 0;
+}
+
+/* ---- a child in this memory ---- */
+
+static struct tf_ksigaction lent[65];
+static uint64_t lent_pending;
+
+void tf_signal_lend(void)
+{
+    memcpy(lent, actions, sizeof actions);
+    lent_pending = tf.self_pending;
+}
+
+void tf_signal_clear(void)
+{
+    for (int sig = 1; sig <= 64; sig++)
+        if (tf_signal_has_handler(sig))
+            actions[sig] = (struct tf_ksigaction){0};
+}
+
+void tf_signal_give_back(void)
+{
+    for (int sig = 1; sig <= 64; sig++) {
+        bool differs = memcmp(&lent[sig], &actions[sig], sizeof lent[sig]) != 0;
+        actions[sig] = lent[sig];
+        /* The kernel has a table for each process; in replay, both are this one. */
+        if (tf.mode == TF_REPLAYS && differs && !(OURS >> (sig - 1) & 1))
+            install(sig, &actions[sig]);
+    }
+    tf.self_pending = lent_pending;
 }
 
 /* Both modes keep the same table and tell the kernel the same; nothing but the order of calls needs the log.
@@ -351,7 +312,8 @@ TF_SPECIAL(sigaction)
     if (!e)
         tf_log_put(call->nr, 0, r, args_buf, len, NULL, 0);
     else if (e->result != r)
-        tf_diverge("rt_sigaction(%d) gave %ld, in the recording it gave %ld", sig, r, (long)e->result);
+        tf_diverge_result(e, r, "rt_sigaction(%d) gave %ld, in the recording it gave %ld", sig, r,
+                          (long)e->result);
     return r;
 }
 
@@ -374,6 +336,7 @@ void tf_signal_start(void)
             if (!(OURS >> (sig - 1) & 1))
                 install(sig, &real);
         }
+        tf_fault_start();
         tf_sys(SYS_rt_sigprocmask, SIG_SETMASK, &state[1], 0, 8);
         return;
     }
@@ -383,9 +346,8 @@ void tf_signal_start(void)
         tf_sys(SYS_rt_sigaction, sig, 0, &actions[sig], 8);
         if (actions[sig].handler == (void *)SIG_IGN)
             state[0] |= 1ul << (sig - 1);
-        else if (may_be_fault(sig))
-            install(sig, &actions[sig]);
     }
+    tf_fault_start();
     struct tf_ksigaction nudge = {.handler = (void *)on_nudge,
                                   .flags = SA_SIGINFO | SA_RESTART | TF_SA_RESTORER,
                                   .restorer = tf_restorer};
@@ -395,6 +357,26 @@ void tf_signal_start(void)
     tf_sys(SYS_rt_sigprocmask, SIG_UNBLOCK, &ours, 0, 8);
     struct iovec data = {state, sizeof state};
     tf_log_put(TF_CALL_START, 0, 0, NULL, 0, &data, 1);
+}
+
+/* A signal that the program sent itself while it was blocked ends it when the mask opens: a mark behind the
+ * call that opens it. */
+static void ends_by_own_signal(uint64_t mask)
+{
+    uint64_t comes = tf.self_pending & ~mask;
+    for (int sig = 1; sig <= 64; sig++) {
+        uint8_t mark[48] = {TF_MARK_EXIT};
+        if (!(comes >> (sig - 1) & 1) || !tf_signal_would_end(sig))
+            continue;
+        size_t n = (size_t)snprintf((char *)mark + 8, 40, "signal %d", sig);
+        if (tf.mode == TF_REPLAYS) {
+            tf_log_take(TF_CALL_MARK, mark, 8 + n);
+            tf_replay_end();
+        }
+        tf_log_mark(TF_MARK_EXIT, (const char *)mark + 8);
+        tf.mode = TF_LOOSE;
+        return;
+    }
 }
 
 /* The mask to change is that of the interrupted context: the kernel restores it when the trap returns. SIGSYS
@@ -424,7 +406,8 @@ TF_SPECIAL(sigprocmask)
     if (!e)
         tf_log_put(call->nr, 0, r, args_buf, len, NULL, 0);
     else if (e->result != r)
-        tf_diverge("rt_sigprocmask gave %ld, in the recording it gave %ld", r, (long)e->result);
+        tf_diverge_result(e, r, "rt_sigprocmask gave %ld, in the recording it gave %ld", r, (long)e->result);
+    ends_by_own_signal(*mask);
     return r;
 }
 

@@ -18,10 +18,13 @@ TF_SPECIAL(ioctl);
 /* call_process.c */
 TF_SPECIAL(exit);
 TF_SPECIAL(kill);
-TF_SPECIAL(native);
+TF_SPECIAL(thread_exit);
 TF_SPECIAL(prctl);
 TF_SPECIAL(limit);
 TF_SPECIAL(settid);
+/* call_child.c */
+TF_SPECIAL(child);
+TF_SPECIAL(exec);
 /* signal.c */
 TF_SPECIAL(sigaction);
 TF_SPECIAL(sigprocmask);

@@ -22,7 +22,9 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 #include "iohooks/process.h"
@@ -72,23 +74,90 @@ static void *map_fd(int fd, uintptr_t at, size_t len, int prot, size_t offset)
     return TF_IS_ERR(r) || (uintptr_t)r != at ? NULL : (void *)at;
 }
 
-/* Joins the session whose descriptors begin at tf.first_fd. */
-static void join(void)
+/* Maps the shared header, and the ring if there is one. */
+static bool map_session(int fd)
+{
+    tf.shm = map_fd(fd, TF_SHM_ADDR, TF_SHM_HEADER, PROT_READ | PROT_WRITE, 0);
+    if (!tf.shm || tf.shm->magic != TF_SHM_MAGIC || tf.shm->version != TF_SHM_VERSION)
+        return false;
+    tf.ring_words = tf.shm->ring_words;
+    size_t bytes = tf.ring_words * 4ul;
+    tf.ring = NULL;
+    if (!bytes)
+        return true;
+    tf.ring = map_fd(fd, TF_RING_ADDR, bytes, PROT_READ | PROT_WRITE, TF_SHM_HEADER);
+    return tf.ring && map_fd(fd, TF_RING_ADDR + bytes, bytes, PROT_READ | PROT_WRITE, TF_SHM_HEADER);
+}
+
+bool tf_join_child(int shm, int socket)
+{
+    tf_sys(SYS_munmap, TF_RING_ADDR, 2 * tf.ring_words * 4ul);
+    tf_sys(SYS_munmap, TF_SHM_ADDR, TF_SHM_HEADER);
+    bool mapped = map_session(shm);
+    tf_sys(SYS_close, shm);
+    long r = tf_sys(SYS_dup3, socket, tf.socket, O_CLOEXEC); /* the parent's goes with that */
+    tf_sys(SYS_close, socket);
+    if (!mapped || TF_IS_ERR(r))
+        return false;
+    tf.shm->attach = TF_ATTACH_OK;
+    tf_emit_start_child();
+    return true;
+}
+
+/* record --follow: asks the supervisor at its socket (TF_ENV=@NAME,N) for a session. False: it is gone, and
+ * this process runs as if there were none. */
+static bool ask_session(const char *name)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct tf_place place = {.pid = (uint32_t)tf_sys(SYS_getpid)};
+    struct {
+        struct tf_msg head;
+        struct tf_place place;
+    } join = {{.op = TF_REP_JOIN, .len = sizeof place}, place};
+    struct tf_msg answer;
+    size_t len = strcspn(name, ",");
+    int shm = -1;
+    if (len >= sizeof address.sun_path)
+        return false;
+    memcpy(address.sun_path + 1, name, len);
+    long fd = tf_sys(SYS_socket, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (TF_IS_ERR(fd))
+        return false;
+    long r = tf_sys(SYS_connect, fd, &address, offsetof(struct sockaddr_un, sun_path) + 1 + len);
+    if (!TF_IS_ERR(r))
+        r = tf_sys(SYS_write, fd, &join, sizeof join);
+    if (TF_IS_ERR(r) || !tf_answer((int)fd, &answer, &shm) || answer.op != TF_REQ_JOINED || shm < 0) {
+        tf_sys(SYS_close, fd);
+        return false;
+    }
+    tf_sys(SYS_dup3, shm, tf.first_fd + TF_FD_SHM, 0);
+    tf_sys(SYS_dup3, fd, tf.first_fd + TF_FD_SOCKET, 0);
+    tf_sys(SYS_close, shm);
+    tf_sys(SYS_close, fd);
+    return true;
+}
+
+/* Joins the session whose descriptors begin at tf.first_fd. False: another process has. */
+static bool join(void)
 {
     int fd = tf.first_fd;
     tf.socket = -1;
-    tf.shm = map_fd(fd + TF_FD_SHM, TF_SHM_ADDR, TF_SHM_HEADER, PROT_READ | PROT_WRITE, 0);
-    if (!tf.shm || tf.shm->magic != TF_SHM_MAGIC || tf.shm->version != TF_SHM_VERSION) {
+    if (!map_session(fd + TF_FD_SHM)) {
         tf.shm = NULL;
         fail("cannot join the session: its descriptors did not get here");
     }
-    tf.ring_words = tf.shm->ring_words;
-    size_t bytes = tf.ring_words * 4ul;
     if (tf.shm->mode == TF_MODE_RECORD) {
-        tf.ring = map_fd(fd + TF_FD_SHM, TF_RING_ADDR, bytes, PROT_READ | PROT_WRITE, TF_SHM_HEADER);
-        if (!tf.ring ||
-            !map_fd(fd + TF_FD_SHM, TF_RING_ADDR + bytes, bytes, PROT_READ | PROT_WRITE, TF_SHM_HEADER))
-            fail("cannot map the ring");
+        uint32_t none = TF_ATTACH_NONE;
+        if (!__atomic_compare_exchange_n(&tf.shm->attach, &none, TF_ATTACH_JOINED, false, __ATOMIC_ACQ_REL,
+                                         __ATOMIC_ACQUIRE)) {
+            tf_sys(SYS_munmap, TF_RING_ADDR, 2 * tf.ring_words * 4ul);
+            tf_sys(SYS_munmap, TF_SHM_ADDR, TF_SHM_HEADER);
+            tf.shm = NULL;
+            return false;
+        }
+        memcpy(tf.follow, tf.shm->follow, sizeof tf.follow);
+        tf.socket = fd + TF_FD_SOCKET;
+        tf_sys(SYS_fcntl, tf.socket, F_SETFD, FD_CLOEXEC);
     }
     if (tf.shm->mode == TF_MODE_REPLAY || tf.shm->snapshots) {
         tf.ctl = map_fd(fd + TF_FD_CTL, TF_CTL_ADDR, TF_CTL_SIZE, PROT_READ, 0);
@@ -105,6 +174,7 @@ static void join(void)
     for (int i = 0; i < TF_FDS; i++)
         if (fd + i != tf.socket)
             tf_sys(SYS_close, fd + i);
+    return true;
 }
 
 /* The minor version of the running Python, "3.12"; full gets all of it, "3.12.1". */
@@ -210,7 +280,7 @@ static void record_start(int argc, char **argv, char **envp)
 
     tf_sys(SYS_getcwd, cwd, sizeof cwd);
     tf_sys(SYS_prlimit64, 0, RLIMIT_STACK, 0, &stack);
-    start.stack_limit = stack.rlim_cur;
+    start.stack_limit = tf.own_stack_limit = stack.rlim_cur;
     start.layout_digest = layout_digest();
     fits = add_text(tf.shm->python_version) && add_text(tf.shm->exe) &&
            add_text((const char *)getauxval(AT_EXECFN)) && add_text(cwd) && add_text("");
@@ -256,6 +326,20 @@ static void clean_environment(char **envp)
     }
 }
 
+/* A child that was forked behind a barrier is not recorded, and must not write to its parent's ring. */
+static void forked(void)
+{
+    if ((tf.mode != TF_RECORDS && tf.mode != TF_LOOSE) || tf_sys(SYS_getpid) == tf.pid)
+        return;
+    tf_emit_off();
+    tf_sys(SYS_close, tf.socket);
+}
+
+const char *tf_own_path(void)
+{
+    return own_path;
+}
+
 static main_fn *real_main;
 
 static int engine_main(int argc, char **argv, char **envp)
@@ -273,7 +357,8 @@ static void park(void)
     tf.shm->filter_error = -tf_filter_install();
     tf_serve();
     if (tf.ctl->layout_digest != layout_digest())
-        tf_diverge(
+        tf_diverge_from(
+            &(struct tf_difference){.kind = TF_DIVERGED_LAYOUT, .call = TF_NO_CALL},
             "the interpreter and its libraries are loaded at other addresses than in the recording: one "
             "of them, or the kernel, has changed, or the recording was made by a timefork that stands in "
             "another folder (%s here)",
@@ -288,8 +373,16 @@ static void attach(int argc, char **argv, char **envp, const char *session)
 
     if (!version)
         return; /* not a Python */
-    tf.first_fd = atoi(session);
-    join();
+    const char *number = strchr(session, ',');
+    tf.first_fd = atoi(number ? number + 1 : session);
+    if (*session == '@' && !ask_session(session + 1))
+        return;
+    if (!join()) { /* another one is recorded */
+        clean_environment(envp);
+        for (int i = 0; i < TF_FDS; i++)
+            tf_sys(SYS_close, tf.first_fd + i);
+        return;
+    }
     long n = tf_sys(SYS_readlink, "/proc/self/exe", tf.shm->exe, sizeof tf.shm->exe - 1);
     tf.shm->exe[TF_IS_ERR(n) ? 0 : n] = 0;
     python_version(version(), minor, sizeof minor, tf.shm->python_version, sizeof tf.shm->python_version);
@@ -312,9 +405,7 @@ static void attach(int argc, char **argv, char **envp, const char *session)
         tf_emit_start_replay();
     }
     clean_environment(envp);
-    pthread_atfork(
-        NULL, NULL,
-        tf_emit_off); /* a forked child of the program is not recorded, and must not write to its ring */
+    pthread_atfork(NULL, NULL, forked);
     if (tf.shm->stack_limit && tf.shm->stack_limit != RLIM_INFINITY) {
         /* Threads get the stack that they would have without timefork's larger limit for the main thread. */
         pthread_attr_t attr;

@@ -121,6 +121,63 @@ int tf_log_load(struct tf_log *log, uint64_t offset, uint64_t *end, struct tf_er
     return 0;
 }
 
+/* The event at an offset of a block that is loaded; NULL: what is there cannot be one. */
+static const struct tf_outside *event_at(const struct tf_log *log, size_t block, uint64_t offset)
+{
+    const struct tf_outside_block *b = &log->blocks[block];
+    const struct tf_outside *e = (const struct tf_outside *)(log->map + offset);
+    uint64_t left = b->offset + b->len - offset;
+    if (left < sizeof *e || e->total_len < sizeof *e || e->total_len > left || (e->total_len & 7) ||
+        tf_outside_args_size(e) > e->total_len - sizeof *e ||
+        e->data_len > e->total_len - sizeof *e - tf_outside_args_size(e))
+        return NULL;
+    return e;
+}
+
+const struct tf_outside *tf_log_event(struct tf_log *log, uint64_t offset, struct tf_err *err)
+{
+    uint64_t end;
+    size_t i = find(log, offset);
+    if (i >= log->n || tf_log_load(log, log->blocks[i].offset, &end, err))
+        return NULL;
+    const struct tf_outside *e = event_at(log, i, offset);
+    if (!e)
+        tf_err_set(err, TF_E_FORMAT, "the outside events of run %.8s are damaged", log->run->id);
+    return e;
+}
+
+size_t tf_log_last(struct tf_log *log, uint64_t offset, uint64_t frame, uint64_t *offsets, size_t max)
+{
+    size_t n = 0;
+    for (size_t i = find(log, offset) + 1; n < max && i-- > 0;) {
+        uint64_t end;
+        size_t in_block = 0, older = n;
+        if (i >= log->n || log->blocks[i].first_frame > frame)
+            continue;
+        if (tf_log_load(log, log->blocks[i].offset, &end, NULL))
+            break;
+        /* The last ones of the block, in a ring; then in front of those of later blocks. */
+        uint64_t *ring = malloc(max * sizeof *ring);
+        if (!ring)
+            break;
+        for (uint64_t at = log->blocks[i].offset;
+             at < offset && at < log->blocks[i].offset + log->blocks[i].len;) {
+            const struct tf_outside *e = event_at(log, i, at);
+            if (!e || e->frame > frame)
+                break;
+            ring[in_block++ % max] = at;
+            at += e->total_len;
+        }
+        size_t take = in_block < max - older ? in_block : max - older;
+        memmove(offsets + take, offsets, older * sizeof *offsets);
+        for (size_t k = 0; k < take; k++)
+            offsets[k] = ring[(in_block - take + k) % max];
+        n += take;
+        free(ring);
+    }
+    return n;
+}
+
 uint64_t tf_log_events_before(struct tf_log *log, uint64_t offset)
 {
     size_t i = find(log, offset);

@@ -15,6 +15,11 @@ void tf_log_close(struct tf_log *log);
 /* Loads the block with this offset and some that follow. *end: the stream is in memory from offset up to
  * there. */
 int tf_log_load(struct tf_log *log, uint64_t offset, uint64_t *end, struct tf_err *err);
+/* The event at an offset, loaded; NULL with err. Valid until something else is loaded. */
+const struct tf_outside *tf_log_event(struct tf_log *log, uint64_t offset, struct tf_err *err);
+/* The last events that begin before an offset and happened after at most `frame` frame events: their offsets,
+ * oldest first; how many there are, at most max. */
+size_t tf_log_last(struct tf_log *log, uint64_t offset, uint64_t frame, uint64_t *offsets, size_t max);
 /* How many events begin before an offset (of an event, or the end). */
 uint64_t tf_log_events_before(struct tf_log *log, uint64_t offset);
 

@@ -1,11 +1,9 @@
 /* prepare.c: see prepare.h. */
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -13,34 +11,60 @@
 #include <unistd.h>
 #include "checkpoint/launch.h"
 #include "replay/prepare.h"
-#define XXH_INLINE_ALL
-#include <xxhash.h>
+#include "store/machine.h"
 
-static int digest_file(const char *path, uint64_t *digest)
-{
-    struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return -1;
-    if (fstat(fd, &st) < 0 || st.st_size == 0) {
-        close(fd);
-        return -1;
-    }
-    void *map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-    close(fd);
-    if (map == MAP_FAILED)
-        return -1;
-    *digest = XXH3_64bits(map, (size_t)st.st_size);
-    munmap(map, (size_t)st.st_size);
-    return 0;
-}
-
-/* timefork's own libraries may be newer than the recording: what they do is checked by the replay itself. */
-static bool own_library(const char *path)
+bool tf_prepare_own_library(const char *path)
 {
     const char *base = strrchr(path, '/');
     base = base ? base + 1 : path;
     return strncmp(base, "timefork-engine-", 16) == 0 || strcmp(base, "libtimefork-preload.so") == 0;
+}
+
+static const char *when(int64_t mtime_ns, char *buf, size_t size)
+{
+    time_t t = (time_t)(mtime_ns / 1000000000);
+    struct tm tm;
+    if (!localtime_r(&t, &tm) || !strftime(buf, size, "%Y-%m-%d %H:%M:%S", &tm))
+        snprintf(buf, size, "?");
+    return buf;
+}
+
+bool tf_prepare_file_differs(const struct tf_mapped *file, bool thorough, char *how, size_t how_size)
+{
+    char build_id[TF_BUILD_ID_TEXT], then[32], now[32];
+    uint64_t digest = 0, size = 0;
+    int64_t mtime_ns = 0;
+    struct stat st;
+    *how = 0;
+    if (stat(file->path, &st) < 0) {
+        snprintf(how, how_size, "it cannot be found (%s)", strerror(errno));
+        return true;
+    }
+    if (!file->size && !file->digest) {
+        snprintf(how, how_size, "it could not be read when the program was recorded");
+        return true;
+    }
+    tf_build_id(file->path, build_id);
+    bool other_build = *file->build_id && strcmp(file->build_id, build_id) != 0;
+    if (!thorough && !other_build && (uint64_t)st.st_size == file->size &&
+        st.st_mtim.tv_sec * 1000000000l + st.st_mtim.tv_nsec == file->mtime_ns)
+        return false;
+    if (tf_file_digest(file->path, &digest, &size, &mtime_ns)) {
+        snprintf(how, how_size, "it cannot be read (%s)", strerror(errno));
+        return true;
+    }
+    if (digest == file->digest)
+        return false;
+    if (other_build)
+        snprintf(how, how_size, "build-id %s then, %s now; changed %s then, %s now", file->build_id,
+                 *build_id ? build_id : "none", when(file->mtime_ns, then, sizeof then),
+                 when(mtime_ns, now, sizeof now));
+    else
+        snprintf(how, how_size, "%s%s%sXXH3 %016llx then, %016llx now; changed %s then, %s now",
+                 *file->build_id ? "the same build-id (" : "", file->build_id, *file->build_id ? "), " : "",
+                 (unsigned long long)file->digest, (unsigned long long)digest,
+                 when(file->mtime_ns, then, sizeof then), when(mtime_ns, now, sizeof now));
+    return true;
 }
 
 int tf_prepare_check(struct tf_store *store, const struct tf_run *run, struct tf_err *err)
@@ -50,24 +74,21 @@ int tf_prepare_check(struct tf_store *store, const struct tf_run *run, struct tf
     int r = tf_store_mapped(store, run, &mapped, &n, err);
     for (size_t i = 0; r == 0 && i < n; i++) {
         struct stat st;
-        uint64_t digest;
-        if (own_library(mapped[i].path))
+        char how[512];
+        /* timefork's own libraries may be newer than the recording: what they do is checked by the replay
+         * itself. */
+        if (tf_prepare_own_library(mapped[i].path))
             continue;
-        if (stat(mapped[i].path, &st) < 0) {
+        if (stat(mapped[i].path, &st) < 0)
             r = tf_err_set(err, TF_E_REPLAY,
                            "%s, which the program used, cannot be found (%s). A replay needs the interpreter "
                            "and libraries of the recording.",
                            mapped[i].path, strerror(errno));
-            break;
-        }
-        if ((uint64_t)st.st_size == mapped[i].size &&
-            st.st_mtim.tv_sec * 1000000000l + st.st_mtim.tv_nsec == mapped[i].mtime_ns)
-            continue;
-        if (digest_file(mapped[i].path, &digest) < 0 || digest != mapped[i].digest)
+        else if (tf_prepare_file_differs(&mapped[i], false, how, sizeof how))
             r = tf_err_set(err, TF_E_REPLAY,
-                           "%s is not the file that the program used when it was recorded. A replay needs "
-                           "the interpreter and libraries of the recording.",
-                           mapped[i].path);
+                           "%s is not the file that the program used when it was recorded (%s). A replay "
+                           "needs the interpreter and libraries of the recording.",
+                           mapped[i].path, how);
     }
     tf_mapped_free(mapped, n);
     return r;
@@ -117,7 +138,7 @@ int tf_prepare_start(const struct tf_run *run, const struct tf_shared *shared, s
     struct tf_shm_map map = {.fd = -1};
     int sockets[2] = {-1, -1};
     char libdir[PATH_MAX], preload[PATH_MAX + 64], file[PATH_MAX * 2];
-    char **env = NULL, *own = NULL;
+    char **env = NULL, *own = NULL, *session = NULL;
     int first_fd = -1, r;
 
     *runner = TF_RUNNER_NONE;
@@ -134,8 +155,18 @@ int tf_prepare_start(const struct tf_run *run, const struct tf_shared *shared, s
     }
     for (size_t i = 0; i < n; i++) {
         env[i] = run->envp[i];
-        if (strncmp(env[i], TF_ENV "=", sizeof TF_ENV) == 0)
-            first_fd = atoi(env[i] + sizeof TF_ENV);
+        if (strncmp(env[i], TF_ENV "=", sizeof TF_ENV) == 0) {
+            const char *number = strchr(env[i], ',');
+            first_fd = atoi(number ? number + 1 : env[i] + sizeof TF_ENV);
+            if (env[i][sizeof TF_ENV] == '@') { /* nobody is to be asked: the descriptors are there */
+                if (!(session = strdup(env[i]))) {
+                    r = tf_err_set(err, TF_E_IO, "out of memory");
+                    goto out;
+                }
+                session[sizeof TF_ENV] = '=';
+                env[i] = session;
+            }
+        }
         if (strncmp(env[i], "LD_PRELOAD=", 11) == 0) {
             size_t len = strcspn(env[i] + 11, ": ");
             if (strlen(preload) == len && memcmp(env[i] + 11, preload, len) == 0)
@@ -203,5 +234,6 @@ out:
     tf_shm_destroy(&map);
     free(env);
     free(own);
+    free(session);
     return r;
 }

@@ -14,6 +14,11 @@ int tf_prepare_check(struct tf_store *store, const struct tf_run *run, struct tf
  * errno with which the kernel has refused the filter of system calls, or 0. */
 int tf_prepare_start(const struct tf_run *run, const struct tf_shared *shared, struct tf_runner *runner,
                      int *filter_error, struct tf_err *err);
+/* Is a mapped file another one than the recorded? Then `how` says in what (build-id, digest, time). thorough:
+ * its contents are read in any case; else only when size, time or build-id differ. */
+bool tf_prepare_file_differs(const struct tf_mapped *file, bool thorough, char *how, size_t how_size);
+/* Is it one of timefork's own libraries? */
+bool tf_prepare_own_library(const char *path);
 double tf_prepare_ticks_per_ns(void);
 
 #endif

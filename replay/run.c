@@ -10,7 +10,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-static const uint32_t *block_words(struct tf_timeline *t, uint64_t block, uint32_t *n, struct tf_err *err)
+const uint32_t *tf_run_block_words(struct tf_timeline *t, uint64_t block, uint32_t *n, struct tf_err *err)
 {
     if (t->words_block != block) {
         t->words_block = UINT64_MAX;
@@ -22,36 +22,12 @@ static const uint32_t *block_words(struct tf_timeline *t, uint64_t block, uint32
     return t->words;
 }
 
-static const char *word_name(struct tf_timeline *t, uint32_t word, char *buf, size_t size)
+/* All of the run. One that was cut off is compared up to its last event: what comes then would end the
+ * replay, too, or never end. */
+struct tf_stop_req tf_run_all(const struct tf_timeline *t)
 {
-    static const char *const names[] = {"call", "return", "yield", "resume", "unwind"};
-    struct tf_codes codes;
-    uint32_t tag = TF_TAG(word), id = TF_LOW(word);
-    snprintf(buf, size, "%s", tag <= TF_UNWIND ? names[tag] : "?");
-    if ((tag == TF_CALL || tag == TF_RESUME) && tf_store_codes(t->store, t->run, &codes, NULL) == 0) {
-        if (id < codes.n && codes.codes[id].qualname)
-            snprintf(buf, size, "%s of %s (%s:%u)", names[tag], codes.codes[id].qualname,
-                     codes.codes[id].file, codes.codes[id].first_line);
-        tf_codes_free(&codes);
-    }
-    return buf;
-}
-
-/* The words of a block, as executed now, are not those that were recorded: says where they part. */
-static int block_differs(struct tf_timeline *t, uint64_t block, const uint32_t *did, uint32_t n,
-                         uint64_t *frame, struct tf_err *err)
-{
-    uint32_t has_n, i = 0;
-    char a[600], b[600];
-    const uint32_t *has = block_words(t, block, &has_n, err);
-    if (!has)
-        return err->code;
-    while (i < n && i < has_n && did[i] == has[i])
-        i++;
-    *frame = block * TF_BLOCK_FRAMES + i + 1;
-    return tf_err_set(err, TF_E_DIVERGENCE, "frame event %llu: the program did %s, the recording has %s",
-                      (unsigned long long)*frame, i < n ? word_name(t, did[i], a, sizeof a) : "nothing",
-                      i < has_n ? word_name(t, has[i], b, sizeof b) : "nothing");
+    bool killed = t->run->exit_signal != 0 || t->run->state != TF_RUN_COMPLETE;
+    return (struct tf_stop_req){.frame = UINT64_MAX, .kind = killed && !t->why ? TF_STOP_ALL : TF_STOP_EVENT};
 }
 
 /*
@@ -63,20 +39,23 @@ int tf_run_until_stop(struct tf_timeline *t, struct tf_runner *runner, uint64_t 
 {
     struct tf_message *m = &t->message;
     struct tf_place place;
+    uint64_t heard = 0; /* frame events that had happened when it was heard of last */
     for (;;) {
         int r = tf_runner_wait(runner, t->cancel, err);
         if (r == 0)
             r = tf_runner_recv(runner, m, -1, err);
+        if (r == TF_E_REPLAY) /* it has gone */
+            return tf_err_set(err, r, "%s; it had come as far as frame event %llu, or further", err->msg,
+                              (unsigned long long)heard);
         if (r)
             return r;
         switch (m->op) {
         case TF_REP_PROGRESS:
-            if (t->progress && !t->scan && m->len == 8 && t->progress_to > t->progress_from) {
-                uint64_t now;
-                memcpy(&now, m->data, sizeof now);
+            if (m->len == sizeof heard)
+                memcpy(&heard, m->data, sizeof heard);
+            if (t->progress && !t->scan && m->len == 8 && t->progress_to > t->progress_from)
                 t->progress(t->progress_ctx,
-                            (double)(now - t->progress_from) / (double)(t->progress_to - t->progress_from));
-            }
+                            (double)(heard - t->progress_from) / (double)(t->progress_to - t->progress_from));
             __attribute__((fallthrough));
         case TF_REP_HIT:
         case TF_REP_LOG:
@@ -100,26 +79,13 @@ int tf_run_until_stop(struct tf_timeline *t, struct tf_runner *runner, uint64_t 
         }
         case TF_REP_SNAPSHOT:
             memcpy(&place, m->data, sizeof place);
+            heard = place.frame > heard ? place.frame : heard;
             if (m->fd >= 0)
                 tf_timeline_add_checkpoint(t, &place, m->fd, present);
             break;
-        case TF_REP_BLOCK: {
-            uint64_t block, frame;
-            memcpy(&block, m->data, sizeof block);
-            r = block_differs(t, block, (const uint32_t *)(m->data + 8), (uint32_t)((m->len - 8) / 4), &frame,
-                              err);
-            if (at)
-                *at = (struct tf_place){.frame = frame};
-            return r;
-        }
         case TF_REP_DIVERGENCE:
         case TF_REP_BARRIER:
-            memcpy(&place, m->data, sizeof place);
-            if (at)
-                *at = place;
-            return tf_err_set(err, m->op == TF_REP_BARRIER ? TF_E_NOTFOUND : TF_E_DIVERGENCE,
-                              "after frame event %llu: %.*s", (unsigned long long)place.frame,
-                              (int)(m->len - sizeof place), (const char *)m->data + sizeof place);
+            return tf_diverged_message(t, m, at, err);
         default:
             return tf_err_set(err, TF_E_REPLAY, "the replaying process sent message %u, which nobody knows",
                               m->op);
@@ -140,6 +106,8 @@ static uint64_t snapshot_ticks(const struct tf_timeline *t, uint64_t from, uint6
 int tf_run_start(struct tf_timeline *t, const struct tf_stop_req *stop, uint64_t present,
                  struct tf_runner *runner, struct tf_checkpoint *from, struct tf_err *err)
 {
+    t->run_number++;
+    tf_divergence_free(tf_timeline_take_divergence(t)); /* is of an earlier run */
     for (;;) {
         struct tf_place place;
         size_t i = t->n - 1;
@@ -163,7 +131,8 @@ int tf_run_start(struct tf_timeline *t, const struct tf_stop_req *stop, uint64_t
             req.frame = from->frame;
             req.offset = from->offset;
             req.prefix_words = (uint32_t)(from->frame % TF_BLOCK_FRAMES);
-            if (req.prefix_words && !(prefix = block_words(t, from->frame / TF_BLOCK_FRAMES, &n, err))) {
+            if (req.prefix_words &&
+                !(prefix = tf_run_block_words(t, from->frame / TF_BLOCK_FRAMES, &n, err))) {
                 tf_runner_end(runner);
                 return err->code;
             }
@@ -182,18 +151,27 @@ int tf_run_start(struct tf_timeline *t, const struct tf_stop_req *stop, uint64_t
 }
 
 /* The events since the last whole block must be the recorded ones, too. */
-int tf_run_check_prefix(struct tf_timeline *t, const struct tf_stop_rep *rep, struct tf_err *err)
+int tf_run_check_prefix(struct tf_timeline *t, const struct tf_runner *runner, const struct tf_stop_rep *rep,
+                        struct tf_err *err)
 {
     uint32_t n;
+    struct tf_message *m = &t->message;
     if (!rep->words)
         return 0;
-    const uint32_t *words = block_words(t, (rep->frame - 1) / TF_BLOCK_FRAMES, &n, err);
+    const uint32_t *words = tf_run_block_words(t, (rep->frame - 1) / TF_BLOCK_FRAMES, &n, err);
     if (!words)
         return err->code;
-    if (rep->words > n || XXH3_64bits(words, rep->words * sizeof *words) != rep->digest)
-        return tf_err_set(err, TF_E_DIVERGENCE,
-                          "among the last %u frame events before %llu, one is not the recorded one "
-                          "('timefork verify' finds it)",
-                          rep->words, (unsigned long long)rep->frame);
-    return 0;
+    if (rep->words <= n && XXH3_64bits(words, rep->words * sizeof *words) == rep->digest)
+        return 0;
+    if (runner && tf_runner_send(runner, TF_REQ_WORDS, NULL, 0, NULL, 0, err) == 0 &&
+        tf_runner_recv(runner, m, tf_now_ms() + 30000, err) == 0 && m->op == TF_REP_BLOCK && m->len >= 8) {
+        uint64_t block;
+        memcpy(&block, m->data, sizeof block);
+        return tf_diverged_words(t, block, (const uint32_t *)(m->data + 8), (uint32_t)((m->len - 8) / 4),
+                                 rep->offset, err);
+    }
+    return tf_diverged(t, TF_DIVERGED_EVENT, rep->frame - rep->words, rep->offset, err,
+                       "among the last %u frame events before %llu, one is not the recorded one "
+                       "('timefork verify' finds it)",
+                       rep->words, (unsigned long long)rep->frame);
 }

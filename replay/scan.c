@@ -467,7 +467,7 @@ int tf_scan_window(struct tf_search *s, uint64_t arm, position from, position en
         struct tf_place at = {0};
         r = tf_run_until_stop(t, &runner, arm, &rep, &at, err);
         if (r == 0)
-            r = tf_run_check_prefix(t, &rep, err);
+            r = tf_run_check_prefix(t, NULL, &rep, err);
         s->diverged_there = at.frame > arm && at.frame < end.frame;
         s->diverged = s->diverged_there ? at.frame : arm + (end.frame - arm) / 2;
         tf_runner_end(&runner);

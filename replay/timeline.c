@@ -52,6 +52,23 @@ void tf_shared_destroy(struct tf_shared *shared)
     *shared = (struct tf_shared){.ctl_fd = -1, .log_fd = -1};
 }
 
+/* The pid that the process has before it is forked: that of the ancestor which was started. */
+static int first_pid(const struct tf_timeline *t, uint32_t *pid, struct tf_err *err)
+{
+    uint32_t parent = t->run->origin == TF_FORKED ? t->run->parent : 0;
+    *pid = t->run->pid;
+    while (parent) {
+        struct tf_run run;
+        int r = tf_store_find_process(t->store, t->run->id, parent, &run, err);
+        if (r)
+            return r;
+        *pid = run.pid;
+        parent = run.origin == TF_FORKED ? run.parent : 0;
+        tf_run_clear(&run);
+    }
+    return 0;
+}
+
 /* Totals and digests, for the processes to check themselves against. */
 static int fill_ctl(struct tf_timeline *t, struct tf_err *err)
 {
@@ -73,7 +90,8 @@ static int fill_ctl(struct tf_timeline *t, struct tf_err *err)
     ctl->frames = t->run->frames;
     ctl->outside_bytes = t->run->outside_bytes;
     ctl->layout_digest = t->run->layout_digest;
-    ctl->pid = t->run->pid;
+    if ((r = first_pid(t, &ctl->pid, err)))
+        return r;
     __atomic_store_n(&ctl->complete, 1, __ATOMIC_RELEASE);
     return 0;
 }
@@ -112,6 +130,7 @@ static int open_common(struct tf_store *store, const struct tf_run *run, const s
     t->shared = *shared;
     t->present = TF_RUNNER_NONE;
     t->words_block = UINT64_MAX;
+    t->report_calls = TF_DIVERGENCE_CALLS;
     t->words = malloc(TF_BLOCK_FRAMES * sizeof *t->words);
     if (!t->words) {
         r = tf_err_set(err, TF_E_IO, "out of memory");
@@ -196,6 +215,7 @@ void tf_timeline_close(struct tf_timeline *t)
     tf_log_close(t->log);
     tf_shared_destroy(&t->shared);
     tf_codes_free(&t->codes);
+    tf_divergence_free(t->divergence);
     free(t->message.data);
     free(t->words);
     free(t->why);
@@ -241,6 +261,14 @@ void tf_timeline_drop_checkpoint(struct tf_timeline *t, size_t i)
     t->n--;
 }
 
+/* The copy that has just diverged may have left checkpoints on its way that are not the recorded run. */
+void tf_timeline_drop_behind(struct tf_timeline *t, uint64_t frame)
+{
+    for (size_t i = t->n; i-- > 1;)
+        if (t->checkpoints[i].run_number == t->run_number && t->run_number && t->checkpoints[i].frame > frame)
+            tf_timeline_drop_checkpoint(t, i);
+}
+
 static bool too_much_memory(const struct tf_timeline *t)
 {
     pid_t pids[TF_POLICY_MAX + 1];
@@ -262,8 +290,11 @@ void tf_timeline_add_checkpoint(struct tf_timeline *t, const struct tf_place *pl
         return;
     }
     memmove(&t->checkpoints[at + 1], &t->checkpoints[at], (t->n - at) * sizeof *t->checkpoints);
-    t->checkpoints[at] = (struct tf_checkpoint){
-        .frame = place->frame, .offset = place->offset, .kind = TF_CHECKPOINT_FORK, .runner = runner};
+    t->checkpoints[at] = (struct tf_checkpoint){.frame = place->frame,
+                                                .offset = place->offset,
+                                                .kind = TF_CHECKPOINT_FORK,
+                                                .runner = runner,
+                                                .run_number = t->run_number};
     t->n++;
     while (t->n > TF_POLICY_MAX || (t->n > 2 && too_much_memory(t))) {
         uint64_t frames[TF_POLICY_MAX + 1];
@@ -315,6 +346,61 @@ void tf_timeline_attend(struct tf_timeline *t, void (*progress)(void *ctx, doubl
     t->cancel = cancel;
 }
 
+/* Lets a copy of the nearest checkpoint run to where a stop was asked for, and checks what it says. */
+static int run_to(struct tf_timeline *t, const struct tf_stop_req *req, uint64_t frame,
+                  struct tf_runner *runner, struct tf_checkpoint *from, struct tf_stop_rep *rep,
+                  struct tf_err *err)
+{
+    struct tf_place at;
+    int r = tf_run_start(t, req, frame, runner, from, err);
+    if (r)
+        return r;
+    t->progress_from = from->frame;
+    t->progress_to = frame;
+    r = tf_run_until_stop(t, runner, frame, rep, &at, err);
+    if (r == 0)
+        r = tf_run_check_prefix(t, runner, rep, err);
+    if (r == 0 && rep->why == TF_STOPPED_AT && rep->frame != req->frame)
+        r = tf_err_set(err, TF_E_REPLAY, "the replay stopped after frame event %llu instead of %llu",
+                       (unsigned long long)rep->frame, (unsigned long long)req->frame);
+    if (r)
+        tf_runner_end(runner);
+    return r;
+}
+
+static int event_at(struct tf_timeline *t, uint64_t frame, struct tf_frame *event, struct tf_err *err)
+{
+    tf_cursor_filter(t->cursor, NULL, 0);
+    int r = tf_cursor_seek(t->cursor, frame, err);
+    if (r == 0)
+        r = tf_cursor_next(t->cursor, event, err);
+    if (r < 0)
+        return r;
+    if (r == 0 || event->frame != frame)
+        return tf_err_set(err, TF_E_FORMAT, "frame event %llu is missing in the recording",
+                          (unsigned long long)frame);
+    return 0;
+}
+
+/*
+ * A function that leaves drops its variables first, and that may run Python code (__del__): then it was about
+ * to leave, its variables alive, not after the event before its exit, but before the first of those calls.
+ * Which calls were made like that the events do not tell. *frame is the event after which the exit was looked
+ * for in vain: makes it the one before the call that ended there. False: there was none.
+ */
+static bool before_last_call(struct tf_timeline *t, const struct tf_frame *exit, uint64_t *frame,
+                             struct tf_err *err)
+{
+    struct tf_frame last;
+    if (*frame <= exit->entry || event_at(t, *frame, &last, err) || TF_IS_ENTRY(TF_WORD(last.event, 0)) ||
+        last.depth != exit->depth + 1 || last.thread != exit->thread || last.entry <= exit->entry)
+        return false;
+    *frame = last.entry - 1;
+    return true;
+}
+
+#define DROPPED_MAX 64 /* calls by variables that a function dropped, that are gone back over */
+
 int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct tf_stop *stop,
                      struct tf_err *err)
 {
@@ -323,41 +409,33 @@ int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct 
     struct tf_runner runner;
     struct tf_checkpoint from;
     struct tf_stop_rep rep;
-    struct tf_place at;
 
     if (position.frame < 1)
         return tf_err_set(err, TF_E_USAGE, "frame events are numbered from 1");
     if (position.frame > t->reach)
         return out_of_reach(t, position.frame, err);
-    tf_cursor_filter(t->cursor, NULL, 0);
-    int r = tf_cursor_seek(t->cursor, position.frame, err);
-    if (r == 0)
-        r = tf_cursor_next(t->cursor, &event, err);
-    if (r < 0)
+    int r = event_at(t, position.frame, &event, err);
+    if (r)
         return r;
-    if (r == 0 || event.frame != position.frame)
-        return tf_err_set(err, TF_E_FORMAT, "frame event %llu is missing in the recording",
-                          (unsigned long long)position.frame);
 
     struct tf_stop_req req = {.frame = position.frame, .lines = position.lines, .kind = TF_STOP_LINE};
     if (position.lines == 0 && event.event != TF_CALL && event.event != TF_RESUME)
         req = (struct tf_stop_req){
             .frame = position.frame - 1, .kind = TF_STOP_EXIT, .exit_event = (uint32_t)event.event};
-    if ((r = tf_run_start(t, &req, position.frame, &runner, &from, err)))
+    r = run_to(t, &req, position.frame, &runner, &from, &rep, err);
+    for (int i = 0; r == 0 && rep.why != TF_STOPPED_AT && req.kind == TF_STOP_EXIT && i < DROPPED_MAX &&
+                    before_last_call(t, &event, &req.frame, err);
+         i++) {
+        tf_runner_end(&runner);
+        r = run_to(t, &req, req.frame, &runner, &from, &rep, err);
+    }
+    if (r)
         return r;
-    t->progress_from = from.frame;
-    t->progress_to = position.frame;
-    r = tf_run_until_stop(t, &runner, position.frame, &rep, &at, err);
-    if (r == 0)
-        r = tf_run_check_prefix(t, &rep, err);
-    if (r == 0 && rep.why != TF_STOPPED_AT && position.lines)
+    if (rep.why != TF_STOPPED_AT && position.lines)
         r = too_many_lines(t, position, rep.lines, err);
-    else if (r == 0 && rep.why != TF_STOPPED_AT)
+    else if (rep.why != TF_STOPPED_AT)
         r = tf_err_set(err, TF_E_REPLAY, "the replay went past frame event %llu without stopping there",
                        (unsigned long long)position.frame);
-    if (r == 0 && rep.frame != req.frame)
-        r = tf_err_set(err, TF_E_REPLAY, "the replay stopped after frame event %llu instead of %llu",
-                       (unsigned long long)rep.frame, (unsigned long long)req.frame);
     if (r) {
         tf_runner_end(&runner);
         return r;
@@ -382,22 +460,27 @@ int tf_timeline_inspect(struct tf_timeline *t, const struct tf_inspect_req *req,
                         int timeout_ms, tf_item_fn *fn, void *ctx, struct tf_err *err)
 {
     struct tf_runner copy;
-    struct tf_place place; /* of the copy; and in front of what it says when it cannot go on */
+    struct tf_place place;
     if (!t->standing)
         return tf_err_set(err, TF_E_USAGE, "there is no present position yet");
     int r = tf_runner_fork(&t->present, &copy, &place, err);
     if (r)
         return r;
-    r = tf_runner_send(&copy, TF_REQ_INSPECT, req, sizeof *req, text, text ? strlen(text) : 0, err);
+    /* What an expression is told by getpid() in the part of a forked process's past that is its parent's. */
+    if (t->run->origin == TF_FORKED)
+        r = tf_store_pid(t->store, t->run, place.offset, &t->shared.ctl->pid, err);
+    if (r == 0)
+        r = tf_runner_send(&copy, TF_REQ_INSPECT, req, sizeof *req, text, text ? strlen(text) : 0, err);
     while (r == 0) {
         struct tf_message *m = &t->message;
         uint32_t type;
         r = tf_runner_recv(&copy, m, tf_now_ms() + timeout_ms, err);
         if (r)
             break;
-        if (m->op == TF_REP_DIVERGENCE && m->len >= sizeof place) {
-            r = tf_err_set(err, TF_E_DIVERGENCE, "%.*s", (int)(m->len - sizeof place),
-                           (const char *)m->data + sizeof place);
+        if (m->op == TF_REP_DIVERGENCE) {
+            char words[1000];
+            tf_divergence_words(m->data, m->len, words, sizeof words);
+            r = tf_err_set(err, TF_E_DIVERGENCE, "%s", words);
             break;
         }
         if (m->op != TF_REP_ITEM || m->len < 4) {
@@ -410,5 +493,6 @@ int tf_timeline_inspect(struct tf_timeline *t, const struct tf_inspect_req *req,
         r = fn(ctx, (enum tf_item)type, m->data + 4, m->len - 4);
     }
     tf_runner_end(&copy);
+    t->shared.ctl->pid = t->run->pid;
     return r;
 }

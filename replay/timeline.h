@@ -25,7 +25,8 @@ struct tf_checkpoint {
     uint64_t frame, offset;
     enum tf_checkpoint_kind kind;
     struct tf_runner runner;
-    bool recorded; /* taken while recording: has to be told where it stands */
+    uint64_t run_number; /* of the replay that left it; 0: none did */
+    bool recorded;       /* taken while recording: has to be told where it stands */
 };
 
 /* Where the present is, and what it took to get there. */
@@ -44,7 +45,7 @@ struct tf_verified {
     uint64_t frames, outside; /* compared and equal */
     bool barrier;             /* ended at a place that replay does not cover; text says what */
     struct tf_place at;
-    char text[16384]; /* of a divergence or barrier: what happened and the Python stack */
+    char text[16384]; /* of a barrier: what is there, and the Python stack */
     double elapsed_ms;
 };
 

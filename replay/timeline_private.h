@@ -6,6 +6,7 @@
 #define TF_TIMELINE_PRIVATE_H
 
 #include "checkpoint/policy.h"
+#include "replay/divergence.h"
 #include "replay/outside_log.h"
 #include "replay/timeline.h"
 
@@ -23,6 +24,8 @@ struct tf_timeline {
 
     struct tf_checkpoint checkpoints[TF_POLICY_MAX + 1];
     size_t n;
+
+    uint64_t run_number; /* of copies that were started: which of them has left a checkpoint */
 
     struct tf_runner present;
     struct tf_position here; /* of it */
@@ -43,6 +46,9 @@ struct tf_timeline {
     int (*on_scan)(void *ctx, const struct tf_message *message, struct tf_err *err);
     void *scan_ctx;
     const volatile bool *cancel;
+
+    struct tf_divergence *divergence; /* of the last run, or NULL */
+    size_t report_calls;
 
     struct tf_codes codes; /* of the run; see tf_timeline_codes() */
 };
@@ -76,7 +82,29 @@ int tf_run_start(struct tf_timeline *t, const struct tf_stop_req *stop, uint64_t
  * barrier: *at (may be NULL) says where. */
 int tf_run_until_stop(struct tf_timeline *t, struct tf_runner *runner, uint64_t present,
                       struct tf_stop_rep *rep, struct tf_place *at, struct tf_err *err);
-/* The events since the last whole block must be the recorded ones, too. */
-int tf_run_check_prefix(struct tf_timeline *t, const struct tf_stop_rep *rep, struct tf_err *err);
+/* The events since the last whole block must be the recorded ones, too. runner: parked there, or NULL if it
+ * has ended. */
+int tf_run_check_prefix(struct tf_timeline *t, const struct tf_runner *runner, const struct tf_stop_rep *rep,
+                        struct tf_err *err);
+/* What makes a run go on to its end. */
+struct tf_stop_req tf_run_all(const struct tf_timeline *t);
+/* The recorded words of a block; NULL with err. */
+const uint32_t *tf_run_block_words(struct tf_timeline *t, uint64_t block, uint32_t *n, struct tf_err *err);
+
+/* ---- divergence.c ---- */
+
+/* A process said that it diverged, or came to a barrier: keeps what it said. TF_E_DIVERGENCE with the
+ * sentence and the stack; TF_E_NOTFOUND for a barrier that the recording has, too. *at (may be NULL): where.
+ */
+int tf_diverged_message(struct tf_timeline *t, const struct tf_message *m, struct tf_place *at,
+                        struct tf_err *err);
+/* The words of a block are not the recorded ones. TF_E_DIVERGENCE. */
+int tf_diverged_words(struct tf_timeline *t, uint64_t block, const uint32_t *did, uint32_t n, uint64_t offset,
+                      struct tf_err *err);
+/* Another divergence that the supervisor finds. TF_E_DIVERGENCE. */
+int tf_diverged(struct tf_timeline *t, enum tf_diverged kind, uint64_t frame, uint64_t offset,
+                struct tf_err *err, const char *fmt, ...) __attribute__((format(printf, 6, 7)));
+/* What was replayed behind a divergence is no checkpoint for anyone. */
+void tf_timeline_drop_behind(struct tf_timeline *t, uint64_t frame);
 
 #endif

@@ -134,6 +134,34 @@ void tf_block_free(struct tf_block *block)
     *block = (struct tf_block){0};
 }
 
+int tf_block_copy(struct tf_block *dst, const struct tf_block *src)
+{
+    struct tf_time_mark *marks = malloc((src->n_marks + 1) * sizeof *marks);
+    struct tf_thread_run *runs = malloc((src->n_runs + 1) * sizeof *runs);
+    if (!marks || !runs || tf_stacks_copy(&dst->stacks, &src->stacks)) {
+        free(marks);
+        free(runs);
+        return -1;
+    }
+    if (src->n_marks)
+        memcpy(marks, src->marks, src->n_marks * sizeof *marks);
+    if (src->n_runs)
+        memcpy(runs, src->runs, src->n_runs * sizeof *runs);
+    memcpy(dst->words, src->words, src->n * sizeof *dst->words);
+    free(dst->marks);
+    free(dst->runs);
+    dst->marks = marks;
+    dst->runs = runs;
+    dst->n_marks = src->n_marks;
+    dst->cap_marks = src->n_marks + 1;
+    dst->n_runs = src->n_runs;
+    dst->cap_runs = src->n_runs + 1;
+    dst->first_frame = src->first_frame;
+    dst->base_tick = src->base_tick;
+    dst->n = src->n;
+    return 0;
+}
+
 int tf_block_time(struct tf_block *block, uint64_t tick)
 {
     uint64_t last = block->n_marks ? block->marks[block->n_marks - 1].tick : block->base_tick;

@@ -67,6 +67,8 @@ struct tf_block {
 /* An empty block whose first event is number 1, at tick 0. */
 int tf_block_init(struct tf_block *block, struct tf_err *err);
 void tf_block_free(struct tf_block *block);
+/* dst, which is initialised, becomes equal to src. Returns 0 or -1: no memory. */
+int tf_block_copy(struct tf_block *dst, const struct tf_block *src);
 /* Says what the time is after the events that are in the block. Returns 0 or -1: no memory. */
 int tf_block_time(struct tf_block *block, uint64_t tick);
 /* Says that the next events belong to a thread. Returns 0 or -1: no memory. */

@@ -9,7 +9,7 @@
 #include "store/store.h"
 
 #define TF_APPLICATION_ID 0x74666f72 /* "tfor" */
-#define TF_FORMAT 1
+#define TF_FORMAT 2
 
 struct tf_store {
     sqlite3 *db;
@@ -25,11 +25,61 @@ int tf_db_damaged(struct tf_store *store, struct tf_err *err, const char *fmt, .
     __attribute__((format(printf, 3, 4)));
 int tf_db_memory(struct tf_err *err);
 int tf_db_exec(struct tf_store *store, const char *sql, struct tf_err *err);
+/* How long to wait for other processes that are using the file, each time; TF_DB_BUSY_MS when it is opened.
+ */
+#define TF_DB_BUSY_MS 5000
+void tf_db_patience(struct tf_store *store, int ms);
 int tf_db_prepare(struct tf_store *store, const char *sql, sqlite3_stmt **out, struct tf_err *err);
 /* 1: a row; 0: done; negative: *err is filled in. */
 int tf_db_step(struct tf_store *store, sqlite3_stmt *stmt, struct tf_err *err);
 /* Steps a statement that gives no rows, and resets it. */
 int tf_db_run(struct tf_store *store, sqlite3_stmt *stmt, struct tf_err *err);
+
+/* Is there such a table? Recordings of older versions lack some. */
+bool tf_db_has_table(struct tf_store *store, const char *name);
+/* Out of WAL mode, if nobody else has the file open. Returns whether it is a single file now. */
+bool tf_db_single_file(struct tf_store *store);
+/* Another process was in the way: what was tried can be tried again. */
+bool tf_db_busy(const struct tf_store *store);
+/* The format of the file as it is now: a writer may make a 1 a 2 while we have it open. Negative: *err is
+ * filled in. */
+int tf_db_format(struct tf_store *store, struct tf_err *err);
+/* Makes a file of an older format one of TF_FORMAT. */
+int tf_db_upgrade(struct tf_store *store, struct tf_err *err);
+
+/*
+ * Where the rows of a run are. Those of a process that was forked are its own, from the fork on; what was
+ * before is with its parent, and so on: a lineage of processes, the eldest first, each of which gives what
+ * lies behind its own fork and not behind that of the next one. Anything else is alone in its lineage.
+ *
+ * Frame events are given by whole blocks: the block in which a fork lies is the child's own, with the events
+ * before the fork.
+ */
+struct tf_ancestor {
+    int64_t run;
+    uint32_t process, pid;
+    /* what it gives: from here on .. */
+    uint64_t first_block, offset, seq, frame;
+    uint32_t codes, marks, mapped; /* how many come before its own */
+    /* .. up to what the next one gives; UINT64_MAX and UINT32_MAX for the last */
+    uint64_t end_block, end_offset, end_seq;
+    uint32_t end_codes, end_marks, end_mapped;
+};
+struct tf_lineage {
+    struct tf_ancestor *v;
+    size_t n;
+};
+/* Free it with tf_lineage_free(), also after an error. */
+int tf_lineage_load(struct tf_store *store, const struct tf_run *run, struct tf_lineage *out,
+                    struct tf_err *err);
+void tf_lineage_free(struct tf_lineage *lineage);
+/* The block of frame events in which the last event before a fork lies: the first one that the child has
+ * itself.
+ */
+static inline uint64_t tf_fork_block(uint64_t frame)
+{
+    return frame ? (frame - 1) / TF_BLOCK_FRAMES : 0;
+}
 
 /* A copy of a text column, "" for NULL. NULL: no memory. */
 char *tf_db_text(sqlite3_stmt *stmt, int column);

@@ -10,11 +10,16 @@
  *  1. A transaction ends with everything that came before it: the partly filled block of frame events is
  *     written, and replaced by a longer version of itself later; a partly filled outside block is closed. So
  *     whatever was committed is a prefix of the run, and frame numbers and outside events in it fit together.
+ *     Between commits there are more such moments in the queue, for the case that not all of it can be
+ * written.
  *  2. An outside event is written when all its data has come, or not at all.
  *  3. A full block of frame events is closed by the next frame event, not by its last one: the time that
  *     belongs to its last event may still come.
  *  4. The words of the ring are zeroed before `tail` passes them.
  *  5. in->stored holds the totals of what was committed.
+ *  6. A forked process has a row when something has come from it, and with the row, in one transaction, the
+ * block that the fork lies in. Its parent was committed at the fork, with nothing pending: so all that a
+ * child's rows refer to is in the file before them.
  */
 #include "store/ingest.h"
 
@@ -28,7 +33,17 @@
 
 #define PUBLISH_WORDS 16384u /* zeroed and given back at a time: fits the second-level cache */
 #define COMMIT_NS 1000000000ull
-#define COMMIT_BYTES (64ull << 20)
+/* Of rows in the queue. Small enough that the ring does not fill up meanwhile, and that what is written is
+ * still in the processor's caches. */
+#define COMMIT_BYTES (8ull << 20)
+#define RATE_NS 20000000ull       /* the time over which it is seen how fast outside events come */
+#define FAST_BYTES_MS 200000ull   /* 200 MB/s: zstd can do little more */
+#define MOMENT_BYTES (512u << 10) /* what a full disk may cost of what would have had room */
+#define QUEUE_MAX (256ull << 20)  /* while another process keeps us from writing */
+
+/* zstd's levels: usual; when a good part of the ring is full; when it will soon be full, or is being filled
+ * faster than it can be compressed. */
+enum { LEVEL = 3, LEVEL_FAST = 1, LEVEL_HASTY = TF_W_HASTY };
 
 /* ---- time ---- */
 
@@ -100,15 +115,45 @@ static int write_frames(struct tf_ingest *in, bool done, struct tf_err *err)
     if (rc)
         return rc;
     in->written = block->n;
+    in->written_marks = block->n_marks;
     if (done) {
         block->first_frame += block->n;
         block->base_tick = e.last_tick;
         block->n = in->written = 0;
-        block->n_marks = block->n_runs = 0;
+        block->n_marks = block->n_runs = in->written_marks = 0;
         if (tf_block_thread(block, in->thread))
             return tf_db_memory(err);
     }
     return 0;
+}
+
+/* Is there something this far ahead of what was taken? Data may be zero: then it is believed to be empty. */
+static bool reaches(const struct tf_ingest *in, uint64_t words)
+{
+    const uint32_t *at = in->ring + ((in->shm->tail + words) & in->mask);
+    uint32_t any = 0;
+    for (int i = 0; i < 16; i++)
+        any |= __atomic_load_n(at + i, __ATOMIC_RELAXED);
+    return any != 0;
+}
+
+/*
+ * How well to compress the block: as well as the program lets us. It should not have to wait for us, nor for
+ * a processor that we keep busy. So who has a gigabyte in a second gets a large recording, unless the data is
+ * of the kind that packs faster than it is copied.
+ */
+static int level(struct tf_ingest *in)
+{
+    uint64_t now = ingest_clock_ns(CLOCK_MONOTONIC), since = now - in->rate_ns;
+    in->rate_bytes += in->out_whole;
+    if (since > RATE_NS) {
+        in->fast = in->rate_bytes / (since / 1000000 + 1) > FAST_BYTES_MS;
+        in->rate_bytes = 0;
+        in->rate_ns = now;
+    }
+    if (in->fast || reaches(in, (in->mask + 1) / 2))
+        return LEVEL_HASTY;
+    return reaches(in, (in->mask + 1) / 4) ? LEVEL_FAST : LEVEL;
 }
 
 /* Writes the whole outside events. */
@@ -118,22 +163,28 @@ int ingest_write_outside(struct tf_ingest *in, struct tf_err *err)
     if (!in->out_whole)
         return 0;
     b->len = in->out_whole;
-    int rc = tf_writer_outside(&in->w, b, in->out, err);
+    int rc = tf_writer_outside(&in->w, b, in->out, level(in), err);
     if (rc)
         return rc;
     memmove(in->out, in->out + in->out_whole, in->out_len - in->out_whole);
     in->out_len -= in->out_whole;
     in->out_whole = 0;
+    if (in->out_len == 0 && in->out_cap > 16 * TF_OUTSIDE_BLOCK) { /* there was one very large event */
+        free(in->out);
+        in->out = NULL;
+        in->out_cap = 0;
+    }
     b->offset += b->len;
     b->first_seq += b->events;
     b->events = 0;
     return 0;
 }
 
-int ingest_commit(struct tf_ingest *in, int state, int exit_status, int exit_signal, struct tf_err *err)
+/* Queues everything up to now, so that what is written up to here is right: the rows of a moment. */
+static int queue_moment(struct tf_ingest *in, int state, int exit_status, int exit_signal, struct tf_err *err)
 {
     int rc = ingest_write_outside(in, err);
-    if (!rc && in->block.n > in->written)
+    if (!rc && (in->block.n > in->written || in->block.n_marks > in->written_marks))
         rc = write_frames(in, false, err);
     if (rc)
         return rc;
@@ -145,11 +196,21 @@ int ingest_commit(struct tf_ingest *in, int state, int exit_status, int exit_sig
     if (ns > in->total.duration_ns)
         in->total.duration_ns = ns;
     rc = tf_writer_totals(&in->w, &in->total, state, exit_status, exit_signal, err);
+    in->moment = in->w.len;
+    return rc;
+}
+
+int ingest_commit(struct tf_ingest *in, bool now, int state, int exit_status, int exit_signal,
+                  struct tf_err *err)
+{
+    int rc = queue_moment(in, state, exit_status, exit_signal, err);
     if (!rc)
-        rc = tf_writer_commit(&in->w, err);
-    if (rc)
+        rc = tf_writer_commit(&in->w, now || in->w.len > QUEUE_MAX, &in->stored, err);
+    if (rc < 0)
         return rc;
-    in->stored = in->total;
+    if (!rc)
+        in->stored = in->total;
+    in->moment = in->put_off = in->w.len;
     in->committed_ns = ingest_clock_ns(CLOCK_MONOTONIC);
     return 0;
 }
@@ -159,10 +220,10 @@ static int commit_if_due(struct tf_ingest *in, struct tf_err *err)
     if (!in->started)
         return 0;
     bool pending = in->w.len || in->out_whole || in->block.n > in->written;
-    if (!pending ||
-        (in->w.len < COMMIT_BYTES && ingest_clock_ns(CLOCK_MONOTONIC) - in->committed_ns < COMMIT_NS))
-        return 0;
-    return ingest_commit(in, TF_RUN_INCOMPLETE, -1, 0, err);
+    if (!pending || (in->w.len < in->put_off + COMMIT_BYTES &&
+                     ingest_clock_ns(CLOCK_MONOTONIC) - in->committed_ns < COMMIT_NS))
+        return in->w.len < in->moment + MOMENT_BYTES ? 0 : queue_moment(in, TF_RUN_INCOMPLETE, -1, 0, err);
+    return ingest_commit(in, false, TF_RUN_INCOMPLETE, -1, 0, err);
 }
 
 /* ---- the ring ---- */
@@ -196,6 +257,21 @@ static int fail(struct tf_ingest *in, struct tf_err *err)
     return err->code;
 }
 
+/* Something came from a forked process: it exists. */
+static int begin_forked(struct tf_ingest *in, struct tf_err *err)
+{
+    int rc = tf_writer_fork(&in->w, &in->run, &in->fork, in->shm->program_pid, err);
+    if (!rc) {
+        rc = ingest_commit(in, true, TF_RUN_INCOMPLETE, -1, 0, err);
+        in->started = rc == 0;
+        if (rc)
+            tf_writer_rollback(&in->w);
+    }
+    if (rc)
+        in->run.process = 0;
+    return rc;
+}
+
 int64_t tf_ingest_drain(struct tf_ingest *in, struct tf_err *err)
 {
     struct tf_err local;
@@ -218,6 +294,8 @@ int64_t tf_ingest_drain(struct tf_ingest *in, struct tf_err *err)
         uint32_t *p = ring + taken;
         uint32_t word = __atomic_load_n(p, __ATOMIC_ACQUIRE);
         if (word == 0)
+            break;
+        if (in->forked && !in->started && (rc = begin_forked(in, err)))
             break;
         if (TF_IS_FRAME(word)) {
             if (!in->started) {
@@ -275,9 +353,23 @@ int tf_ingest_tick(struct tf_ingest *in, struct tf_err *err)
     return commit_if_due(in, err) ? fail(in, err) : 0;
 }
 
+void tf_ingest_leave(struct tf_ingest *in, const char *text)
+{
+    struct tf_err why;
+    if (in->failed.code)
+        return;
+    tf_err_set(&why, TF_E_FORMAT, "%s", text); /* what was taken is sound */
+    fail(in, &why);
+}
+
 bool tf_ingest_started(const struct tf_ingest *in)
 {
     return in->started;
+}
+
+uint32_t tf_ingest_process(const struct tf_ingest *in)
+{
+    return in->run.process;
 }
 
 /* ---- begin and end ---- */
@@ -296,8 +388,8 @@ static void free_ingest(struct tf_ingest *in)
     free(in);
 }
 
-int tf_ingest_begin(struct tf_store *store, struct tf_shm *shm, uint32_t *ring,
-                    const struct tf_ingest_opts *opts, struct tf_ingest **out, struct tf_err *err)
+static int new_ingest(struct tf_store *store, struct tf_shm *shm, uint32_t *ring,
+                      const struct tf_ingest_opts *opts, struct tf_ingest **out, struct tf_err *err)
 {
     *out = NULL;
     if (shm->ring_words < 2 || (shm->ring_words & (shm->ring_words - 1)))
@@ -311,8 +403,10 @@ int tf_ingest_begin(struct tf_store *store, struct tf_shm *shm, uint32_t *ring,
     in->ring = ring;
     in->mask = shm->ring_words - 1;
     in->n_codes = 1;
+    in->said_status = -1;
     in->out_block.first_seq = 1;
     in->opts = *opts;
+    in->opts.parent = NULL;
     in->opts.command = strdup(opts->command ? opts->command : "");
     in->opts.title = strdup(opts->title ? opts->title : "");
     in->opts.source_text = opts->source_text ? strdup(opts->source_text) : NULL;
@@ -333,19 +427,107 @@ int tf_ingest_begin(struct tf_store *store, struct tf_shm *shm, uint32_t *ring,
     return 0;
 }
 
+int tf_ingest_begin(struct tf_store *store, struct tf_shm *shm, uint32_t *ring,
+                    const struct tf_ingest_opts *opts, struct tf_ingest **out, struct tf_err *err)
+{
+    const struct tf_ingest *parent = opts->parent;
+    *out = NULL;
+    if (parent && !parent->started)
+        return tf_err_set(err, TF_E_USAGE, "the process that executed this one is not recorded");
+    int rc = new_ingest(store, shm, ring, opts, out, err);
+    if (rc || !parent)
+        return rc;
+    struct tf_run *run = &(*out)->run;
+    run->origin = TF_EXECUTED;
+    run->parent = parent->run.process;
+    /* Nothing more of a recording that failed will be in the file. */
+    run->fork_frame =
+        parent->failed.code ? parent->stored.frames : parent->block.first_frame - 1 + parent->block.n;
+    memcpy(run->id, parent->run.id, sizeof run->id);
+    return 0;
+}
+
+/* The child goes on with the parent's state, which is committed and has nothing pending. */
+static int inherit(struct tf_ingest *child, const struct tf_ingest *parent, struct tf_err *err)
+{
+    child->forked = true;
+    child->fork = (struct tf_fork){
+        .run = parent->run.rowid,
+        .parent = parent->run.process,
+        .codes = parent->n_codes - 1,
+        .marks = parent->w.n_marks,
+        .mapped = parent->w.n_mapped,
+        .frame = parent->block.first_frame - 1 + parent->block.n,
+        .offset = parent->out_block.offset,
+        .seq = parent->out_block.first_seq - 1,
+        .tick = parent->now - parent->start,
+    };
+    memcpy(child->run.id, parent->run.id, sizeof child->run.id);
+    child->run.origin = TF_FORKED;
+    child->run.parent = parent->run.process;
+    child->run.fork_frame = child->fork.frame;
+    child->run.cwd = strdup(parent->run.cwd ? parent->run.cwd : "");
+    child->begin_tsc = parent->begin_tsc;
+    child->begin_ns = parent->begin_ns;
+    child->timed = parent->timed;
+    child->start = parent->start;
+    child->now = parent->now;
+    child->thread = parent->thread;
+    child->n_codes = parent->n_codes;
+    child->out_block.offset = parent->out_block.offset;
+    child->out_block.first_seq = parent->out_block.first_seq;
+    child->total = child->stored = parent->stored;
+    child->w.n_marks = parent->w.n_marks;
+    child->w.n_mapped = parent->w.n_mapped;
+    if (!child->run.cwd || tf_block_copy(&child->block, &parent->block))
+        return tf_db_memory(err);
+    return tf_writer_copy_seen(&child->w, &parent->w, err);
+}
+
+int tf_ingest_fork(struct tf_ingest *parent, struct tf_shm *shm, uint32_t *ring, int child_proc,
+                   struct tf_ingest **child, struct tf_err *err)
+{
+    struct tf_err local;
+    struct tf_ingest_opts opts = {
+        .command = parent->opts.command, .title = parent->opts.title, .child_proc = child_proc};
+    int rc = 0;
+    *child = NULL;
+    if (!err)
+        err = &local;
+    if (parent->failed.code)
+        return tf_err_set(err, parent->failed.code, "%s", parent->failed.msg);
+    /* A process that forks exists, even if it has not said anything. */
+    if (!parent->started && parent->forked)
+        rc = begin_forked(parent, err);
+    else if (!parent->started)
+        return tf_err_set(err, TF_E_USAGE, "a process that is not recorded yet forks");
+    else if (parent->missing)
+        rc = ingest_senseless("a fork within an outside event", err);
+    if (!rc)
+        rc = ingest_commit(parent, true, TF_RUN_INCOMPLETE, -1, 0, err);
+    if (rc)
+        return fail(parent, err);
+    rc = new_ingest(parent->store, shm, ring, &opts, child, err);
+    if (!rc && (rc = inherit(*child, parent, err))) {
+        free_ingest(*child);
+        *child = NULL;
+    }
+    return rc;
+}
+
 /* After an error: what can still be saved, and why it ends here. */
 static int close_failed(struct tf_ingest *in, int exit_status, int exit_signal, struct tf_err *err)
 {
     struct tf_err ignored = {0};
     /* What came before a senseless item is sound. After a failed write the transaction is lost. */
-    if (in->failed.code != TF_E_FORMAT || ingest_commit(in, TF_RUN_INCOMPLETE, -1, 0, &ignored))
+    if (in->failed.code != TF_E_FORMAT || ingest_commit(in, true, TF_RUN_INCOMPLETE, -1, 0, &ignored))
         tf_writer_rollback(&in->w);
     int rc = tf_writer_mark(&in->w, in->stored.frames, TF_MARK_STOPPED, in->failed.msg,
                             strlen(in->failed.msg), err);
     if (!rc)
         rc = tf_writer_totals(&in->w, &in->stored, TF_RUN_INCOMPLETE, exit_status, exit_signal, err);
     if (!rc)
-        rc = tf_writer_commit(&in->w, err);
+        rc = tf_writer_commit(&in->w, true, &in->stored, err);
     return rc;
 }
 
@@ -360,6 +542,10 @@ int tf_ingest_end(struct tf_ingest *in, int exit_status, int exit_signal, struct
         *run = (struct tf_run){0};
     if (!in->started)
         goto out;
+    if (exit_status < 0 && !exit_signal) {
+        exit_status = in->said_status;
+        exit_signal = in->said_signal;
+    }
     if (in->failed.code) {
         rc = close_failed(in, exit_status, exit_signal, err);
     } else {
@@ -370,7 +556,7 @@ int tf_ingest_end(struct tf_ingest *in, int exit_status, int exit_signal, struct
             ingest_calibrate(in);
             in->total.duration_ns = tf_run_ns(&in->run, (tsc - start) >> TF_TIME_UNIT_SHIFT);
         }
-        rc = ingest_commit(in, TF_RUN_COMPLETE, exit_status, exit_signal, err);
+        rc = ingest_commit(in, true, TF_RUN_COMPLETE, exit_status, exit_signal, err);
         if (rc) {
             struct tf_err ignored = {0};
             fail(in, err);
@@ -378,7 +564,7 @@ int tf_ingest_end(struct tf_ingest *in, int exit_status, int exit_signal, struct
         }
     }
     if (!rc && run)
-        rc = tf_store_find_run(in->store, in->run.id, run, err);
+        rc = tf_store_find_process(in->store, in->run.id, in->run.process, run, err);
 out:
     free_ingest(in);
     return rc;

@@ -21,26 +21,35 @@ struct tf_ingest {
     struct tf_writer w;
     struct tf_encoder *enc;
     struct tf_ingest_opts opts; /* its strings are ours */
-    struct tf_run run;          /* rowid, id, cwd: the rest is in the store */
+    struct tf_run run; /* rowid, id, process, parent, origin, fork_frame, cwd: the rest is in the store */
     bool started;
+    bool forked; /* it goes on where its parent's stream was at `fork`; there is no START */
+    struct tf_fork fork;
     struct tf_err failed; /* the first error; code 0: none */
+
+    int said_status, said_signal; /* of its last TF_MARK_EXIT; -1, 0: there was none */
 
     /* time */
     uint64_t begin_tsc, begin_ns; /* both clocks at the same moment */
     bool timed;                   /* a TF_REC_TIME came */
     uint64_t start, now;          /* of the recorded process, in units of 16 TSC ticks */
     uint64_t committed_ns;
+    size_t moment;  /* length of the queue up to the last row of totals */
+    size_t put_off; /* what was queued when another process kept us from committing it; 0: nothing */
 
     /* frame events */
     struct tf_block block;
     uint32_t thread, n_codes; /* n_codes: highest id + 1 */
     uint32_t written;         /* events of the block that are in its row */
+    size_t written_marks;     /* and time marks: the last event's may come when it was written already */
 
     /* outside events: those that are not written, behind them one whose data is still coming */
     uint8_t *out;
     size_t out_len, out_cap;
     size_t out_whole;                  /* length of the whole events */
     struct tf_outside_block out_block; /* what is in out: rowid unused */
+    uint64_t rate_ns, rate_bytes;      /* since when, and how many bytes of events were written since */
+    bool fast;                         /* they come faster than they can be compressed */
     uint64_t missing;                  /* bytes of data that the last event still needs */
     bool more_start;                   /* TF_REC_DATA continues the START */
     uint8_t *start_blob;
@@ -59,8 +68,10 @@ void ingest_calibrate(struct tf_ingest *in);
 int ingest_set_time(struct tf_ingest *in, uint64_t now, struct tf_err *err);
 /* Writes the whole outside events that there are. */
 int ingest_write_outside(struct tf_ingest *in, struct tf_err *err);
-/* Writes everything and ends the transaction. */
-int ingest_commit(struct tf_ingest *in, int state, int exit_status, int exit_signal, struct tf_err *err);
+/* Writes everything and ends the transaction; unless now, it may be put off when another process is writing.
+ */
+int ingest_commit(struct tf_ingest *in, bool now, int state, int exit_status, int exit_signal,
+                  struct tf_err *err);
 
 /* Takes one TF_RECORD item: its payload, which is followed by padding at most. */
 int ingest_record(struct tf_ingest *in, enum tf_record type, const uint8_t *p, size_t len,

@@ -4,10 +4,12 @@
  * data comes in several records stands at the end of it, behind in->out_whole.
  */
 #include "store/ingest.h"
+#include "store/machine.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/utsname.h>
 
 #define OUTSIDE_MAX (UINT32_MAX - 4096ull) /* outside.h: an event is below 4 GiB */
@@ -21,6 +23,8 @@ static int out_room(struct tf_ingest *in, size_t more, struct tf_err *err)
     size_t cap = in->out_cap ? in->out_cap : 2 * TF_OUTSIDE_BLOCK;
     while (cap - in->out_len < more)
         cap *= 2;
+    if (more > 16 * TF_OUTSIDE_BLOCK)
+        cap = in->out_len + more + 8; /* a very large event, all of it is known */
     uint8_t *out = realloc(in->out, cap);
     if (!out)
         return tf_db_memory(err);
@@ -32,11 +36,13 @@ static int out_room(struct tf_ingest *in, size_t more, struct tf_err *err)
 /* The last event has all its data. */
 static int end_event(struct tf_ingest *in, struct tf_err *err)
 {
-    int rc = out_room(in, 8, err);
-    if (rc)
-        return rc;
-    while (in->out_len & 7)
-        in->out[in->out_len++] = 0;
+    if (in->out_len & 7) {
+        int rc = out_room(in, 8, err);
+        if (rc)
+            return rc;
+        while (in->out_len & 7)
+            in->out[in->out_len++] = 0;
+    }
     struct tf_outside_block *b = &in->out_block;
     const struct tf_outside *e = (const void *)(in->out + in->out_whole);
     if (!b->events++)
@@ -92,6 +98,8 @@ static int add_event(struct tf_ingest *in, const struct tf_rec_outside *rec, con
     in->missing = rec->data_len;
     if (!in->missing)
         return end_event(in, err);
+    if ((rc = out_room(in, rec->data_len, err)))
+        return rc;
     return data_here ? add_data(in, data, data_here, err) : 0;
 }
 
@@ -136,6 +144,18 @@ static int item_code(struct tf_ingest *in, const uint8_t *p, size_t len, struct 
     return rc;
 }
 
+/* "3", or "signal 9": how the program says that it ends. */
+static void note_exit(struct tf_ingest *in, const char *text, size_t len)
+{
+    char copy[32];
+    int number;
+    snprintf(copy, sizeof copy, "%.*s", (int)(len < 31 ? len : 31), text);
+    if (sscanf(copy, "signal %d", &number) == 1)
+        in->said_signal = number;
+    else if (sscanf(copy, "%d", &number) == 1)
+        in->said_status = number & 0xff; /* as wait() gives it */
+}
+
 static int item_mark(struct tf_ingest *in, const uint8_t *p, size_t len, struct tf_err *err)
 {
     struct tf_rec_mark rec;
@@ -148,6 +168,8 @@ static int item_mark(struct tf_ingest *in, const uint8_t *p, size_t len, struct 
     if (!args)
         return tf_db_memory(err);
     const uint32_t head[2] = {rec.kind, 0};
+    if (rec.kind == TF_MARK_EXIT)
+        note_exit(in, (const char *)p + sizeof rec, rec.text_len);
     memcpy(args, head, 8);
     memcpy(args + 8, p + sizeof rec, rec.text_len);
     struct tf_rec_outside event = {.call = TF_CALL_MARK, .args_len = 8 + rec.text_len};
@@ -172,6 +194,42 @@ static int item_outside(struct tf_ingest *in, const uint8_t *p, size_t len, stru
         return ingest_senseless("outside event's arguments", err);
     size_t at = args_size < len ? args_size : len;
     return add_event(in, &rec, p, p + at, len - at, err);
+}
+
+/* A time that was asked for: as the event that iohooks/args.c would have made of it. */
+static int item_clock(struct tf_ingest *in, const uint8_t *p, size_t len, struct tf_err *err)
+{
+    struct tf_rec_clock rec;
+    struct {
+        struct tf_outside head;
+        int64_t clock;
+        int64_t time[2];
+    } event;
+    _Static_assert(sizeof event == sizeof(struct tf_outside) + 24, "no holes");
+    if (len < sizeof rec)
+        return ingest_senseless("short clock", err);
+    memcpy(&rec, p, sizeof rec);
+    int rc = 0;
+    if (in->out_whole + sizeof event > TF_OUTSIDE_BLOCK)
+        rc = ingest_write_outside(in, err);
+    if (!rc)
+        rc = out_room(in, sizeof event, err);
+    if (rc)
+        return rc;
+    event.head = (struct tf_outside){
+        .total_len = sizeof event,
+        .call = SYS_clock_gettime,
+        .thread = (uint16_t)in->thread,
+        .frame = in->block.first_frame - 1 + in->block.n,
+        .args_len = sizeof event.clock,
+        .data_len = sizeof event.time,
+    };
+    event.clock = rec.clock;
+    event.time[0] = rec.sec;
+    event.time[1] = rec.nsec;
+    memcpy(in->out + in->out_len, &event, sizeof event);
+    in->out_len += sizeof event;
+    return end_event(in, err);
 }
 
 /* All of the blob is there: the run begins. */
@@ -227,6 +285,7 @@ static int start_run(struct tf_ingest *in, struct tf_err *err)
     if (rc)
         return rc;
     in->run.rowid = run.rowid;
+    in->run.process = run.process;
     memcpy(in->run.id, run.id, sizeof run.id);
     in->run.cwd = strdup(run.cwd);
     if (!in->run.cwd)
@@ -234,13 +293,15 @@ static int start_run(struct tf_ingest *in, struct tf_err *err)
     in->started = true;
     free(in->start_blob);
     in->start_blob = NULL;
+    if ((rc = tf_writer_machine(&in->w, err)))
+        return rc;
     if (in->opts.source_text) {
         rc = tf_writer_source_text(&in->w, "<string>", in->opts.source_text, strlen(in->opts.source_text),
                                    err);
         if (rc)
             return rc;
     }
-    return ingest_commit(in, TF_RUN_INCOMPLETE, -1, 0, err);
+    return ingest_commit(in, true, TF_RUN_INCOMPLETE, -1, 0, err);
 }
 
 static int add_start(struct tf_ingest *in, const uint8_t *p, size_t len, struct tf_err *err)
@@ -278,7 +339,8 @@ int ingest_record(struct tf_ingest *in, enum tf_record type, const uint8_t *p, s
     }
     if (!in->started && type != TF_REC_TIME && type != TF_REC_START && type != TF_REC_THREAD)
         return ingest_senseless("an event before the start", err);
-    if (in->missing && (type == TF_REC_OUTSIDE || type == TF_REC_CODE || type == TF_REC_MARK))
+    if (in->missing &&
+        (type == TF_REC_OUTSIDE || type == TF_REC_CLOCK || type == TF_REC_CODE || type == TF_REC_MARK))
         return ingest_senseless("an event whose data is missing", err);
     switch (type) {
     case TF_REC_TIME:
@@ -296,6 +358,8 @@ int ingest_record(struct tf_ingest *in, enum tf_record type, const uint8_t *p, s
         return item_code(in, p, len, err);
     case TF_REC_OUTSIDE:
         return item_outside(in, p, len, err);
+    case TF_REC_CLOCK:
+        return item_clock(in, p, len, err);
     case TF_REC_START:
         return item_start(in, p, len, err);
     case TF_REC_MARK:
@@ -308,7 +372,7 @@ int ingest_record(struct tf_ingest *in, enum tf_record type, const uint8_t *p, s
         if (len < sizeof number)
             return ingest_senseless("short snapshot", err);
         memcpy(&number, p, sizeof number);
-        if (in->opts.on_snapshot)
+        if (in->opts.on_snapshot) /* a forked process has none */
             in->opts.on_snapshot(in->opts.ctx, number, in->block.first_frame - 1 + in->block.n,
                                  in->out_block.offset + in->out_len);
         return 0;

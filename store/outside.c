@@ -9,26 +9,25 @@
 #include <xxhash.h>
 #include <zstd.h>
 
-static int load_blocks(struct tf_store *store, const struct tf_run *run, bool output_only,
-                       struct tf_outside_block **out, size_t *n, struct tf_err *err)
+struct blocks {
+    struct tf_outside_block *v;
+    size_t n, cap;
+    uint64_t offset, seq; /* where the next one has to begin */
+};
+
+/* Adds what one process of a lineage gives. */
+static int add_blocks(struct tf_store *store, sqlite3_stmt *stmt, const struct tf_ancestor *a,
+                      bool output_only, struct blocks *out, struct tf_err *err)
 {
-    sqlite3_stmt *stmt;
-    struct tf_outside_block *v = NULL;
-    size_t count = 0, cap = 0;
-    uint64_t offset = 0, seq = 1;
-    *out = NULL;
-    *n = 0;
-    int rc = tf_db_prepare(
-        store,
-        "SELECT rowid, offset, len, first_seq, events, first_frame, last_frame, flags FROM outside"
-        " WHERE run = ?1 ORDER BY offset",
-        &stmt, err);
-    if (rc)
-        return rc;
-    sqlite3_bind_int64(stmt, 1, run->rowid);
+    int rc;
+    sqlite3_reset(stmt);
+    sqlite3_bind_int64(stmt, 1, a->run);
+    sqlite3_bind_int64(stmt, 2, (int64_t)a->offset);
+    sqlite3_bind_int64(stmt, 3, a->end_offset == UINT64_MAX ? INT64_MAX : (int64_t)a->end_offset);
     while ((rc = tf_db_step(store, stmt, err)) == 1) {
         struct tf_outside_block b = {
             .rowid = sqlite3_column_int64(stmt, 0),
+            .owner = a->run,
             .offset = (uint64_t)sqlite3_column_int64(stmt, 1),
             .len = (uint64_t)sqlite3_column_int64(stmt, 2),
             .first_seq = (uint64_t)sqlite3_column_int64(stmt, 3),
@@ -36,33 +35,56 @@ static int load_blocks(struct tf_store *store, const struct tf_run *run, bool ou
             .first_frame = (uint64_t)sqlite3_column_int64(stmt, 5),
             .last_frame = (uint64_t)sqlite3_column_int64(stmt, 6),
         };
-        if (b.offset != offset || b.first_seq != seq || b.len == 0 || b.len > 1ull << 33 || b.events == 0) {
-            rc = tf_db_damaged(store, err, "the outside events at offset %llu are missing",
-                               (unsigned long long)offset);
+        if (b.offset != out->offset || b.first_seq != out->seq || b.len == 0 || b.len > 1ull << 33 ||
+            b.events == 0)
             break;
-        }
-        offset += b.len;
-        seq += b.events;
+        out->offset += b.len;
+        out->seq += b.events;
         if (output_only && !(sqlite3_column_int(stmt, 7) & (TF_OUT_STDOUT | TF_OUT_STDERR)))
             continue;
-        if (count == cap) {
-            cap = cap ? cap * 2 : 64;
-            struct tf_outside_block *more = realloc(v, cap * sizeof *v);
-            if (!more) {
-                rc = tf_db_memory(err);
-                break;
-            }
-            v = more;
+        if (out->n == out->cap) {
+            size_t cap = out->cap ? out->cap * 2 : 64;
+            struct tf_outside_block *more = realloc(out->v, cap * sizeof *more);
+            if (!more)
+                return tf_db_memory(err);
+            out->v = more;
+            out->cap = cap;
         }
-        v[count++] = b;
+        out->v[out->n++] = b;
     }
+    /* Those of a parent end where those of its child begin. */
+    if (rc == 1 || (rc == 0 && a->end_offset != UINT64_MAX &&
+                    (out->offset != a->end_offset || out->seq != a->end_seq + 1)))
+        rc = tf_db_damaged(store, err, "the outside events at offset %llu are missing",
+                           (unsigned long long)out->offset);
+    return rc;
+}
+
+static int load_blocks(struct tf_store *store, const struct tf_run *run, bool output_only,
+                       struct tf_outside_block **out, size_t *n, struct tf_err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    struct tf_lineage lineage;
+    struct blocks blocks = {.seq = 1};
+    *out = NULL;
+    *n = 0;
+    int rc = tf_lineage_load(store, run, &lineage, err);
+    if (!rc)
+        rc = tf_db_prepare(
+            store,
+            "SELECT rowid, offset, len, first_seq, events, first_frame, last_frame, flags FROM outside"
+            " WHERE run = ?1 AND offset >= ?2 AND offset < ?3 ORDER BY offset",
+            &stmt, err);
+    for (size_t i = 0; !rc && i < lineage.n; i++)
+        rc = add_blocks(store, stmt, &lineage.v[i], output_only, &blocks, err);
     sqlite3_finalize(stmt);
+    tf_lineage_free(&lineage);
     if (rc) {
-        free(v);
+        free(blocks.v);
         return rc;
     }
-    *out = v;
-    *n = count;
+    *out = blocks.v;
+    *n = blocks.n;
     return 0;
 }
 
@@ -97,12 +119,13 @@ int tf_store_outside_read(struct tf_store *store, const struct tf_run *run,
                           const struct tf_outside_block *block, void *buf, struct tf_err *err)
 {
     sqlite3_stmt *stmt;
+    (void)run;
     int rc = tf_db_prepare(
         store, "SELECT digest, data FROM outside WHERE rowid = ?1 AND run = ?2 AND offset = ?3", &stmt, err);
     if (rc)
         return rc;
     sqlite3_bind_int64(stmt, 1, block->rowid);
-    sqlite3_bind_int64(stmt, 2, run->rowid);
+    sqlite3_bind_int64(stmt, 2, block->owner);
     sqlite3_bind_int64(stmt, 3, (int64_t)block->offset);
     rc = tf_db_step(store, stmt, err);
     if (rc < 0)

@@ -5,6 +5,8 @@
  * they are at that point: a block brings the stacks at its start, so any event is reached by decoding one
  * block. Times are those of the marks, and in between linear by number of events; behind the last mark of a
  * block, that of the mark.
+ *
+ * The first blocks of a forked process are its parent's rows (db.h, struct tf_lineage).
  */
 #include "store/block.h"
 #include "store/db.h"
@@ -16,6 +18,7 @@
 struct tf_cursor {
     struct tf_store *store;
     struct tf_run run; /* rowid, calibration: no strings */
+    struct tf_lineage lineage;
     uint64_t n_blocks, n_frames;
     sqlite3_stmt *load, *codes;
 
@@ -38,12 +41,21 @@ struct tf_cursor {
 
 #define LOAD_SQL "SELECT n, words_digest, digest, data FROM frames WHERE run = ?1 AND block = ?2"
 
+/* Whose row a block is. */
+static int64_t owner(const struct tf_lineage *lineage, uint64_t no)
+{
+    size_t i = 0;
+    while (i + 1 < lineage->n && no >= lineage->v[i].end_block)
+        i++;
+    return lineage->v[i].run;
+}
+
 /* Loads and checks one block through a prepared LOAD_SQL. */
-static int load_block(struct tf_store *store, sqlite3_stmt *stmt, int64_t run, uint64_t no,
-                      struct tf_block *out, struct tf_err *err)
+static int load_block(struct tf_store *store, sqlite3_stmt *stmt, const struct tf_lineage *lineage,
+                      uint64_t no, struct tf_block *out, struct tf_err *err)
 {
     sqlite3_reset(stmt);
-    sqlite3_bind_int64(stmt, 1, run);
+    sqlite3_bind_int64(stmt, 1, owner(lineage, no));
     sqlite3_bind_int64(stmt, 2, (int64_t)no);
     int rc = tf_db_step(store, stmt, err);
     if (rc < 0)
@@ -70,29 +82,45 @@ out:
 }
 
 /* How many blocks and events a run has, from the blocks themselves; checks that none is missing. */
-static int count_frames(struct tf_store *store, int64_t run, uint64_t *n_blocks, uint64_t *n_frames,
-                        struct tf_err *err)
+static int count_frames(struct tf_store *store, const struct tf_lineage *lineage, uint64_t *n_blocks,
+                        uint64_t *n_frames, struct tf_err *err)
 {
     sqlite3_stmt *stmt;
-    int rc = tf_db_prepare(store,
-                           "SELECT count(*), coalesce(max(block) + 1, 0), coalesce(sum(n), 0),"
-                           " coalesce((SELECT n FROM frames WHERE run = ?1 ORDER BY block DESC LIMIT 1), 0)"
-                           " FROM frames WHERE run = ?1",
-                           &stmt, err);
-    if (rc)
-        return rc;
-    sqlite3_bind_int64(stmt, 1, run);
-    rc = tf_db_step(store, stmt, err);
-    if (rc == 1) {
-        *n_blocks = (uint64_t)sqlite3_column_int64(stmt, 0);
-        *n_frames = (uint64_t)sqlite3_column_int64(stmt, 2);
-        uint64_t last = (uint64_t)sqlite3_column_int64(stmt, 3);
+    *n_blocks = *n_frames = 0;
+    int rc = tf_db_prepare(
+        store,
+        "SELECT count(*), coalesce(min(block), ?2), coalesce(max(block) + 1, ?2), coalesce(sum(n), 0),"
+        " coalesce((SELECT n FROM frames WHERE run = ?1 AND block >= ?2 AND block < ?3"
+        " ORDER BY block DESC LIMIT 1), 0)"
+        " FROM frames WHERE run = ?1 AND block >= ?2 AND block < ?3",
+        &stmt, err);
+    for (size_t i = 0; !rc && i < lineage->n; i++) {
+        const struct tf_ancestor *a = &lineage->v[i];
+        bool whole = a->end_block != UINT64_MAX; /* of a parent: only full blocks, up to the child's first */
+        sqlite3_reset(stmt);
+        sqlite3_bind_int64(stmt, 1, a->run);
+        sqlite3_bind_int64(stmt, 2, (int64_t)a->first_block);
+        sqlite3_bind_int64(stmt, 3, whole ? (int64_t)a->end_block : INT64_MAX);
+        rc = tf_db_step(store, stmt, err);
+        if (rc < 0)
+            break;
+        uint64_t blocks = (uint64_t)sqlite3_column_int64(stmt, 0),
+                 first = (uint64_t)sqlite3_column_int64(stmt, 1),
+                 end = (uint64_t)sqlite3_column_int64(stmt, 2),
+                 frames = (uint64_t)sqlite3_column_int64(stmt, 3),
+                 last = (uint64_t)sqlite3_column_int64(stmt, 4);
         rc = 0;
-        if (*n_blocks != (uint64_t)sqlite3_column_int64(stmt, 1) || last > TF_BLOCK_FRAMES ||
-            (*n_blocks && *n_frames != (*n_blocks - 1) * TF_BLOCK_FRAMES + last))
+        if (first != a->first_block || end - first != blocks || last > TF_BLOCK_FRAMES ||
+            (blocks && frames != (blocks - 1) * TF_BLOCK_FRAMES + last) ||
+            (whole && (end != a->end_block || (blocks && last != TF_BLOCK_FRAMES))))
             rc = tf_db_damaged(store, err, "blocks of frame events are missing");
+        *n_blocks += blocks;
+        *n_frames += frames;
     }
     sqlite3_finalize(stmt);
+    /* The child's first block holds what the parent did in it before the fork. */
+    if (!rc && lineage->n && *n_frames < lineage->v[lineage->n - 1].frame)
+        rc = tf_db_damaged(store, err, "frame events from before the fork are missing");
     return rc;
 }
 
@@ -100,16 +128,20 @@ int tf_store_block_words(struct tf_store *store, const struct tf_run *run, uint6
                          uint32_t *n, struct tf_err *err)
 {
     sqlite3_stmt *stmt;
+    struct tf_lineage lineage;
     struct tf_block b = {0};
     int rc = tf_db_prepare(store, LOAD_SQL, &stmt, err);
     if (rc)
         return rc;
-    rc = load_block(store, stmt, run->rowid, block, &b, err);
+    rc = tf_lineage_load(store, run, &lineage, err);
+    if (!rc)
+        rc = load_block(store, stmt, &lineage, block, &b, err);
     if (!rc) {
         memcpy(words, b.words, b.n * sizeof *words);
         *n = b.n;
     }
     tf_block_free(&b);
+    tf_lineage_free(&lineage);
     sqlite3_finalize(stmt);
     return rc;
 }
@@ -117,30 +149,42 @@ int tf_store_block_words(struct tf_store *store, const struct tf_run *run, uint6
 int tf_store_digests(struct tf_store *store, const struct tf_run *run, uint64_t **digests, size_t *n,
                      struct tf_err *err)
 {
-    sqlite3_stmt *stmt;
+    sqlite3_stmt *stmt = NULL;
+    struct tf_lineage lineage;
     uint64_t n_blocks, n_frames, *v = NULL;
     size_t count = 0;
     *digests = NULL;
     *n = 0;
-    int rc = count_frames(store, run->rowid, &n_blocks, &n_frames, err);
+    int rc = tf_lineage_load(store, run, &lineage, err);
     if (!rc)
-        rc =
-            tf_db_prepare(store, "SELECT words_digest FROM frames WHERE run = ?1 ORDER BY block", &stmt, err);
+        rc = count_frames(store, &lineage, &n_blocks, &n_frames, err);
+    if (!rc)
+        rc = tf_db_prepare(store,
+                           "SELECT words_digest FROM frames WHERE run = ?1 AND block >= ?2 AND block < ?3"
+                           " ORDER BY block",
+                           &stmt, err);
     if (rc)
-        return rc;
-    sqlite3_bind_int64(stmt, 1, run->rowid);
+        goto out;
     v = malloc((n_blocks + 1) * sizeof *v);
     if (!v) {
         rc = tf_db_memory(err);
         goto out;
     }
-    /* A run that is still recorded may have grown meanwhile. */
-    while (count < n_blocks && (rc = tf_db_step(store, stmt, err)) == 1)
-        v[count++] = (uint64_t)sqlite3_column_int64(stmt, 0);
+    for (size_t i = 0; rc >= 0 && i < lineage.n; i++) {
+        const struct tf_ancestor *a = &lineage.v[i];
+        sqlite3_reset(stmt);
+        sqlite3_bind_int64(stmt, 1, a->run);
+        sqlite3_bind_int64(stmt, 2, (int64_t)a->first_block);
+        sqlite3_bind_int64(stmt, 3, a->end_block == UINT64_MAX ? INT64_MAX : (int64_t)a->end_block);
+        /* A run that is still recorded may have grown meanwhile. */
+        while (count < n_blocks && (rc = tf_db_step(store, stmt, err)) == 1)
+            v[count++] = (uint64_t)sqlite3_column_int64(stmt, 0);
+    }
     if (rc >= 0)
         rc = 0;
 out:
     sqlite3_finalize(stmt);
+    tf_lineage_free(&lineage);
     if (rc) {
         free(v);
         return rc;
@@ -162,7 +206,9 @@ int tf_cursor_open(struct tf_store *store, const struct tf_run *run, struct tf_c
     c->store = store;
     c->run = (struct tf_run){.rowid = run->rowid, .cal_tsc = run->cal_tsc, .cal_ns = run->cal_ns};
     c->next = 1;
-    int rc = count_frames(store, run->rowid, &c->n_blocks, &c->n_frames, err);
+    int rc = tf_lineage_load(store, run, &c->lineage, err);
+    if (!rc)
+        rc = count_frames(store, &c->lineage, &c->n_blocks, &c->n_frames, err);
     if (!rc)
         rc = tf_db_prepare(store, LOAD_SQL, &c->load, err);
     if (!rc)
@@ -181,6 +227,7 @@ void tf_cursor_close(struct tf_cursor *c)
         return;
     sqlite3_finalize(c->load);
     sqlite3_finalize(c->codes);
+    tf_lineage_free(&c->lineage);
     tf_block_free(&c->block);
     tf_stacks_free(&c->stacks);
     free(c);
@@ -237,7 +284,7 @@ static int enter_block(struct tf_cursor *c, uint64_t no, struct tf_err *err)
 {
     if (!c->loaded || c->block_no != no) {
         c->loaded = false;
-        int rc = load_block(c->store, c->load, c->run.rowid, no, &c->block, err);
+        int rc = load_block(c->store, c->load, &c->lineage, no, &c->block, err);
         if (rc)
             return rc;
         c->block_no = no;
@@ -327,7 +374,7 @@ int tf_cursor_seek(struct tf_cursor *c, uint64_t frame, struct tf_err *err)
 /* Does the block hold what the filter wants? 1, 0, negative. */
 static int block_wanted(struct tf_cursor *c, uint64_t no, struct tf_err *err)
 {
-    sqlite3_bind_int64(c->codes, 1, c->run.rowid);
+    sqlite3_bind_int64(c->codes, 1, owner(&c->lineage, no));
     sqlite3_bind_int64(c->codes, 2, (int64_t)no);
     int rc = tf_db_step(c->store, c->codes, err);
     if (rc == 1)

@@ -40,7 +40,7 @@
 #define TF_SHM_ADDR 0x5f0000000000ul
 #define TF_RING_ADDR 0x600000000000ul
 #define TF_SHM_MAGIC 0x6b726f66u /* "fork" */
-#define TF_SHM_VERSION 1u
+#define TF_SHM_VERSION 2u
 #define TF_SHM_HEADER 4096u
 #define TF_NUDGE                                                                                             \
     64 /* signal that the supervisor sends when a signal waits too long: the last real-time one */
@@ -67,6 +67,7 @@ enum tf_record {
     TF_REC_MARK,     /* struct tf_rec_mark: a place that a replay cannot pass, or another note */
     TF_REC_MAPPED,   /* NUL-terminated path of a file whose pages the program mapped (a library) */
     TF_REC_SNAPSHOT, /* u32 serial: a fork checkpoint was taken here */
+    TF_REC_CLOCK,    /* struct tf_rec_clock: clock_gettime() that succeeded, the commonest call, in short */
 };
 #define TF_RECORD_WORD(type, words) TF_WORD(TF_RECORD, ((uint32_t)(type) << 24) | (uint32_t)(words))
 #define TF_RECORD_TYPE(w) (TF_LOW(w) >> 24)
@@ -95,6 +96,14 @@ struct tf_rec_outside {
 enum {
     TF_OUT_STDOUT = 1, /* data is what was written to the program's standard output */
     TF_OUT_STDERR = 2,
+};
+
+/* TF_REC_CLOCK: stands for a TF_REC_OUTSIDE of clock_gettime with this clock, whose result is 0 and whose
+ * data is the time. */
+struct tf_rec_clock {
+    int64_t sec;
+    uint32_t nsec;
+    int32_t clock;
 };
 
 /* TF_REC_START: everything that a replay needs to start the same process. The blob follows: strings, each
@@ -126,6 +135,7 @@ enum tf_attach {
     TF_ATTACH_OK = 1,        /* recording */
     TF_ATTACH_NO_ENGINE = 2, /* Python without an engine: python_version says which */
     TF_ATTACH_ERROR = 3,     /* error says what */
+    TF_ATTACH_JOINED = 5,    /* on its way to TF_ATTACH_OK: a session is for one process */
     TF_ATTACH_PROBED = 4,    /* mode probe: version and exe are filled in, the process left */
 };
 
@@ -138,7 +148,7 @@ struct tf_shm {
     uint32_t attach; /* enum tf_attach */
     int32_t supervisor_pid;
     uint32_t stop;        /* supervisor: record no more (disk full, ...); the program goes on */
-    uint32_t need_wake;   /* supervisor sleeps: the producer futex-wakes this address at the next chunk */
+    uint32_t need_wake;   /* supervisor sleeps: the producer sends WAKE (proto.h) at the next chunk */
     uint32_t pending;     /* program: a signal waits for the next event */
     uint32_t program_pid; /* of the attached process */
     uint32_t space_futex; /* incremented and woken by the supervisor when it freed space */
@@ -149,6 +159,9 @@ struct tf_shm {
     uint64_t snapshot_min_ticks; /* TSC ticks between two checkpoints, at least */
     uint64_t stack_limit;        /* what the program's own RLIMIT_STACK was: getrlimit answers this */
     uint64_t tsc_start;          /* TSC when the process attached */
+    uint32_t was_fixed;          /* address space randomisation was off before timefork switched it off */
+    uint32_t became;             /* program: it becomes another one (execve) */
+    char follow[96];             /* value of TIMEFORK= for programs that are executed, or empty */
     char python_version[32];
     char exe[1024];
     char error[512];

@@ -16,7 +16,12 @@
     "run, id, state, started_unix_ns, duration_ns, frames, outside, outside_bytes, exit_status, "            \
     "exit_signal, pid,"                                                                                      \
     " stack_limit, layout_digest, cal_tsc, cal_ns, python_version, exe, execfn, cwd, stdlib, kernel, host,"  \
-    " python_file_digest, command, title, argv, envp"
+    " python_file_digest, command, title, argv, envp, "
+/* A row of format 1 is a run of one process. */
+#define PROCESS_COLUMNS_1 "1, 0, 0, 0, 0, 0"
+#define PROCESS_COLUMNS "process, parent, origin, fork_frame, fork_seq, fork_tick"
+/* Of each run, the first process that there is. */
+#define FIRST "NOT EXISTS (SELECT 1 FROM runs b WHERE b.id = runs.id AND b.process < runs.process)"
 
 /* ---- runs ---- */
 
@@ -104,7 +109,14 @@ static int load_run(sqlite3_stmt *stmt, struct tf_run *run, struct tf_err *err)
         .layout_digest = (uint64_t)sqlite3_column_int64(stmt, 12),
         .cal_tsc = (uint64_t)sqlite3_column_int64(stmt, 13),
         .cal_ns = (uint64_t)sqlite3_column_int64(stmt, 14),
+        .process = (uint32_t)sqlite3_column_int64(stmt, 27),
+        .parent = (uint32_t)sqlite3_column_int64(stmt, 28),
+        .fork_frame = (uint64_t)sqlite3_column_int64(stmt, 30),
+        .fork_outside = (uint64_t)sqlite3_column_int64(stmt, 31),
     };
+    run->fork_ns = tf_run_ns(run, (uint64_t)sqlite3_column_int64(stmt, 32));
+    int origin = sqlite3_column_int(stmt, 29);
+    run->origin = origin == TF_FORKED || origin == TF_EXECUTED ? (enum tf_origin)origin : TF_STARTED;
     snprintf(run->id, sizeof run->id, "%s", id ? id : "");
     char **texts[] = {&run->python_version, &run->exe,  &run->execfn, &run->cwd,     &run->stdlib,
                       &run->kernel,         &run->host, NULL,         &run->command, &run->title};
@@ -122,9 +134,10 @@ static int load_run(sqlite3_stmt *stmt, struct tf_run *run, struct tf_err *err)
     return tf_db_memory(err);
 }
 
-/* Runs that meet a condition, oldest first. */
-static int load_runs(struct tf_store *store, const char *where, const char *arg, struct tf_run **runs,
-                     size_t *n, struct tf_err *err)
+/* Runs that meet a condition, oldest first; where_1: the condition for a file of format 1. The condition's ?1
+ * is arg, if there is one, ?2 is number. */
+static int load_runs(struct tf_store *store, const char *where, const char *where_1, const char *arg,
+                     int64_t number, struct tf_run **runs, size_t *n, struct tf_err *err)
 {
     char sql[1024];
     sqlite3_stmt *stmt;
@@ -133,12 +146,18 @@ static int load_runs(struct tf_store *store, const char *where, const char *arg,
 
     *runs = NULL;
     *n = 0;
-    snprintf(sql, sizeof sql, "SELECT " RUN_COLUMNS " FROM runs %s ORDER BY run", where);
+    int format = tf_db_format(store, err);
+    if (format < 0)
+        return format;
+    snprintf(sql, sizeof sql, "SELECT " RUN_COLUMNS "%s FROM runs WHERE %s ORDER BY run",
+             format == 1 ? PROCESS_COLUMNS_1 : PROCESS_COLUMNS, format == 1 ? where_1 : where);
     int rc = tf_db_prepare(store, sql, &stmt, err);
     if (rc)
         return rc;
+    /* What a condition does not have is not bound. */
     if (arg)
         sqlite3_bind_text(stmt, 1, arg, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(stmt, 2, number);
     while ((rc = tf_db_step(store, stmt, err)) == 1) {
         if (count == cap) {
             cap = cap ? cap * 2 : 16;
@@ -166,7 +185,7 @@ static int load_runs(struct tf_store *store, const char *where, const char *arg,
 
 int tf_store_runs(struct tf_store *store, struct tf_run **runs, size_t *n, struct tf_err *err)
 {
-    return load_runs(store, "", NULL, runs, n, err);
+    return load_runs(store, FIRST, "1", NULL, 0, runs, n, err);
 }
 
 /* "ID (title), ID (title), ...": the newest ones that fit. */
@@ -187,13 +206,15 @@ int tf_store_find_run(struct tf_store *store, const char *id, struct tf_run *out
     *out = (struct tf_run){0};
     int rc;
     if (!id)
-        rc = load_runs(store, "WHERE run = (SELECT max(run) FROM runs)", NULL, &runs, &n, err);
+        rc = load_runs(store, "run = (SELECT max(run) FROM runs WHERE " FIRST ")",
+                       "run = (SELECT max(run) FROM runs)", NULL, 0, &runs, &n, err);
     else if (snprintf(prefix, sizeof prefix, "%s", id) >= (int)sizeof prefix)
-        rc = load_runs(store, "WHERE 0", NULL, &runs, &n, err);
+        rc = load_runs(store, "0", "0", NULL, 0, &runs, &n, err);
     else {
         for (char *p = prefix; *p; p++)
             *p = (char)tolower((unsigned char)*p);
-        rc = load_runs(store, "WHERE substr(id, 1, length(?1)) = ?1", prefix, &runs, &n, err);
+        rc = load_runs(store, "substr(id, 1, length(?1)) = ?1 AND " FIRST, "substr(id, 1, length(?1)) = ?1",
+                       prefix, 0, &runs, &n, err);
     }
     if (rc)
         return rc;
@@ -222,18 +243,75 @@ int tf_store_find_run(struct tf_store *store, const char *id, struct tf_run *out
     return rc;
 }
 
+int tf_store_processes(struct tf_store *store, const struct tf_run *run, struct tf_run **out, size_t *n,
+                       struct tf_err *err)
+{
+    /* Their rows are written in the order of their numbers. */
+    return load_runs(store, "id = ?1", "id = ?1", run->id, 0, out, n, err);
+}
+
+/* "1 to 5", or "1, 3, 4": as many as fit. */
+static void numbers(const struct tf_run *runs, size_t n, char *buf, size_t size)
+{
+    size_t len = 0;
+    buf[0] = 0;
+    if (n > 1 && runs[0].process == 1 && runs[n - 1].process == n) {
+        snprintf(buf, size, "1 to %zu", n);
+        return;
+    }
+    for (size_t i = 0; i < n && len < size; i++)
+        len += (size_t)snprintf(buf + len, size - len, "%s%u", i ? ", " : "", runs[i].process);
+}
+
+int tf_store_find_process(struct tf_store *store, const char *id, uint32_t process, struct tf_run *out,
+                          struct tf_err *err)
+{
+    struct tf_run first, *runs;
+    size_t n;
+    char list[200];
+    *out = (struct tf_run){0};
+    int rc = tf_store_find_run(store, id, &first, err);
+    if (rc)
+        return rc;
+    if (first.process == process) {
+        *out = first;
+        return 0;
+    }
+    rc = load_runs(store, "id = ?1 AND process = ?2", "0", first.id, process, &runs, &n, err);
+    if (!rc && n == 1) {
+        *out = runs[0];
+        free(runs);
+    } else if (!rc) {
+        tf_runs_free(runs, n);
+        rc = tf_store_processes(store, &first, &runs, &n, err);
+        if (!rc) {
+            numbers(runs, n, list, sizeof list);
+            rc = tf_err_set(err, TF_E_NOTFOUND, "run %.8s has no process %u; it has %s", first.id, process,
+                            list);
+            tf_runs_free(runs, n);
+        }
+    }
+    tf_run_clear(&first);
+    return rc;
+}
+
+/* All processes of the run of ?1. */
+#define ALL_OF "(SELECT run FROM runs WHERE id = (SELECT id FROM runs WHERE run = ?1))"
+
 int tf_store_run_bytes(struct tf_store *store, int64_t rowid, uint64_t *bytes, struct tf_err *err)
 {
     sqlite3_stmt *stmt;
     int rc = tf_db_prepare(
         store,
-        "SELECT (SELECT coalesce(sum(length(data) + length(codes) + 100), 0) FROM frames WHERE run = ?1)"
-        " + (SELECT coalesce(sum(length(data) + length(calls) + 80), 0) FROM outside WHERE run = ?1)"
-        " + (SELECT coalesce(sum(length(file) + length(qualname) + 20), 0) FROM codes WHERE run = ?1)"
-        " + (SELECT coalesce(sum(length(data) + 40), 0) FROM texts WHERE text IN (SELECT text FROM sources "
-        "WHERE"
-        "    run = ?1) AND text NOT IN (SELECT text FROM sources WHERE run <> ?1))"
-        " + (SELECT coalesce(sum(length(argv) + length(envp) + 500), 0) FROM runs WHERE run = ?1)",
+        "SELECT (SELECT coalesce(sum(length(data) + length(codes) + 100), 0) FROM frames WHERE run IN " ALL_OF
+        ")"
+        " + (SELECT coalesce(sum(length(data) + length(calls) + 80), 0) FROM outside WHERE run IN " ALL_OF ")"
+        " + (SELECT coalesce(sum(length(file) + length(qualname) + 20), 0) FROM codes WHERE run IN " ALL_OF
+        ")"
+        " + (SELECT coalesce(sum(length(data) + 40), 0) FROM texts WHERE text IN"
+        "    (SELECT text FROM sources WHERE run IN " ALL_OF ") AND text NOT IN"
+        "    (SELECT text FROM sources WHERE run NOT IN " ALL_OF "))"
+        " + (SELECT coalesce(sum(length(argv) + length(envp) + 500), 0) FROM runs WHERE run IN " ALL_OF ")",
         &stmt, err);
     if (rc)
         return rc;
@@ -249,7 +327,8 @@ int tf_store_run_bytes(struct tf_store *store, int64_t rowid, uint64_t *bytes, s
 
 int tf_store_delete_run(struct tf_store *store, int64_t rowid, struct tf_err *err)
 {
-    static const char *const tables[] = {"frames", "outside", "marks", "mapped", "sources", "codes", "runs"};
+    static const char *const tables[] = {"frames",  "outside", "marks", "mapped", "builds",
+                                         "machine", "sources", "codes", "runs"};
     if (!store->writable)
         return tf_err_set(err, TF_E_USAGE, "%s is open for reading only", store->path);
     int rc = tf_db_exec(store, "BEGIN IMMEDIATE", err);
@@ -257,9 +336,15 @@ int tf_store_delete_run(struct tf_store *store, int64_t rowid, struct tf_err *er
         return rc;
     int changes = 0;
     for (size_t i = 0; !rc && i < sizeof tables / sizeof *tables; i++) {
-        char sql[96];
-        snprintf(sql, sizeof sql, "DELETE FROM %s WHERE run = %lld", tables[i], (long long)rowid);
-        rc = tf_db_exec(store, sql, err);
+        char sql[200];
+        sqlite3_stmt *stmt;
+        snprintf(sql, sizeof sql, "DELETE FROM %s WHERE run IN " ALL_OF, tables[i]);
+        rc = tf_db_prepare(store, sql, &stmt, err);
+        if (rc)
+            break;
+        sqlite3_bind_int64(stmt, 1, rowid);
+        rc = tf_db_run(store, stmt, err);
+        sqlite3_finalize(stmt);
         changes = sqlite3_changes(store->db);
     }
     if (!rc && changes == 0)
@@ -305,61 +390,79 @@ static bool is_library(const char *file, const char *python_version)
            strstr(file, "/site-packages/") || strstr(file, "/dist-packages/");
 }
 
-int tf_store_codes(struct tf_store *store, const struct tf_run *run, struct tf_codes *out, struct tf_err *err)
+/* Adds the codes of one process of a lineage. */
+static int add_codes(struct tf_store *store, sqlite3_stmt *stmt, const struct tf_ancestor *a,
+                     const char *version, struct tf_codes *codes, size_t *cap, struct tf_err *err)
 {
-    sqlite3_stmt *stmt;
-    struct tf_codes codes = {0};
-    size_t cap = 256;
-    *out = codes;
-    int rc = tf_db_prepare(
-        store, "SELECT id, hash, first_line, flags, file, qualname FROM codes WHERE run = ? ORDER BY id",
-        &stmt, err);
-    if (rc)
-        return rc;
-    sqlite3_bind_int64(stmt, 1, run->rowid);
-    codes.codes = calloc(cap, sizeof *codes.codes);
-    if (!codes.codes)
-        goto memory;
-    /* Entry 0: what was entered before recording began. */
-    codes.n = 1;
-    codes.codes[0].file = strdup("");
-    codes.codes[0].qualname = strdup("?");
-    if (!codes.codes[0].file || !codes.codes[0].qualname)
-        goto memory;
-    codes.codes[0].name = codes.codes[0].qualname;
+    int rc;
+    sqlite3_reset(stmt);
+    sqlite3_bind_int64(stmt, 1, a->run);
+    sqlite3_bind_int64(stmt, 2, a->codes);
+    sqlite3_bind_int64(stmt, 3, a->end_codes);
     while ((rc = tf_db_step(store, stmt, err)) == 1) {
-        if (sqlite3_column_int64(stmt, 0) != (int64_t)codes.n) {
-            rc = tf_db_damaged(store, err, "code object %zu is missing", codes.n);
-            goto out;
-        }
-        if (codes.n == cap) {
-            struct tf_code *more = realloc(codes.codes, cap * 2 * sizeof *more);
+        if (sqlite3_column_int64(stmt, 0) != (int64_t)codes->n)
+            return tf_db_damaged(store, err, "code object %zu is missing", codes->n);
+        if (codes->n == *cap) {
+            struct tf_code *more = realloc(codes->codes, *cap * 2 * sizeof *more);
             if (!more)
-                goto memory;
-            codes.codes = more;
-            cap *= 2;
+                return tf_db_memory(err);
+            codes->codes = more;
+            *cap *= 2;
         }
-        struct tf_code *code = &codes.codes[codes.n];
+        struct tf_code *code = &codes->codes[codes->n];
         *code = (struct tf_code){
-            .id = (uint32_t)codes.n,
+            .id = (uint32_t)codes->n,
             .hash = (uint64_t)sqlite3_column_int64(stmt, 1),
             .first_line = (uint32_t)sqlite3_column_int64(stmt, 2),
             .flags = (uint32_t)sqlite3_column_int64(stmt, 3),
             .file = tf_db_text(stmt, 4),
             .qualname = tf_db_text(stmt, 5),
         };
-        codes.n++;
+        codes->n++;
         if (!code->file || !code->qualname)
-            goto memory;
+            return tf_db_memory(err);
         const char *dot = strrchr(code->qualname, '.');
         code->name = dot && dot[1] ? dot + 1 : code->qualname;
-        code->library = is_library(code->file, run->python_version ? run->python_version : "");
+        code->library = is_library(code->file, version);
     }
-    goto out;
-memory:
-    rc = tf_db_memory(err);
+    if (rc == 0 && a->end_codes != UINT32_MAX && codes->n != a->end_codes + 1ull)
+        rc = tf_db_damaged(store, err, "code object %zu is missing", codes->n);
+    return rc;
+}
+
+int tf_store_codes(struct tf_store *store, const struct tf_run *run, struct tf_codes *out, struct tf_err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    struct tf_lineage lineage;
+    struct tf_codes codes = {0};
+    size_t cap = 256;
+    *out = codes;
+    int rc = tf_lineage_load(store, run, &lineage, err);
+    if (!rc)
+        rc = tf_db_prepare(store,
+                           "SELECT id, hash, first_line, flags, file, qualname FROM codes"
+                           " WHERE run = ?1 AND id > ?2 AND id <= ?3 ORDER BY id",
+                           &stmt, err);
+    if (rc)
+        goto out;
+    codes.codes = calloc(cap, sizeof *codes.codes);
+    if (!codes.codes) {
+        rc = tf_db_memory(err);
+        goto out;
+    }
+    /* Entry 0: what was entered before recording began. */
+    codes.n = 1;
+    codes.codes[0].file = strdup("");
+    codes.codes[0].qualname = strdup("?");
+    codes.codes[0].name = codes.codes[0].qualname;
+    if (!codes.codes[0].file || !codes.codes[0].qualname)
+        rc = tf_db_memory(err);
+    for (size_t i = 0; !rc && i < lineage.n; i++)
+        rc = add_codes(store, stmt, &lineage.v[i], run->python_version ? run->python_version : "", &codes,
+                       &cap, err);
 out:
     sqlite3_finalize(stmt);
+    tf_lineage_free(&lineage);
     if (rc)
         tf_codes_free(&codes);
     *out = codes;
@@ -371,18 +474,30 @@ out:
 int tf_store_source(struct tf_store *store, const struct tf_run *run, const char *file, char **text,
                     size_t *len, struct tf_err *err)
 {
-    sqlite3_stmt *stmt;
+    sqlite3_stmt *stmt = NULL;
+    struct tf_lineage lineage;
     char *buf = NULL;
     *text = NULL;
     *len = 0;
-    int rc = tf_db_prepare(
-        store, "SELECT t.len, t.data FROM sources s JOIN texts t USING(text) WHERE s.run = ? AND s.file = ?",
-        &stmt, err);
+    /* A process keeps the source with its first code object of the file: so a parent's counts if that was
+     * before the fork. What was given with -c is kept at the start. */
+    int rc = tf_lineage_load(store, run, &lineage, err);
+    if (!rc)
+        rc = tf_db_prepare(store,
+                           "SELECT t.len, t.data FROM sources s JOIN texts t USING(text)"
+                           " WHERE s.run = ?1 AND s.file = ?2 AND (?3 OR s.file = '<string>' OR EXISTS"
+                           " (SELECT 1 FROM codes c WHERE c.run = ?1 AND c.id <= ?4 AND c.file = ?2))",
+                           &stmt, err);
     if (rc)
-        return rc;
-    sqlite3_bind_int64(stmt, 1, run->rowid);
+        goto out;
     sqlite3_bind_text(stmt, 2, file, -1, SQLITE_STATIC);
-    rc = tf_db_step(store, stmt, err);
+    for (size_t i = lineage.n; rc == 0 && i-- > 0;) {
+        sqlite3_reset(stmt);
+        sqlite3_bind_int64(stmt, 1, lineage.v[i].run);
+        sqlite3_bind_int64(stmt, 3, i + 1 == lineage.n);
+        sqlite3_bind_int64(stmt, 4, lineage.v[i].end_codes);
+        rc = tf_db_step(store, stmt, err);
+    }
     if (rc < 0)
         goto out;
     if (rc == 0) {
@@ -412,6 +527,7 @@ int tf_store_source(struct tf_store *store, const struct tf_run *run, const char
 out:
     free(buf);
     sqlite3_finalize(stmt);
+    tf_lineage_free(&lineage);
     return rc;
 }
 
@@ -424,33 +540,50 @@ void tf_marks_free(struct tf_mark_row *marks, size_t n)
     free(marks);
 }
 
+/* Adds those of one process of a lineage. */
+static int add_marks(struct tf_store *store, sqlite3_stmt *stmt, const struct tf_ancestor *a,
+                     struct tf_mark_row **v, size_t *count, struct tf_err *err)
+{
+    int rc;
+    sqlite3_reset(stmt);
+    sqlite3_bind_int64(stmt, 1, a->run);
+    sqlite3_bind_int64(stmt, 2, a->marks);
+    sqlite3_bind_int64(stmt, 3, a->end_marks);
+    while ((rc = tf_db_step(store, stmt, err)) == 1) {
+        struct tf_mark_row *more = realloc(*v, (*count + 1) * sizeof *more);
+        char *text = more ? tf_db_text(stmt, 2) : NULL;
+        if (more)
+            *v = more;
+        if (!text)
+            return tf_db_memory(err);
+        more[(*count)++] = (struct tf_mark_row){.frame = (uint64_t)sqlite3_column_int64(stmt, 0),
+                                                .kind = (uint32_t)sqlite3_column_int64(stmt, 1),
+                                                .text = text};
+    }
+    if (rc == 0 && a->end_marks != UINT32_MAX && *count != a->end_marks)
+        rc = tf_db_damaged(store, err, "marks from before a fork are missing");
+    return rc;
+}
+
 int tf_store_marks(struct tf_store *store, const struct tf_run *run, struct tf_mark_row **out, size_t *n,
                    struct tf_err *err)
 {
-    sqlite3_stmt *stmt;
+    sqlite3_stmt *stmt = NULL;
+    struct tf_lineage lineage;
     struct tf_mark_row *v = NULL;
     size_t count = 0;
     *out = NULL;
     *n = 0;
-    int rc =
-        tf_db_prepare(store, "SELECT frame, kind, text FROM marks WHERE run = ? ORDER BY seq", &stmt, err);
-    if (rc)
-        return rc;
-    sqlite3_bind_int64(stmt, 1, run->rowid);
-    while ((rc = tf_db_step(store, stmt, err)) == 1) {
-        struct tf_mark_row *more = realloc(v, (count + 1) * sizeof *v);
-        char *text = more ? tf_db_text(stmt, 2) : NULL;
-        if (more)
-            v = more;
-        if (!text) {
-            rc = tf_db_memory(err);
-            break;
-        }
-        v[count++] = (struct tf_mark_row){.frame = (uint64_t)sqlite3_column_int64(stmt, 0),
-                                          .kind = (uint32_t)sqlite3_column_int64(stmt, 1),
-                                          .text = text};
-    }
+    int rc = tf_lineage_load(store, run, &lineage, err);
+    if (!rc)
+        rc = tf_db_prepare(store,
+                           "SELECT frame, kind, text FROM marks WHERE run = ?1 AND seq > ?2 AND seq <= ?3"
+                           " ORDER BY seq",
+                           &stmt, err);
+    for (size_t i = 0; !rc && i < lineage.n; i++)
+        rc = add_marks(store, stmt, &lineage.v[i], &v, &count, err);
     sqlite3_finalize(stmt);
+    tf_lineage_free(&lineage);
     if (rc) {
         tf_marks_free(v, count);
         return rc;
@@ -463,38 +596,63 @@ int tf_store_marks(struct tf_store *store, const struct tf_run *run, struct tf_m
 void tf_mapped_free(struct tf_mapped *mapped, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        free(mapped[i].path);
+        free(mapped[i].path), free(mapped[i].build_id);
     free(mapped);
+}
+
+/* Adds those of one process of a lineage. */
+static int add_mapped(struct tf_store *store, sqlite3_stmt *stmt, const struct tf_ancestor *a,
+                      struct tf_mapped **v, size_t *count, struct tf_err *err)
+{
+    int rc;
+    sqlite3_reset(stmt);
+    sqlite3_bind_int64(stmt, 1, a->run);
+    sqlite3_bind_int64(stmt, 2, a->mapped);
+    sqlite3_bind_int64(stmt, 3, a->end_mapped);
+    while ((rc = tf_db_step(store, stmt, err)) == 1) {
+        struct tf_mapped *more = realloc(*v, (*count + 1) * sizeof *more);
+        char *path = more ? tf_db_text(stmt, 0) : NULL, *build_id = path ? tf_db_text(stmt, 4) : NULL;
+        if (more)
+            *v = more;
+        if (!build_id) {
+            free(path);
+            return tf_db_memory(err);
+        }
+        more[(*count)++] = (struct tf_mapped){.path = path,
+                                              .build_id = build_id,
+                                              .size = (uint64_t)sqlite3_column_int64(stmt, 1),
+                                              .mtime_ns = sqlite3_column_int64(stmt, 2),
+                                              .digest = (uint64_t)sqlite3_column_int64(stmt, 3)};
+    }
+    if (rc == 0 && a->end_mapped != UINT32_MAX && *count != a->end_mapped)
+        rc = tf_db_damaged(store, err, "mapped files from before a fork are missing");
+    return rc;
 }
 
 int tf_store_mapped(struct tf_store *store, const struct tf_run *run, struct tf_mapped **out, size_t *n,
                     struct tf_err *err)
 {
-    sqlite3_stmt *stmt;
+    sqlite3_stmt *stmt = NULL;
+    struct tf_lineage lineage;
     struct tf_mapped *v = NULL;
     size_t count = 0;
     *out = NULL;
     *n = 0;
-    int rc = tf_db_prepare(
-        store, "SELECT path, size, mtime_ns, digest FROM mapped WHERE run = ? ORDER BY seq", &stmt, err);
-    if (rc)
-        return rc;
-    sqlite3_bind_int64(stmt, 1, run->rowid);
-    while ((rc = tf_db_step(store, stmt, err)) == 1) {
-        struct tf_mapped *more = realloc(v, (count + 1) * sizeof *v);
-        char *path = more ? tf_db_text(stmt, 0) : NULL;
-        if (more)
-            v = more;
-        if (!path) {
-            rc = tf_db_memory(err);
-            break;
-        }
-        v[count++] = (struct tf_mapped){.path = path,
-                                        .size = (uint64_t)sqlite3_column_int64(stmt, 1),
-                                        .mtime_ns = sqlite3_column_int64(stmt, 2),
-                                        .digest = (uint64_t)sqlite3_column_int64(stmt, 3)};
-    }
+    int rc = tf_lineage_load(store, run, &lineage, err);
+    if (!rc)
+        rc = tf_db_prepare(
+            store,
+            tf_db_has_table(store, "builds")
+                ? "SELECT m.path, size, mtime_ns, digest, build_id FROM mapped m LEFT JOIN builds b"
+                  " ON b.run = m.run AND b.path = m.path WHERE m.run = ?1 AND seq > ?2"
+                  " AND seq <= ?3 ORDER BY seq"
+                : "SELECT path, size, mtime_ns, digest, '' FROM mapped WHERE run = ?1 AND seq > ?2"
+                  " AND seq <= ?3 ORDER BY seq",
+            &stmt, err);
+    for (size_t i = 0; !rc && i < lineage.n; i++)
+        rc = add_mapped(store, stmt, &lineage.v[i], &v, &count, err);
     sqlite3_finalize(stmt);
+    tf_lineage_free(&lineage);
     if (rc) {
         tf_mapped_free(v, count);
         return rc;

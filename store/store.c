@@ -21,20 +21,33 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define BUSY_MS 5000
+/* Larger than SQLite's own: a page is one write, and data from outside can be a lot. Files with other sizes
+ * are read as well. */
+#define PAGE_BYTES "16384"
+
+/* Those of format 1, which had one process a run and an id of its own in each row, and those that came
+ * with 2. */
+#define RUN_COLUMNS_1                                                                                        \
+    " run INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, state INTEGER NOT NULL,"                      \
+    " started_unix_ns INTEGER NOT NULL, duration_ns INTEGER NOT NULL, frames INTEGER NOT NULL,"              \
+    " outside INTEGER NOT NULL, outside_bytes INTEGER NOT NULL, exit_status INTEGER NOT NULL,"               \
+    " exit_signal INTEGER NOT NULL, pid INTEGER NOT NULL, stack_limit INTEGER NOT NULL,"                     \
+    " layout_digest INTEGER NOT NULL, cal_tsc INTEGER NOT NULL, cal_ns INTEGER NOT NULL,"                    \
+    " python_version TEXT NOT NULL, exe TEXT NOT NULL, execfn TEXT NOT NULL, cwd TEXT NOT NULL,"             \
+    " stdlib TEXT NOT NULL, kernel TEXT NOT NULL, host TEXT NOT NULL, python_file_digest TEXT NOT NULL,"     \
+    " command TEXT NOT NULL, title TEXT NOT NULL, argv BLOB NOT NULL, envp BLOB NOT NULL"
+#define RUN_COLUMNS                                                                                          \
+    RUN_COLUMNS_1                                                                                            \
+    ", process INTEGER NOT NULL DEFAULT 1, parent INTEGER NOT NULL DEFAULT 0,"                               \
+    " origin INTEGER NOT NULL DEFAULT 0, fork_frame INTEGER NOT NULL DEFAULT 0,"                             \
+    " fork_offset INTEGER NOT NULL DEFAULT 0, fork_seq INTEGER NOT NULL DEFAULT 0,"                          \
+    " fork_codes INTEGER NOT NULL DEFAULT 0, fork_marks INTEGER NOT NULL DEFAULT 0,"                         \
+    " fork_mapped INTEGER NOT NULL DEFAULT 0, fork_tick INTEGER NOT NULL DEFAULT 0, UNIQUE(id, process)"
 
 static const char schema[] =
     "CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
     "INSERT INTO meta VALUES('made by', 'timefork " TF_VERSION "');"
-    "CREATE TABLE runs("
-    " run INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, state INTEGER NOT NULL,"
-    " started_unix_ns INTEGER NOT NULL, duration_ns INTEGER NOT NULL, frames INTEGER NOT NULL,"
-    " outside INTEGER NOT NULL, outside_bytes INTEGER NOT NULL, exit_status INTEGER NOT NULL,"
-    " exit_signal INTEGER NOT NULL, pid INTEGER NOT NULL, stack_limit INTEGER NOT NULL,"
-    " layout_digest INTEGER NOT NULL, cal_tsc INTEGER NOT NULL, cal_ns INTEGER NOT NULL,"
-    " python_version TEXT NOT NULL, exe TEXT NOT NULL, execfn TEXT NOT NULL, cwd TEXT NOT NULL,"
-    " stdlib TEXT NOT NULL, kernel TEXT NOT NULL, host TEXT NOT NULL, python_file_digest TEXT NOT NULL,"
-    " command TEXT NOT NULL, title TEXT NOT NULL, argv BLOB NOT NULL, envp BLOB NOT NULL);"
+    "CREATE TABLE runs(" RUN_COLUMNS ");"
     "CREATE TABLE codes("
     " run INTEGER NOT NULL, id INTEGER NOT NULL, hash INTEGER NOT NULL, first_line INTEGER NOT NULL,"
     " flags INTEGER NOT NULL, file TEXT NOT NULL, qualname TEXT NOT NULL, PRIMARY KEY(run, id)) WITHOUT "
@@ -61,6 +74,15 @@ static const char schema[] =
     " run INTEGER NOT NULL, seq INTEGER NOT NULL, path TEXT NOT NULL, size INTEGER NOT NULL,"
     " mtime_ns INTEGER NOT NULL, digest INTEGER NOT NULL, PRIMARY KEY(run, seq)) WITHOUT ROWID;";
 
+/* Not in the first files: made when one is opened for writing. Without them nothing is known of what they
+ * hold. */
+static const char later_tables[] =
+    "CREATE TABLE IF NOT EXISTS builds("
+    " run INTEGER NOT NULL, path TEXT NOT NULL, build_id TEXT NOT NULL, PRIMARY KEY(run, path)) WITHOUT "
+    "ROWID;"
+    "CREATE TABLE IF NOT EXISTS machine("
+    " run INTEGER NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY(run, key)) WITHOUT ROWID;";
+
 /* ---- errors ---- */
 
 int tf_db_error(struct tf_store *store, struct tf_err *err, const char *doing)
@@ -68,6 +90,9 @@ int tf_db_error(struct tf_store *store, struct tf_err *err, const char *doing)
     int rc = sqlite3_extended_errcode(store->db);
     int system = sqlite3_system_errno(store->db);
     const char *path = store->path, *why = sqlite3_errmsg(store->db);
+    /* Of a statement that failed in the middle, only the file knows. */
+    if (!system && (rc & 0xff) == SQLITE_IOERR)
+        sqlite3_file_control(store->db, "main", SQLITE_FCNTL_LAST_ERRNO, &system);
     bool full = rc == SQLITE_FULL || system == ENOSPC || system == EDQUOT || system == EFBIG;
 
     switch (rc & 0xff) {
@@ -117,6 +142,17 @@ int tf_db_damaged(struct tf_store *store, struct tf_err *err, const char *fmt, .
     return tf_err_set(err, TF_E_FORMAT, "%s is damaged: %s", store->path, what);
 }
 
+bool tf_db_busy(const struct tf_store *store)
+{
+    int rc = sqlite3_errcode(store->db) & 0xff;
+    return rc == SQLITE_BUSY || rc == SQLITE_LOCKED;
+}
+
+void tf_db_patience(struct tf_store *store, int ms)
+{
+    sqlite3_busy_timeout(store->db, ms);
+}
+
 int tf_db_memory(struct tf_err *err)
 {
     return tf_err_set(err, TF_E_IO, "out of memory");
@@ -155,6 +191,18 @@ int tf_db_run(struct tf_store *store, sqlite3_stmt *stmt, struct tf_err *err)
     return rc < 0 ? rc : 0;
 }
 
+bool tf_db_has_table(struct tf_store *store, const char *name)
+{
+    sqlite3_stmt *stmt;
+    bool has = false;
+    if (tf_db_prepare(store, "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", &stmt, NULL))
+        return false;
+    sqlite3_bind_text(stmt, 1, name, -1, SQLITE_STATIC);
+    has = tf_db_step(store, stmt, NULL) == 1;
+    sqlite3_finalize(stmt);
+    return has;
+}
+
 char *tf_db_text(sqlite3_stmt *stmt, int column)
 {
     const char *text = (const char *)sqlite3_column_text(stmt, column);
@@ -168,12 +216,17 @@ static uint32_t be32(const uint8_t *p)
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
+static bool beside(const char *path, const char *suffix)
+{
+    char name[4096 + 16];
+    struct stat st;
+    return snprintf(name, sizeof name, "%s%s", path, suffix) < (int)sizeof name && stat(name, &st) == 0 &&
+           st.st_size > 0;
+}
+
 static bool wal_exists(const char *path)
 {
-    char wal[4096 + 8];
-    struct stat st;
-    return snprintf(wal, sizeof wal, "%s-wal", path) < (int)sizeof wal && stat(wal, &st) == 0 &&
-           st.st_size > 0;
+    return beside(path, "-wal");
 }
 
 /* Judges the file by its first bytes, without SQLite. 1: there is none, or an empty one. */
@@ -232,7 +285,9 @@ static int judge(const char *path, struct tf_err *err)
     uint64_t page = (uint64_t)h[16] << 8 | h[17], pages = be32(h + 28);
     if (page == 1)
         page = 65536;
-    if (be32(h + 24) == be32(h + 92) && !wal_exists(path) && (uint64_t)st.st_size < page * pages) {
+    /* Somebody may be writing just now; SQLite knows what to do about that, and about who was killed then. */
+    if (be32(h + 24) == be32(h + 92) && (uint64_t)st.st_size < page * pages && !wal_exists(path) &&
+        !beside(path, "-journal") && (fstat(fd, &st) || (uint64_t)st.st_size < page * pages)) {
         rc = tf_err_set(err, TF_E_FORMAT, "%s is truncated: %lld of %llu bytes are left", path,
                         (long long)st.st_size, (unsigned long long)(page * pages));
         goto out;
@@ -267,7 +322,7 @@ static int open_db(struct tf_store *store, const char *name, int flags, struct t
     store->db = NULL;
     if (sqlite3_open_v2(name, &store->db, flags, NULL) != SQLITE_OK)
         return store->db ? tf_db_error(store, err, "opening") : tf_db_memory(err);
-    sqlite3_busy_timeout(store->db, BUSY_MS);
+    tf_db_patience(store, TF_DB_BUSY_MS);
     sqlite3_db_config(store->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     sqlite3_db_config(store->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
     return tf_db_exec(store, "PRAGMA cell_size_check=ON", err);
@@ -295,6 +350,55 @@ static char *immutable_uri(const char *path)
     }
     strcpy(p, "?immutable=1");
     return uri;
+}
+
+int tf_db_format(struct tf_store *store, struct tf_err *err)
+{
+    sqlite3_stmt *stmt;
+    int rc = tf_db_prepare(store, "PRAGMA user_version", &stmt, err);
+    if (!rc && (rc = tf_db_step(store, stmt, err)) >= 0)
+        rc = rc == 1 ? sqlite3_column_int(stmt, 0) : 0;
+    sqlite3_finalize(stmt);
+    if (rc == 0 || rc > TF_FORMAT)
+        rc = tf_err_set(err, TF_E_FORMAT, "%s has recording format %d now, which this timefork does not read",
+                        store->path, rc);
+    return rc;
+}
+
+/* The column `id` of format 1 is UNIQUE, which only a new table can change. Row numbers stay, and those that
+ * were used once are still not used again. */
+int tf_db_upgrade(struct tf_store *store, struct tf_err *err)
+{
+    static const char sql[] =
+        "CREATE TABLE runs_2(" RUN_COLUMNS ");"
+        "INSERT INTO runs_2(run, id, state, started_unix_ns, duration_ns, frames, outside, outside_bytes,"
+        " exit_status, exit_signal, pid, stack_limit, layout_digest, cal_tsc, cal_ns, python_version, exe,"
+        " execfn, cwd, stdlib, kernel, host, python_file_digest, command, title, argv, envp)"
+        " SELECT run, id, state, started_unix_ns, duration_ns, frames, outside, outside_bytes,"
+        " exit_status, exit_signal, pid, stack_limit, layout_digest, cal_tsc, cal_ns, python_version, exe,"
+        " execfn, cwd, stdlib, kernel, host, python_file_digest, command, title, argv, envp FROM runs;"
+        "DELETE FROM sqlite_sequence WHERE name = 'runs_2';"
+        "INSERT INTO sqlite_sequence(name, seq) SELECT 'runs_2', seq FROM sqlite_sequence WHERE name = "
+        "'runs';"
+        "DROP TABLE runs;"
+        "ALTER TABLE runs_2 RENAME TO runs;"
+        "PRAGMA user_version=2";
+    int rc = tf_db_format(store, err);
+    if (rc < 0 || rc == TF_FORMAT)
+        return rc < 0 ? rc : 0;
+    rc = tf_db_exec(store, "BEGIN IMMEDIATE", err);
+    if (rc)
+        return rc;
+    rc = tf_db_format(store, err); /* another recorder may have been faster */
+    if (rc == 1)
+        rc = tf_db_exec(store, sql, err);
+    else if (rc > 0)
+        rc = 0;
+    if (!rc)
+        rc = tf_db_exec(store, "COMMIT", err);
+    if (rc && !sqlite3_get_autocommit(store->db))
+        sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
+    return rc;
 }
 
 int tf_store_open(const char *path, struct tf_store **out, struct tf_err *err)
@@ -359,13 +463,21 @@ int tf_store_create(const char *path, struct tf_store **out, struct tf_err *err)
             close(fd);
     }
     rc = open_db(store, path, SQLITE_OPEN_READWRITE, err);
+    /*
+     * What was committed survives any death of this process. A power cut is another matter: then a file that
+     * is made here is as lost as any other that was just written, and waiting for the disk for the sake of a
+     * file with nothing else in it would cost every start, and the program's time when much comes from
+     * outside. A file that holds runs already is never put at risk.
+     */
+    if (!rc)
+        rc = tf_db_exec(store, store->created ? "PRAGMA synchronous=OFF" : "PRAGMA synchronous=NORMAL", err);
     if (rc)
         goto fail;
     if (missing) {
         char sql[128];
         snprintf(sql, sizeof sql, "PRAGMA application_id=%d; PRAGMA user_version=%d;", TF_APPLICATION_ID,
                  TF_FORMAT);
-        rc = tf_db_exec(store, "BEGIN IMMEDIATE", err);
+        rc = tf_db_exec(store, "PRAGMA page_size=" PAGE_BYTES "; BEGIN IMMEDIATE", err);
         /* Another process may have been faster: then the id is there already. */
         sqlite3_stmt *stmt = NULL;
         int tables = 0;
@@ -384,9 +496,10 @@ int tf_store_create(const char *path, struct tf_store **out, struct tf_err *err)
             goto fail;
     }
     rc = probe(store, err);
-    /* NORMAL: what was committed survives any death of this process; a power cut may cost the last second. */
     if (!rc)
-        rc = tf_db_exec(store, "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL", err);
+        rc = tf_db_exec(store, later_tables, err);
+    if (!rc)
+        rc = tf_db_exec(store, "PRAGMA journal_mode=WAL", err);
     if (rc)
         goto fail;
     *out = store;
@@ -399,18 +512,18 @@ fail:
     return rc;
 }
 
-/* Back to a single file, if nobody else has it open. Returns whether it is ours alone. */
-static bool single_file(struct tf_store *store)
+bool tf_db_single_file(struct tf_store *store)
 {
     sqlite3_stmt *stmt = NULL;
     bool alone = false;
-    sqlite3_busy_timeout(store->db, 0);
+    tf_db_patience(store, 0);
     if (sqlite3_prepare_v2(store->db, "PRAGMA journal_mode=DELETE", -1, &stmt, NULL) == SQLITE_OK &&
         sqlite3_step(stmt) == SQLITE_ROW) {
         const char *mode = (const char *)sqlite3_column_text(stmt, 0);
         alone = mode && strcmp(mode, "delete") == 0;
     }
     sqlite3_finalize(stmt);
+    tf_db_patience(store, TF_DB_BUSY_MS);
     return alone;
 }
 
@@ -433,7 +546,7 @@ void tf_store_close(struct tf_store *store)
         if (!sqlite3_get_autocommit(store->db))
             sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
         /* A file that we made and that nothing was recorded to is litter. */
-        if (!single_file(store))
+        if (!tf_db_single_file(store))
             sqlite3_wal_checkpoint_v2(store->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
         else if (store->created && holds_nothing(store))
             unlink(store->path);

@@ -57,9 +57,11 @@ struct tf_run {
     uint32_t process; /* number in the run, from 1, in the order in which they began */
     uint32_t parent;  /* process number; 0: none */
     enum tf_origin origin;
-    uint64_t fork_frame; /* frame events of the parent when this process began. TF_FORKED: its own are those
-                            behind it */
-    char id[33];         /* 32 hex digits, random */
+    uint64_t fork_frame;   /* frame events of the parent when this process began. TF_FORKED: its own are those
+                              behind it */
+    uint64_t fork_outside; /* TF_FORKED: outside events before the fork */
+    uint64_t fork_ns;      /* TF_FORKED: when that was */
+    char id[33];           /* 32 hex digits, random */
     enum tf_run_state state;  /* incomplete: still recorded, or the recorder was lost */
     int64_t started_unix_ns;  /* wall clock at the start */
     uint64_t cal_tsc, cal_ns; /* so many ticks of the TSC took so many nanoseconds: see tf_run_ns() */
@@ -79,7 +81,7 @@ struct tf_run {
 void tf_run_clear(struct tf_run *run);
 /* Ticks (16 TSC ticks each) since the start of the run, in nanoseconds. */
 uint64_t tf_run_ns(const struct tf_run *run, uint64_t ticks);
-/* The first process of each run, oldest first. */
+/* The first process of each run (the first one there is, in a damaged file), oldest first. */
 int tf_store_runs(struct tf_store *store, struct tf_run **runs, size_t *n, struct tf_err *err);
 void tf_runs_free(struct tf_run *runs, size_t n);
 /* id: NULL for the last one, or a unique prefix. Ambiguous, unknown, none at all: TF_E_NOTFOUND with a
@@ -92,6 +94,9 @@ int tf_store_processes(struct tf_store *store, const struct tf_run *run, struct 
  */
 int tf_store_find_process(struct tf_store *store, const char *id, uint32_t process, struct tf_run *out,
                           struct tf_err *err);
+/* The process id at a place of the outside stream: of a forked process that of its parent, up to the fork. */
+int tf_store_pid(struct tf_store *store, const struct tf_run *run, uint64_t offset, uint32_t *pid,
+                 struct tf_err *err);
 /* What a run, with all its processes, takes up in the file, about. Sources that other runs have too are not
  * counted. */
 int tf_store_run_bytes(struct tf_store *store, int64_t rowid, uint64_t *bytes, struct tf_err *err);
@@ -178,6 +183,7 @@ int tf_store_digests(struct tf_store *store, const struct tf_run *run, uint64_t 
 
 struct tf_outside_block {
     int64_t rowid;
+    int64_t owner;                    /* rowid of the process whose row it is */
     uint64_t offset, len;             /* in the outside stream */
     uint64_t first_seq, events;       /* ordinal of its first event, from 1; how many */
     uint64_t first_frame, last_frame; /* tf_outside.frame of the first and last event */
@@ -216,6 +222,7 @@ struct tf_mapped {
     uint64_t size;
     int64_t mtime_ns;
     uint64_t digest; /* XXH3-64 of the whole file */
+    char *build_id;  /* hexadecimal; "": it had none, or it was not kept */
 };
 int tf_store_mapped(struct tf_store *store, const struct tf_run *run, struct tf_mapped **out, size_t *n,
                     struct tf_err *err);
@@ -240,17 +247,24 @@ struct tf_ingest_opts {
     const struct tf_ingest *parent; /* this process was executed by that one (TF_EXECUTED); NULL: it begins a
                                        run. Not used after tf_ingest_begin() */
 };
+/* TF_E_USAGE: opts->parent has no row yet (tf_ingest_process() is 0). */
 int tf_ingest_begin(struct tf_store *store, struct tf_shm *shm, uint32_t *ring,
                     const struct tf_ingest_opts *opts, struct tf_ingest **out, struct tf_err *err);
 /*
  * The process of `parent` is about to fork, waits for it, and everything that it wrote has been drained:
  * *child takes what the new process will write to the ring of `shm`. Its row is written when the first item
  * comes (its pid is shm->program_pid then), so a fork that failed leaves no trace: end it all the same.
- * command, title and source_text are the parent's. Ends and failures of the two do not depend on each other,
- * except that what is committed of the child never refers to what is not committed of the parent.
+ * command, title and source_text are the parent's; TF_REC_SNAPSHOT items of the child are passed over. Ends
+ * and failures of the two do not depend on each other, except that what is committed of the child never
+ * refers to what is not committed of the parent: this commits the parent up to the fork. If that fails, so
+ * does the parent's recording. A parent whose recording has failed, or has not begun, has no recorded
+ * children: the error is the parent's own, or TF_E_USAGE.
  */
 int tf_ingest_fork(struct tf_ingest *parent, struct tf_shm *shm, uint32_t *ring, int child_proc,
                    struct tf_ingest **child, struct tf_err *err);
+/* Nothing more will be taken, though the process runs on: text says why. It stays incomplete, with a
+ * TF_MARK_STOPPED row. */
+void tf_ingest_leave(struct tf_ingest *in, const char *text);
 /* The process's number in its run; 0: it has no row yet. */
 uint32_t tf_ingest_process(const struct tf_ingest *in);
 /* Takes what is in the ring now (at most about 16 MiB of it). Returns the number of words taken (0: empty) or

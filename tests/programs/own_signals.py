@@ -29,5 +29,12 @@ print(work(4), len(seen))
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 signal.raise_signal(signal.SIGUSR1)
 sys.stdout.flush()
+if sys.argv[1:] == ["opened"]:  # no handler: nothing comes while it is blocked, and the end when the mask opens
+    signal.signal(signal.SIGUSR2, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+    os.kill(os.getpid(), signal.SIGUSR2)
+    print(work(5), signal.sigpending(), flush=True)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})
+    print("never")
 if sys.argv[1:] == ["killed"]:
     os.kill(os.getpid(), signal.SIGTERM)

@@ -224,12 +224,11 @@ static UNUSED void fx_mark(struct fx_ring *r, uint32_t kind, const char *text)
     memcpy(buf + sizeof rec, text, rec.text_len + 1);
     fx_record(r, TF_REC_MARK, buf, sizeof rec + rec.text_len + 1);
 }
-static UNUSED void fx_start(struct fx_ring *r)
+static UNUSED void fx_start_at(struct fx_ring *r, uint64_t tsc)
 {
     static const char blob[] =
         "3.11.2\0/bin/true\0true\0/tmp\0/usr/lib/python3.11\0python3\0shop.py\0A=1\0B=\xff\xfe\0C=";
     uint8_t buf[512];
-    uint64_t tsc = fx_tsc();
     struct tf_rec_start rec = {.pid = 4711,
                                .argc = 2,
                                .envc = 3,
@@ -240,6 +239,10 @@ static UNUSED void fx_start(struct fx_ring *r)
     memcpy(buf, &rec, sizeof rec);
     memcpy(buf + sizeof rec, blob, sizeof blob);
     fx_record(r, TF_REC_START, buf, sizeof rec + sizeof blob);
+}
+static UNUSED void fx_start(struct fx_ring *r)
+{
+    fx_start_at(r, fx_tsc());
 }
 static UNUSED void fx_drain(struct tf_ingest *in)
 {

@@ -115,6 +115,8 @@ static const struct probe allowed[] = {
     {"no child to wait for", SYS_wait4, {-1, 0, __WALL}},
     {"poll", SYS_poll, {0, 0, 0}},
     {"killing by descriptor", SYS_pidfd_send_signal, {-1, SIGKILL, 0, 0}},
+    {"the time stamp counter as a fault", SYS_prctl, {PR_SET_TSC, PR_TSC_ENABLE}},
+    {"dropping what is pending", SYS_rt_sigtimedwait, {0, 0, 0, 8}},
     {"a signal to itself", SYS_rt_tgsigqueueinfo, {0, 0, 0, 0}},
 };
 /* None of these does. */

@@ -1,0 +1,695 @@
+/*
+ * recorder.c: see recorder.h. It never stands between the program and its terminal: input, output and signals
+ * are the program's own.
+ *
+ * Each recorded process has a ring and a socket of its own. A process that forks asks first, by its socket,
+ * and waits: everything that it wrote is taken, so that what the child writes can go on exactly there. With
+ * --follow, an interpreter that is executed connects to a socket that is found by name, for its parents may
+ * have closed all descriptors.
+ *
+ * Only the first process is a child of the supervisor. That another has ended is told by its pidfd; its
+ * socket, which closes on exec, tells that it became another program.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include "checkpoint/memory.h"
+#include "checkpoint/policy.h"
+#include "cli/recorder.h"
+#include "replay/prepare.h"
+
+#define NUDGE_MS 500
+#define STRAGGLER_MS 1000           /* children that end right after the first process are still recorded */
+#define CHILD_RING_WORDS (1u << 20) /* 4 MiB: there may be many */
+
+struct process {
+    struct tf_shm_map map;
+    struct tf_ingest *in;     /* NULL: nothing more is taken */
+    struct tf_runner control; /* its socket; the pid is not used, for it may be nobody's child here */
+    pid_t pid;                /* 0: not known yet */
+    int pidfd;
+    int64_t waits_since; /* when a signal was first seen waiting for an event, ms; 0: none */
+};
+
+struct tf_recorder {
+    struct tf_recorder_opts opts;
+    struct tf_record_result *result;
+    struct pollfd *polled;      /* room for all that is waited for */
+    struct process **processes; /* in the order in which they began; NULL: ended, but never the first */
+    size_t n, live;
+    int listener;
+    char session[96]; /* value of TIMEFORK= */
+    int first_fd;
+    uint64_t stack_limit;
+    int lent;  /* the first process's socket, until it has it */
+    bool said; /* that recording failed */
+    struct tf_message message;
+
+    struct tf_checkpoint *waiting; /* checkpoints by serial, until the ring says where they stand */
+    size_t waiting_n;
+    unsigned fulls;
+};
+
+/* ---- signals ---- */
+
+static volatile sig_atomic_t child_pid;
+
+static void forward(int sig)
+{
+    if (child_pid > 0)
+        kill((pid_t)child_pid, sig);
+}
+
+static void nothing(int sig)
+{
+    (void)sig;
+}
+
+/* The terminal sends Ctrl-C to program and recorder alike: only the program decides what it means. */
+static void own_signals(void)
+{
+    static const struct {
+        int sig;
+        void (*handler)(int);
+    } handlers[] = {{SIGINT, nothing}, {SIGQUIT, nothing}, {SIGCHLD, nothing}, {SIGTERM, forward},
+                    {SIGHUP, forward}, {SIGXFSZ, nothing}, {SIGPIPE, nothing}};
+    for (size_t i = 0; i < sizeof handlers / sizeof *handlers; i++) {
+        struct sigaction before, action = {.sa_handler = handlers[i].handler};
+        sigaction(handlers[i].sig, NULL, &before);
+        if (before.sa_handler == SIG_IGN && handlers[i].sig != SIGCHLD)
+            continue; /* nohup: the program inherits that */
+        sigaction(handlers[i].sig, &action, NULL);
+    }
+}
+
+/* ---- checkpoints of the first process ---- */
+
+static int compare_frames(const void *a, const void *b)
+{
+    uint64_t x = ((const struct tf_checkpoint *)a)->frame, y = ((const struct tf_checkpoint *)b)->frame;
+    return x < y ? -1 : x > y;
+}
+
+static bool too_much_memory(const struct tf_record_result *r)
+{
+    pid_t pids[TF_POLICY_MAX + 1];
+    for (size_t i = 0; i < r->n; i++)
+        pids[i] = r->checkpoints[i].runner.pid;
+    return tf_memory_exceeds(pids, r->n, tf_memory_cap());
+}
+
+/* A checkpoint's place is known: keep it, and thin them if there are too many. */
+static void on_snapshot(void *ctx, uint32_t serial, uint64_t frame, uint64_t offset)
+{
+    struct tf_recorder *rec = ctx;
+    struct tf_record_result *r = rec->result;
+    if (serial < 1 || serial > rec->waiting_n || rec->waiting[serial - 1].runner.socket < 0)
+        return;
+    struct tf_checkpoint c = rec->waiting[serial - 1];
+    rec->waiting[serial - 1].runner = TF_RUNNER_NONE;
+    c.frame = frame;
+    c.offset = offset;
+    c.recorded = true;
+    c.kind = TF_CHECKPOINT_FORK;
+    struct tf_checkpoint *grown = realloc(r->checkpoints, (r->n + 1) * sizeof *grown);
+    if (!grown) {
+        tf_runner_end(&c.runner);
+        return;
+    }
+    r->checkpoints = grown;
+    r->checkpoints[r->n++] = c;
+    qsort(r->checkpoints, r->n, sizeof *r->checkpoints, compare_frames);
+    while (r->n >= TF_POLICY_MAX || (r->n > 1 && too_much_memory(r))) {
+        uint64_t frames[TF_POLICY_MAX + 1] = {0};
+        for (size_t i = 0; i < r->n; i++)
+            frames[i + 1] = r->checkpoints[i].frame;
+        size_t victim = tf_policy_victim(frames, r->n + 1, frame, frame) - 1;
+        tf_runner_end(&r->checkpoints[victim].runner);
+        memmove(&r->checkpoints[victim], &r->checkpoints[victim + 1],
+                (r->n - victim - 1) * sizeof *r->checkpoints);
+        r->n--;
+        if (++rec->fulls % (TF_POLICY_MAX / 2) == 0)
+            rec->processes[0]->map.shm->snapshot_min_ticks *= 2;
+    }
+}
+
+/* A checkpoint that the program has announced; takes the message's descriptor. */
+static void on_announced(struct tf_recorder *rec)
+{
+    struct tf_place place;
+    memcpy(&place, rec->message.data, sizeof place);
+    struct tf_checkpoint *grown =
+        place.serial == rec->waiting_n + 1 ? realloc(rec->waiting, place.serial * sizeof *grown) : NULL;
+    if (!grown) {
+        close(rec->message.fd);
+        return;
+    }
+    rec->waiting = grown;
+    rec->waiting[rec->waiting_n++] =
+        (struct tf_checkpoint){.runner = {.socket = rec->message.fd, .pid = (pid_t)place.pid}};
+}
+
+/* ---- processes ---- */
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+/* Memory for a process that is to be recorded; its ring and header are filled in. NULL with err. */
+static struct process *process_new(struct tf_recorder *rec, uint32_t ring_words, int socket,
+                                   struct tf_err *err)
+{
+    struct process *p = calloc(1, sizeof *p);
+    struct process **grown = realloc(rec->processes, (rec->n + 1) * sizeof *grown);
+    struct pollfd *polled = realloc(rec->polled, (2 * rec->n + 5) * sizeof *polled);
+    if (grown)
+        rec->processes = grown;
+    if (polled)
+        rec->polled = polled;
+    if (!p || !grown || !polled) {
+        free(p);
+        tf_err_set(err, TF_E_IO, "out of memory");
+        return NULL;
+    }
+    if (tf_shm_create(&p->map, TF_MODE_RECORD, ring_words, err)) {
+        free(p);
+        return NULL;
+    }
+    p->map.shm->stack_limit = rec->stack_limit;
+    p->map.shm->was_fixed = rec->opts.was_fixed;
+    if (rec->opts.follow)
+        memcpy(p->map.shm->follow, rec->session, sizeof rec->session);
+    p->control = (struct tf_runner){.socket = socket};
+    p->pidfd = -1;
+    rec->processes[rec->n++] = p;
+    rec->live++;
+    return p;
+}
+
+static void process_free(struct process *p)
+{
+    if (!p)
+        return;
+    close_fd(&p->control.socket);
+    close_fd(&p->pidfd);
+    tf_shm_destroy(&p->map);
+    free(p);
+}
+
+static void wake_all(struct process *p)
+{
+    __atomic_store_n(&p->map.shm->stop, 1, __ATOMIC_SEQ_CST);
+    __atomic_add_fetch(&p->map.shm->space_futex, 1, __ATOMIC_SEQ_CST);
+    syscall(SYS_futex, &p->map.shm->space_futex, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+/* Takes what is in the ring. Returns the words taken; when writing fails, recording this process ends. */
+static int64_t drain(struct tf_recorder *rec, struct process *p)
+{
+    struct tf_err err = {0};
+    if (!p->in || p->map.shm->stop)
+        return 0;
+    int64_t n = tf_ingest_drain(p->in, &err);
+    if (n >= 0 && tf_ingest_tick(p->in, &err) < 0)
+        n = -1;
+    if (n >= 0)
+        return n;
+    wake_all(p);
+    if (!rec->said) /* the others will meet the same */
+        fprintf(stderr, "timefork: recording stops here, the program goes on: %s\n", err.msg);
+    rec->said = true;
+    return 0;
+}
+
+/* How a process that is nobody's child here has ended, where the kernel tells (Linux 6.15). */
+static void exit_of(const struct process *p, int *status, int *sig)
+{
+    /* struct pidfd_info of <linux/pidfd.h>, first version: 64 bytes */
+    struct {
+        uint64_t mask, cgroup;
+        uint32_t ids[11];
+        int32_t exit_code;
+    } info = {.mask = 1u << 3 /* PIDFD_INFO_EXIT */};
+    *status = -1;
+    *sig = 0;
+    if (p->pidfd < 0 || ioctl(p->pidfd, _IOC(_IOC_READ | _IOC_WRITE, 0xff, 11, sizeof info), &info) < 0 ||
+        !(info.mask & 1u << 3))
+        return;
+    if (WIFEXITED(info.exit_code))
+        *status = WEXITSTATUS(info.exit_code);
+    else if (WIFSIGNALED(info.exit_code))
+        *sig = WTERMSIG(info.exit_code);
+}
+
+static void learn_pid(struct process *p)
+{
+    if (!p->pid && p->map.shm->attach == TF_ATTACH_OK && p->map.shm->program_pid) {
+        p->pid = (pid_t)p->map.shm->program_pid;
+        p->pidfd = (int)syscall(SYS_pidfd_open, p->pid, 0);
+    }
+}
+
+static bool became(const struct process *p)
+{
+    return __atomic_load_n(&p->map.shm->became, __ATOMIC_ACQUIRE);
+}
+
+/* Has this process, which is not the launched one, ended, or become another program? */
+static bool is_over(const struct tf_recorder *rec, struct process *p)
+{
+    learn_pid(p);
+    if (p->pidfd >= 0) {
+        struct pollfd fd = {.fd = p->pidfd, .events = POLLIN};
+        if (poll(&fd, 1, 0) > 0)
+            return true;
+    } else if (p->pid && kill(p->pid, 0) < 0 && errno == ESRCH) {
+        return true;
+    }
+    /* With --follow, what it became may ask to be recorded, and is its child then. */
+    return p->control.socket < 0 && (!p->pid || (!rec->opts.follow && became(p)));
+}
+
+/* Closes the process's part of the recording. */
+static void finish(struct tf_recorder *rec, size_t i, int status, int sig, struct tf_run *run)
+{
+    struct process *p = rec->processes[i];
+    struct tf_err err;
+    if (p->in && tf_ingest_end(p->in, status, sig, run, &err))
+        fprintf(stderr, "timefork: the recording could not be closed: %s\n", err.msg);
+    p->in = NULL;
+    rec->live--;
+    if (i > 0) {
+        process_free(p);
+        rec->processes[i] = NULL;
+    }
+}
+
+static void finish_child(struct tf_recorder *rec, size_t i)
+{
+    int status, sig;
+    exit_of(rec->processes[i], &status, &sig);
+    if (became(rec->processes[i])) { /* that was another program's */
+        status = -1;
+        sig = 0;
+    }
+    finish(rec, i, status, sig, NULL);
+}
+
+/* ---- requests ---- */
+
+static void answer(int socket, enum tf_op op, int fd)
+{
+    struct tf_msg msg = {.op = op};
+    struct iovec part = {&msg, sizeof msg};
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct msghdr head = {.msg_iov = &part, .msg_iovlen = 1};
+    if (fd >= 0) {
+        head.msg_control = &control;
+        head.msg_controllen = sizeof control;
+        struct cmsghdr *c = CMSG_FIRSTHDR(&head);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(c), &fd, sizeof fd);
+    }
+    while (sendmsg(socket, &head, MSG_NOSIGNAL) < 0 && errno == EINTR)
+        ;
+}
+
+/* The process is about to fork, and waits. Takes the message's descriptor. */
+static void on_fork(struct tf_recorder *rec, struct process *parent)
+{
+    struct tf_err err = {0};
+    struct process *child = NULL;
+    int socket = rec->message.fd;
+    while (drain(rec, parent) > 0)
+        ;
+    if (parent->in && !parent->map.shm->stop)
+        child = process_new(rec, CHILD_RING_WORDS, socket, &err);
+    if (child && tf_ingest_fork(parent->in, child->map.shm, child->map.ring, 0, &child->in, &err)) {
+        rec->n--;
+        rec->live--;
+        child->control.socket = -1;
+        process_free(child);
+        child = NULL;
+    }
+    if (!child) {
+        close(socket);
+        if (err.code)
+            fprintf(stderr, "timefork: a child process is not recorded: %s\n", err.msg);
+    }
+    answer(parent->control.socket, TF_REQ_FORKED, child ? child->map.fd : -1);
+    if (child)
+        close_fd(&child->map.fd);
+}
+
+/* What a process says on its socket. */
+static void hear(struct tf_recorder *rec, struct process *p)
+{
+    struct tf_err err;
+    while (p->control.socket >= 0) {
+        int r = tf_runner_recv(&p->control, &rec->message, tf_now_ms(), &err);
+        if (r == TF_E_TIMEOUT)
+            return;
+        bool whole = rec->message.fd >= 0 && rec->message.len == sizeof(struct tf_place);
+        if (!r && rec->message.op == TF_REP_WAKE)
+            continue;
+        if (!r && rec->message.op == TF_REP_SNAPSHOT && whole) {
+            on_announced(rec);
+        } else if (!r && rec->message.op == TF_REP_FORK && whole) {
+            on_fork(rec, p);
+        } else {
+            if (!r)
+                close_fd(&rec->message.fd);
+            close_fd(&p->control.socket);
+        }
+    }
+}
+
+/* The parent of a process, as the system says; 0: not known. */
+static pid_t parent_of(pid_t pid)
+{
+    char path[64], line[1024];
+    pid_t parent = 0;
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return 0;
+    if (fgets(line, sizeof line, file)) {
+        const char *at = strrchr(line, ')');
+        if (!at || sscanf(at + 1, " %*c %d", &parent) != 1)
+            parent = 0;
+    }
+    fclose(file);
+    return parent;
+}
+
+/* The recorded process that this one was, or that it descends from; else the first; NULL: it is the first. */
+static struct process *ancestor(struct tf_recorder *rec, pid_t pid)
+{
+    for (size_t i = 0; i < rec->n; i++)
+        if (rec->processes[i])
+            learn_pid(rec->processes[i]);
+    for (int depth = 0; pid > 1 && depth < 64; depth++, pid = parent_of(pid))
+        for (size_t i = rec->n; i-- > 0;)
+            if (rec->processes[i] && rec->processes[i]->in && rec->processes[i]->pid == pid)
+                return rec->processes[i];
+    return rec->n && rec->processes[0]->in ? rec->processes[0] : NULL;
+}
+
+static void begin(struct tf_recorder *rec, struct process *p, pid_t pid, struct process *parent,
+                  struct tf_err *err)
+{
+    struct tf_ingest_opts opts = {
+        .command = rec->opts.command,
+        .title = rec->opts.title,
+        .child_proc = pid,
+        .source_text = rec->opts.source_text,
+        .on_snapshot = on_snapshot,
+        .ctx = rec,
+        .parent = parent ? parent->in : NULL,
+    };
+    p->pid = pid;
+    if (tf_ingest_begin(rec->opts.store, p->map.shm, p->map.ring, &opts, &p->in, err)) {
+        wake_all(p); /* it runs already: it goes on, unrecorded */
+        fprintf(stderr, "timefork: not recorded: %s\n", err->msg);
+    }
+}
+
+/* --follow: an interpreter asks to be recorded. */
+static void on_connection(struct tf_recorder *rec)
+{
+    struct tf_err err;
+    struct ucred peer;
+    socklen_t size = sizeof peer;
+    struct tf_runner control = {.socket = accept4(rec->listener, NULL, NULL, SOCK_CLOEXEC)};
+    if (control.socket < 0)
+        return;
+    if (tf_runner_recv(&control, &rec->message, tf_now_ms() + 1000, &err) || rec->message.op != TF_REP_JOIN ||
+        getsockopt(control.socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0) {
+        close_fd(&rec->message.fd);
+        close(control.socket);
+        return;
+    }
+    /* What its ancestors have written tells at which event it began. */
+    for (size_t i = 0; i < rec->n; i++)
+        if (rec->processes[i])
+            while (drain(rec, rec->processes[i]) > 0)
+                ;
+    struct process *parent = ancestor(rec, peer.pid);
+    struct process *p = process_new(rec, rec->n ? CHILD_RING_WORDS : TF_RING_WORDS, control.socket, &err);
+    if (!p) {
+        fprintf(stderr, "timefork: a process is not recorded: %s\n", err.msg);
+        close(control.socket);
+        return;
+    }
+    begin(rec, p, peer.pid, parent, &err);
+    p->pidfd = (int)syscall(SYS_pidfd_open, peer.pid, 0);
+    answer(control.socket, TF_REQ_JOINED, p->map.fd);
+    close_fd(&p->map.fd);
+}
+
+/* ---- the loop ---- */
+
+/* A signal that has waited for an event for half a second: the program is in a loop without any. */
+static void nudge(struct process *p)
+{
+    if (!__atomic_load_n(&p->map.shm->pending, __ATOMIC_ACQUIRE)) {
+        p->waits_since = 0;
+    } else if (!p->waits_since) {
+        p->waits_since = tf_now_ms();
+    } else if (tf_now_ms() - p->waits_since > NUDGE_MS) {
+        p->waits_since = 0;
+        kill((pid_t)p->map.shm->program_pid, TF_NUDGE);
+    }
+}
+
+/* Sleeps until a process has written a good deal, asks for something or has ended, or a few milliseconds have
+ * passed.
+ */
+static void sleep_for_more(struct tf_recorder *rec)
+{
+    struct pollfd *fds = rec->polled;
+    nfds_t n = 0;
+    if (rec->listener >= 0)
+        fds[n++] = (struct pollfd){.fd = rec->listener, .events = POLLIN};
+    for (size_t i = 0; i < rec->n; i++) {
+        struct process *p = rec->processes[i];
+        if (!p)
+            continue;
+        __atomic_store_n(&p->map.shm->need_wake, 1, __ATOMIC_SEQ_CST);
+        if (p->control.socket >= 0)
+            fds[n++] = (struct pollfd){.fd = p->control.socket, .events = POLLIN};
+        if (p->pidfd >= 0)
+            fds[n++] = (struct pollfd){.fd = p->pidfd, .events = POLLIN};
+    }
+    poll(fds, n, 5);
+    for (size_t i = 0; i < rec->n; i++)
+        if (rec->processes[i])
+            __atomic_store_n(&rec->processes[i]->map.shm->need_wake, 0, __ATOMIC_SEQ_CST);
+}
+
+/* One round over all processes. Returns whether anything was taken. */
+static bool attend(struct tf_recorder *rec)
+{
+    bool taken = false;
+    struct pollfd fd = {.fd = rec->listener, .events = POLLIN};
+    while (rec->listener >= 0 && poll(&fd, 1, 0) > 0)
+        on_connection(rec);
+    for (size_t i = 0; i < rec->n; i++) {
+        struct process *p = rec->processes[i];
+        if (!p)
+            continue;
+        bool over = i > 0 && is_over(rec, p); /* before its ring is looked at for the last time */
+        hear(rec, p);
+        int64_t n = drain(rec, p);
+        taken |= n > 0;
+        nudge(p);
+        if (over && n <= 0)
+            finish_child(rec, i);
+    }
+    return taken;
+}
+
+/* Processes that still run when the recording ends: they go on unrecorded. */
+static void leave_behind(struct tf_recorder *rec)
+{
+    for (size_t i = 1; i < rec->n; i++) {
+        struct process *p = rec->processes[i];
+        if (!p)
+            continue;
+        wake_all(p);
+        if (p->in && tf_ingest_process(p->in))
+            fprintf(
+                stderr,
+                "timefork: process %u (pid %d) still runs: it is recorded up to here (--wait records until "
+                "it ends)\n",
+                tf_ingest_process(p->in), (int)p->pid);
+        if (p->in)
+            tf_ingest_leave(p->in, "the first process ended, and with it the recording");
+        finish(rec, i, -1, 0, NULL);
+    }
+}
+
+void tf_recorder_run(struct tf_recorder *rec, pid_t pid, int *wait_status, struct tf_record_result *result)
+{
+    struct tf_err err;
+    bool ended = false;
+    int64_t until = 0;
+    struct rlimit files;
+    rec->result = result;
+    child_pid = pid;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) { /* two for each process; the program has its own limit */
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+    close_fd(&rec->lent);
+    if (rec->listener < 0)
+        begin(rec, rec->processes[0], pid, NULL, &err);
+    for (;;) {
+        bool taken = attend(rec);
+        if (ended && !taken) {
+            if (!until)
+                until = tf_now_ms() + STRAGGLER_MS;
+            bool others = rec->live > 1 || (rec->live == 1 && !rec->processes[0]->in);
+            if (!others || (!rec->opts.wait && tf_now_ms() > until))
+                break;
+        }
+        if (!ended) {
+            pid_t r = waitpid(pid, wait_status, WNOHANG);
+            ended = r == pid ||
+                    (r < 0 && errno == ECHILD); /* once more round: what it wrote last is in the ring */
+        }
+        if (!taken && !(ended && !until))
+            sleep_for_more(rec);
+    }
+    child_pid = 0;
+    leave_behind(rec);
+    if (rec->n) {
+        struct process *first = rec->processes[0];
+        int status = WIFEXITED(*wait_status) ? WEXITSTATUS(*wait_status) : -1;
+        int sig = WIFSIGNALED(*wait_status) ? WTERMSIG(*wait_status) : 0;
+        if (first->pid != pid)
+            exit_of(first, &status, &sig);
+        finish(rec, 0, status, sig, &result->run);
+    }
+}
+
+const struct tf_shm *tf_recorder_header(const struct tf_recorder *rec)
+{
+    return rec->n ? rec->processes[0]->map.shm : NULL;
+}
+
+/* ---- begin and end ---- */
+
+static int listen_by_name(struct tf_recorder *rec, struct tf_err *err)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    uint64_t random[2];
+    char name[64];
+    if (getrandom(random, sizeof random, 0) != sizeof random)
+        return tf_err_set(err, TF_E_IO, "no random numbers: %s", strerror(errno));
+    int len = snprintf(name, sizeof name, "timefork-%016llx%016llx", (unsigned long long)random[0],
+                       (unsigned long long)random[1]);
+    memcpy(address.sun_path + 1, name, (size_t)len);
+    rec->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (rec->listener < 0 ||
+        bind(rec->listener, (struct sockaddr *)&address,
+             (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len)) < 0 ||
+        listen(rec->listener, 64) < 0)
+        return tf_err_set(err, TF_E_IO, "cannot make a socket: %s", strerror(errno));
+    snprintf(rec->session, sizeof rec->session, "@%s,%d", name, rec->first_fd);
+    return 0;
+}
+
+int tf_recorder_new(const struct tf_recorder_opts *opts, struct tf_launch *launch, const char **session,
+                    struct tf_recorder **out, struct tf_err *err)
+{
+    struct tf_recorder *rec = calloc(1, sizeof *rec);
+    struct rlimit stack;
+    int sockets[2], r;
+    *out = NULL;
+    if (!rec)
+        return tf_err_set(err, TF_E_IO, "out of memory");
+    *rec = (struct tf_recorder){
+        .opts = *opts, .listener = -1, .first_fd = launch->first_fd, .lent = -1, .message = {.fd = -1}};
+    if (!(rec->polled = calloc(3, sizeof *rec->polled))) {
+        r = tf_err_set(err, TF_E_IO, "out of memory");
+        goto out;
+    }
+    if (getrlimit(RLIMIT_STACK, &stack) == 0)
+        rec->stack_limit = stack.rlim_cur;
+    for (int i = 0; i < TF_FDS; i++)
+        launch->fds[i] = -1;
+    if (opts->follow) {
+        r = listen_by_name(rec, err);
+        goto out;
+    }
+    snprintf(rec->session, sizeof rec->session, "%d", launch->first_fd);
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets) < 0) {
+        r = tf_err_set(err, TF_E_IO, "cannot make a socket: %s", strerror(errno));
+        goto out;
+    }
+    rec->lent = sockets[1];
+    struct process *p = process_new(rec, TF_RING_WORDS, sockets[0], err);
+    if (!p) {
+        close(sockets[0]);
+        r = err->code;
+        goto out;
+    }
+    launch->fds[TF_FD_SHM] = p->map.fd;
+    launch->fds[TF_FD_SOCKET] = sockets[1];
+    if (opts->snapshots) {
+        launch->fds[TF_FD_CTL] = opts->shared->ctl_fd;
+        launch->fds[TF_FD_LOG] = opts->shared->log_fd;
+        p->map.shm->snapshots = 1;
+        p->map.shm->snapshot_min_ticks = (uint64_t)(TF_POLICY_MIN_NS * tf_prepare_ticks_per_ns());
+    }
+    r = 0;
+out:
+    if (r) {
+        tf_recorder_free(rec);
+        return r;
+    }
+    own_signals();
+    *session = rec->session;
+    *out = rec;
+    return 0;
+}
+
+void tf_recorder_free(struct tf_recorder *rec)
+{
+    if (!rec)
+        return;
+    for (size_t i = 0; i < rec->n; i++)
+        process_free(rec->processes[i]);
+    free(rec->processes);
+    free(rec->polled);
+    for (size_t i = 0; i < rec->waiting_n; i++)
+        tf_runner_end(&rec->waiting[i].runner);
+    free(rec->waiting);
+    close_fd(&rec->lent);
+    close_fd(&rec->listener);
+    free(rec->message.data);
+    free(rec);
+}

@@ -1,0 +1,39 @@
+/*
+ * recorder.h: the supervisor while a program runs: it takes what the recorded processes write into their
+ * rings, gives children rings of their own, and keeps the checkpoints that are taken. One recorder for one
+ * run.
+ */
+#ifndef TF_CLI_RECORDER_H
+#define TF_CLI_RECORDER_H
+
+#include "checkpoint/launch.h"
+#include "cli/record.h"
+
+struct tf_recorder;
+
+struct tf_recorder_opts {
+    struct tf_store *store; /* borrowed */
+    const char *command, *title, *source_text;
+    bool follow;                    /* record interpreters that the program executes */
+    bool wait;                      /* go on until the last process has ended, not only the first */
+    bool snapshots;                 /* take checkpoints of the first process */
+    bool was_fixed;                 /* address space randomisation is off here, too */
+    const struct tf_shared *shared; /* with snapshots: what the process maps besides */
+};
+
+/* Prepares for one program: fills in launch->fds (lent: to be executed with) and *session, the value of
+ * TIMEFORK= for it, which lives as long as the recorder. */
+int tf_recorder_new(const struct tf_recorder_opts *opts, struct tf_launch *launch, const char **session,
+                    struct tf_recorder **out, struct tf_err *err);
+/*
+ * The program was started: records until it has ended. A failure to write ends the recording, not the
+ * program: there is a message, and what there is stays. *wait_status: as waitpid() says. *result gets the run
+ * (its id is empty if nothing was recorded) and the checkpoints.
+ */
+void tf_recorder_run(struct tf_recorder *recorder, pid_t pid, int *wait_status,
+                     struct tf_record_result *result);
+/* The header of the first process: why nothing was recorded, if nothing was. */
+const struct tf_shm *tf_recorder_header(const struct tf_recorder *recorder);
+void tf_recorder_free(struct tf_recorder *recorder);
+
+#endif

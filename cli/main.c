@@ -1,4 +1,5 @@
 /* main.c: the command line: finds the command. */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include "cli/commands.h"
@@ -27,8 +28,23 @@ static void usage(FILE *out)
     fprintf(out, "\n'timefork COMMAND --help' tells more. timefork --version\n");
 }
 
+static void nothing(int sig)
+{
+    (void)sig;
+}
+
+/* A limit of the size of files (ulimit -f) is an error like any other. A handler, unlike SIG_IGN, is not
+ * inherited by the program. */
+static void survive_file_limit(void)
+{
+    struct sigaction before, action = {.sa_handler = nothing, .sa_flags = SA_RESTART};
+    if (sigaction(SIGXFSZ, NULL, &before) == 0 && before.sa_handler == SIG_DFL)
+        sigaction(SIGXFSZ, &action, NULL);
+}
+
 int main(int argc, char **argv)
 {
+    survive_file_limit();
     if (argc < 2) {
         usage(stderr);
         return TF_EXIT_USAGE;

@@ -153,7 +153,8 @@ void tf_look_print_output(struct tf_prompt *p, json_t *result)
 /* Events that are not worth showing: the recorder's own. */
 static bool is_call(const struct tf_outside *e)
 {
-    return e->call < TF_CALL_ROWS || e->call == TF_CALL_SIGNAL || e->call == TF_CALL_FAULT;
+    return e->call < TF_CALL_ROWS || tf_call_row(e->call) || e->call == TF_CALL_SIGNAL ||
+           e->call == TF_CALL_FAULT;
 }
 
 /* What is known of the data, for people: clocks as a number, bytes as text. */

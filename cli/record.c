@@ -316,6 +316,8 @@ int tf_record_run(const struct tf_record_opts *opts, struct tf_record_result *re
         const struct tf_shm *shm = tf_recorder_header(recorder);
         if (shm && (shm->attach == TF_ATTACH_NO_ENGINE || shm->attach == TF_ATTACH_ERROR))
             r = tf_probe_explain(shm, opts->argv[0], libdir, err);
+        else if (shm && shm->attach == TF_ATTACH_OK)
+            fprintf(stderr, "timefork: nothing was recorded\n"); /* and it was said why */
         else
             fprintf(stderr, "timefork: nothing was recorded: %s started no Python that timefork can record\n",
                     opts->argv[0]);

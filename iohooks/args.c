@@ -12,23 +12,23 @@
 #include <xxhash.h>
 #include "iohooks/process.h"
 
-/* An address that can be read, as far as can be told without asking: the kernel answers EFAULT for others. */
-static bool readable(const void *ptr)
-{
-    return (uintptr_t)ptr >= 4096 && (uintptr_t)ptr < 1ul << 47;
-}
-
 static uint8_t *put64(uint8_t *at, uint64_t v)
 {
     memcpy(at, &v, 8);
     return at + 8;
 }
 
+/* The kernel takes no more of them (UIO_MAXIOV), and answers EINVAL. */
+#define IOVS_MAX 1024
+
 static uint64_t hash_iov(const struct iovec *iov, long count)
 {
     uint64_t h = (uint64_t)count;
+    if (!tf_readable(iov) || count < 0 || count > IOVS_MAX)
+        return h;
     for (long i = 0; i < count; i++)
-        h = XXH3_64bits_withSeed(iov[i].iov_base, iov[i].iov_len, h + iov[i].iov_len);
+        h = XXH3_64bits_withSeed(iov[i].iov_base, tf_readable(iov[i].iov_base) ? iov[i].iov_len : 0,
+                                 h + iov[i].iov_len);
     return h;
 }
 
@@ -45,13 +45,33 @@ static size_t address_bytes(const struct sockaddr *address, socklen_t len)
     return len;
 }
 
-static uint64_t hash_msg(const struct msghdr *m)
+/* Ancillary data: each header and what it carries; between them there are holes. */
+static uint64_t hash_control(const struct msghdr *m, uint64_t h)
+{
+    const uint8_t *at = m->msg_control;
+    size_t left = m->msg_controllen;
+    struct cmsghdr c;
+    while (left >= sizeof c) {
+        memcpy(&c, at, sizeof c);
+        if (c.cmsg_len < sizeof c || c.cmsg_len > left)
+            break;
+        h = XXH3_64bits_withSeed(at, c.cmsg_len, h);
+        size_t step = CMSG_ALIGN(c.cmsg_len);
+        if (step >= left)
+            break;
+        at += step;
+        left -= step;
+    }
+    return h + m->msg_controllen;
+}
+
+uint64_t tf_hash_msg(const struct msghdr *m)
 {
     uint64_t h = hash_iov(m->msg_iov, (long)m->msg_iovlen);
-    if (m->msg_name)
+    if (tf_readable(m->msg_name))
         h = XXH3_64bits_withSeed(m->msg_name, address_bytes(m->msg_name, m->msg_namelen), h);
-    if (m->msg_control)
-        h = XXH3_64bits_withSeed(m->msg_control, m->msg_controllen, h);
+    if (tf_readable(m->msg_control))
+        h = hash_control(m, h);
     return h;
 }
 
@@ -82,8 +102,20 @@ static uint8_t *put_strings(uint8_t *at, char *const *strings)
     return text + ((n + 7) & ~7ul);
 }
 
-static size_t fd_set_bytes(long bits)
+/* Of a message to be received: how much room there is. */
+uint64_t tf_hash_room(const struct msghdr *m)
 {
+    uint64_t h = m->msg_iovlen;
+    for (size_t i = 0; tf_readable(m->msg_iov) && i < m->msg_iovlen && i < IOVS_MAX; i++)
+        h = XXH3_64bits_withSeed(&m->msg_iov[i].iov_len, sizeof(size_t), h);
+    uint64_t rooms[2] = {tf_readable(m->msg_name) ? m->msg_namelen : 0,
+                         tf_readable(m->msg_control) ? m->msg_controllen : 0};
+    return XXH3_64bits_withSeed(rooms, sizeof rooms, h);
+}
+
+static size_t fd_set_bytes(long argument)
+{
+    long bits = (int)argument;
     return bits <= 0 ? 0 : (size_t)(bits + 63) / 64 * 8;
 }
 
@@ -92,6 +124,7 @@ static size_t out_size(char letter)
 {
     switch (letter) {
     case 't':
+    case 'u':
     case 'L':
         return 16;
     case 'q':
@@ -116,6 +149,8 @@ static size_t out_size(char letter)
     case 'Z':
     case 'O':
         return 32;
+    case 'J':
+        return 64;
     default:
         return 0;
     }
@@ -126,7 +161,7 @@ size_t tf_args_encode(const struct tf_call_row *row, const struct tf_call *call,
     uint8_t *at = out;
     for (int i = 0; row->sig[i]; i++) {
         long v = call->a[i];
-        const void *ptr = readable((const void *)v) ? (const void *)v : NULL;
+        const void *ptr = tf_readable((const void *)v) ? (const void *)v : NULL;
         switch (row->sig[i]) {
         case 'd':
             at = put64(at, (uint64_t)(int64_t)(int32_t)v);
@@ -166,16 +201,51 @@ size_t tf_args_encode(const struct tf_call_row *row, const struct tf_call *call,
             at = put64(at, ptr ? hash_iov(ptr, call->a[i + 1]) : 0);
             break;
         case 'm':
-            at = put64(at, ptr ? hash_msg(ptr) : 0);
+            at = put64(at, ptr ? tf_hash_msg(ptr) : 0);
+            break;
+        case 'n':
+            at = put64(at, ptr ? tf_hash_room(ptr) : 0);
+            break;
+        case 'B': /* a set of nodes: the argument behind it is the number of bits, and one more */
+            at = put64(at, ptr && call->a[i + 1] > 0 && call->a[i + 1] < 1 << 20
+                               ? XXH3_64bits(ptr, (size_t)(call->a[i + 1] + 62) / 64 * 8)
+                               : 0);
+            break;
+        case 'G':
+            at = put64(at, ptr && call->a[i - 1] > 0 && call->a[i - 1] <= 65536
+                               ? XXH3_64bits(ptr, (size_t)call->a[i - 1] * 4)
+                               : 0);
+            break;
+        case 'h': /* struct file_handle: the length of what follows, a type */
+            at = put64(at, ptr && *(const uint32_t *)ptr <= 128 ? XXH3_64bits(ptr, 8 + *(const uint32_t *)ptr)
+                                                                : 0);
+            break;
+        case 'z': /* struct sched_attr begins with its size */
+            at = put64(at,
+                       ptr && *(const uint32_t *)ptr <= 4096 ? XXH3_64bits(ptr, *(const uint32_t *)ptr) : 0);
+            break;
+        case 'K': { /* pselect6: where the signal set is, and its size */
+            const uintptr_t *pair = ptr;
+            const uint64_t *set = ptr && tf_readable((void *)pair[0]) ? (const uint64_t *)pair[0] : NULL;
+            at = put64(at, set != NULL);
+            if (set)
+                at = put64(at, *set);
+            break;
+        }
+        case 'Q': /* struct sigevent: the signal, and how; the rest has holes */
+            at = put64(at, ptr != NULL);
+            if (ptr)
+                at = put64(at, ((const uint64_t *)ptr)[1]);
             break;
         case 'a':
         case 'o':
-            at = put64(at, readable((void *)call->a[i + 1]) ? *(const socklen_t *)call->a[i + 1] : 0);
+            at = put64(at, tf_readable((void *)call->a[i + 1]) ? *(const socklen_t *)call->a[i + 1] : 0);
             break;
         case 'y': {
             const struct pollfd *fds = ptr;
             uint64_t h = 0;
-            for (long k = 0; ptr && k < call->a[i + 1]; k++) {
+            long count = (long)(uint32_t)call->a[i + 1];
+            for (long k = 0; ptr && count <= 1 << 20 && k < count; k++) {
                 uint64_t e = (uint32_t)fds[k].fd | (uint64_t)(uint16_t)fds[k].events << 32;
                 h = XXH3_64bits_withSeed(&e, sizeof e, h);
             }
@@ -258,7 +328,7 @@ int tf_outs(const struct tf_call_row *row, const struct tf_call *call, long resu
     for (int i = 0; row->sig[i]; i++) {
         void *ptr = (void *)call->a[i];
         char letter = row->sig[i];
-        if (failed && letter != 't') /* nanosleep writes what is left when it is interrupted */
+        if (failed && letter != 't' && letter != 'u') /* what is left of the time, when it is interrupted */
             continue;
         if (failed && result != -EINTR)
             continue;
@@ -285,16 +355,9 @@ int tf_outs(const struct tf_call_row *row, const struct tf_call *call, long resu
         case 'g':
             piece(&w, ptr, call->a[0] ? (size_t)result * 4 : 0);
             break;
-        case 'n': {
-            struct msghdr *m = ptr;
-            scratch[1] = (uint64_t)m->msg_namelen | (uint64_t)(uint32_t)m->msg_flags << 32;
-            scratch[2] = m->msg_controllen;
-            piece(&w, &scratch[1], 16);
-            piece(&w, m->msg_name, m->msg_namelen);
-            piece(&w, m->msg_control, m->msg_controllen);
-            iov_pieces(&w, m->msg_iov, (long)m->msg_iovlen, (size_t)result);
+        case 'C':
+            piece(&w, ptr, (size_t)(uint32_t)call->a[i + 1]);
             break;
-        }
         default:
             piece(&w, ptr, out_size(letter));
             break;
@@ -324,17 +387,6 @@ bool tf_outs_restore(const struct tf_call_row *row, const struct tf_call *call, 
                 return false;
             scratch[0] = *(socklen_t *)call->a[i + 1];
             memcpy((void *)call->a[i + 1], data + before, 4);
-        } else if (row->sig[i] == 'n') {
-            struct msghdr *m = (struct msghdr *)call->a[i];
-            uint32_t head[4];
-            if (len < 16)
-                return false;
-            memcpy(head, data, 16);
-            if (head[0] > m->msg_namelen || head[2] > m->msg_controllen)
-                return false;
-            m->msg_namelen = head[0];
-            m->msg_flags = (int)head[1];
-            m->msg_controllen = head[2];
         }
     }
     int n = tf_outs(row, call, result, pieces, 1030, &total, scratch);

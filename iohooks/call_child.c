@@ -383,8 +383,11 @@ TF_SPECIAL(child)
         return not_covered(row, call, "a child with a stack of its own");
     if (tf.mode == TF_REPLAYS)
         return fork_replayed(call, &b, len);
-    if (tf.shared_memory)
+    if (tf_maps_shared())
         return not_covered(row, call, "the child shares memory with its parent, and either can change it");
+    if (tf.fork_differs)
+        return not_covered(row, call, "the child does not get all memory of its parent (madvise)");
+    tf_maps_pass(false);
     return fork_recorded(call, &b, len);
 }
 
@@ -489,6 +492,9 @@ TF_SPECIAL(exec)
         return e->result;
     }
     if (borrowed.active) {
+        tf_maps_pass(true);
+        if (tf_maps_own_passed())
+            return not_covered(row, call, "the program gets a descriptor of a file that is mapped");
         borrowed.exec_nr = call->nr;
         borrowed.exec_len = len;
         memcpy(borrowed.exec_args, args_buf, len);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <linux/fs.h>
 #include <net/if.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -81,7 +82,9 @@ TF_SPECIAL(write)
  * told. */
 static bool is_own(int fd)
 {
-    return tf.mode == TF_RECORDS && tf.socket >= 0 && fd == tf.socket;
+    if (tf.mode != TF_RECORDS)
+        return false;
+    return (tf.socket >= 0 && fd == tf.socket) || (!tf_child_borrows() && tf_lease_is(fd, fd));
 }
 
 /* The answer to a call on a descriptor that, for the program, is not open. */
@@ -109,6 +112,10 @@ TF_SPECIAL(close_range)
         closed(fd);
     if (tf.mode == TF_REPLAYS)
         return tf_log_take(call->nr, args_buf, len)->result;
+    if (!tf_child_borrows() && tf_lease_is(first, last)) {
+        tf_barrier("close_range while files are mapped, shared and writable");
+        return TF_NATIVE;
+    }
     if (call->a[2] & CLOSE_RANGE_UNSHARE)
         return refuse(row, call, -EINVAL);
     long r = 0;
@@ -205,7 +212,21 @@ TF_SPECIAL(fcntl)
     case F_SETFL:
     case F_SETPIPE_SZ:
     case F_ADD_SEALS:
+    case F_SETOWN:
+    case F_SETSIG:
+    case F_SETLEASE:
+    case F_NOTIFY:
         return tf_logged(row, call);
+    case F_GETOWN_EX:
+        return with_struct(row, call, 8, false, true);
+    case F_SETOWN_EX:
+        return with_struct(row, call, 8, true, false);
+    case F_GET_RW_HINT:
+    case F_GET_FILE_RW_HINT:
+        return with_struct(row, call, 8, false, true);
+    case F_SET_RW_HINT:
+    case F_SET_FILE_RW_HINT:
+        return with_struct(row, call, 8, true, false);
     case F_SETLK:
     case F_SETLKW:
     case F_OFD_SETLK:
@@ -217,6 +238,38 @@ TF_SPECIAL(fcntl)
     default:
         return unknown(row, call, "this command is not covered yet");
     }
+}
+
+/* name_to_handle_at: the room for the handle is its first number; the kernel writes the size that it needs
+ * also when that is too small. */
+TF_SPECIAL(handle)
+{
+    uint32_t *handle = (uint32_t *)call->a[2];
+    uint32_t room = tf_readable(handle) && *handle <= 128 ? *handle : 0;
+    size_t len = tf_args_encode(row, call, args_buf);
+    memcpy(args_buf + len, &room, sizeof room);
+    len += sizeof room;
+    struct iovec data[2] = {{handle, 0}, {(void *)call->a[3], 0}};
+    if (tf.mode == TF_REPLAYS) {
+        const struct tf_outside *e = tf_log_take(call->nr, args_buf, len);
+        const uint8_t *at = tf_outside_data(e);
+        if (e->result == -EOVERFLOW && e->data_len == 4) {
+            memcpy(handle, at, 4);
+        } else if (e->result == 0 && e->data_len >= 12 && e->data_len <= 12ul + room) {
+            memcpy(handle, at, e->data_len - 4);
+            memcpy(data[1].iov_base, at + e->data_len - 4, 4);
+        }
+        return e->result;
+    }
+    long r = tf_true_call(call);
+    if (r == -EOVERFLOW)
+        data[0].iov_len = 4;
+    if (r == 0) {
+        data[0].iov_len = 8 + (*handle < room ? *handle : room);
+        data[1].iov_len = 4;
+    }
+    tf_log_put(call->nr, 0, r, args_buf, len, data, 2);
+    return r;
 }
 
 TF_SPECIAL(ioctl)
@@ -238,25 +291,63 @@ TF_SPECIAL(ioctl)
     case TIOCGETD:
     case TIOCGPGRP:
     case TIOCGSID:
-    case TIOCGPTN:
         return with_struct(row, call, 4, false, true);
     case FIONBIO:
     case FIOASYNC:
     case TIOCSPGRP:
+    case TIOCSETD:
     case TIOCSPTLCK:
+    case TIOCPKT:
+    case TIOCMSET:
+    case TIOCMBIS:
+    case TIOCMBIC:
+    case 0x8902: /* SIOCSPGRP */
         return with_struct(row, call, 4, true, false);
+    case TIOCGPTN:
+    case TIOCGPTLCK:
+    case TIOCGPKT:
+    case TIOCGEXCL:
+    case TIOCGDEV:
+    case TIOCMGET:
+    case BLKSSZGET:
+    case BLKROGET:
+    case 0x8904:     /* SIOCGPGRP */
+    case 0x8905:     /* SIOCATMARK */
+    case 0x80045200: /* RNDGETENTCNT */
+        return with_struct(row, call, 4, false, true);
+    case FS_IOC_GETFLAGS: /* the kernel writes four bytes, whatever its name says */
+        return with_struct(row, call, 4, false, true);
+    case FS_IOC_SETFLAGS:
+        return with_struct(row, call, 4, true, false);
+    case BLKGETSIZE64:
+    case FIOQSIZE:
+        return with_struct(row, call, 8, false, true);
+    case SIOCGSTAMP_OLD:
+    case SIOCGSTAMPNS_OLD:
+        return with_struct(row, call, 16, false, true);
+    case 0x802c542a: /* TCGETS2, whose structure libc does not have */
+        return with_struct(row, call, 44, false, true);
+    case 0x402c542b: /* TCSETS2, TCSETSW2, TCSETSF2 */
+    case 0x402c542c:
+    case 0x402c542d:
+        return with_struct(row, call, 44, true, false);
+    case TIOCSTI:
+        return with_struct(row, call, 1, true, false);
     case FIOCLEX:
     case FIONCLEX:
     case TIOCEXCL:
     case TIOCNXCL:
     case TIOCNOTTY:
+    case TIOCSBRK:
+    case TIOCCBRK:
         call->a[2] = 0;
         return tf_logged(row, call);
     case TCSBRK:
-    case TIOCSCTTY:
-    case TIOCGPTPEER:
+    case TCSBRKP:
     case TCXONC:
     case TCFLSH:
+    case TIOCSCTTY:
+    case TIOCGPTPEER:
         return tf_logged(row, call);
     case 0x8912: { /* SIOCGIFCONF: a length and a buffer. libuuid asks for the interfaces' hardware addresses
                     */

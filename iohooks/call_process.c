@@ -73,50 +73,30 @@ void tf_end_by_signal(int sig)
 }
 
 /*
- * A signal to another process is logged. One that the program sends itself comes at a known place: its
- * handler runs again in replay, at the same place; one that ends the process is its end.
+ * Sending a signal is logged. One that the program sends itself is kept while the call lasts, and its handler
+ * runs right after it, as for one from outside (signal.c); one that ends the process is its end.
  */
 TF_SPECIAL(kill)
 {
     long self = tf_sys(SYS_getpid), thread = tf_sys(SYS_gettid), target = (int)call->a[0];
-    int sig = (int)(call->nr == SYS_tgkill ? call->a[2] : call->a[1]);
+    int sig = (int)(call->nr == SYS_tgkill || call->nr == SYS_rt_tgsigqueueinfo ? call->a[2] : call->a[1]);
     /* Then it comes when the program opens its mask: a known place, too. */
     bool blocked = call->uc && sig >= 1 && sig <= 64 && (*(uint64_t *)&call->uc->uc_sigmask >> (sig - 1) & 1);
 
     if (tf.mode == TF_REPLAYS) {
         const struct tf_outside *e = tf_log_peek();
-        size_t len;
         if (marks_exit(e))
             tf_end_by_signal(sig);
-        len = tf_args_encode(row, call, args_buf);
-        e = tf_log_take(call->nr, args_buf, len);
-        if (e->data_len == 1 && (blocked || tf_signal_has_handler(sig))) { /* to itself */
-            if (blocked)
-                tf.self_pending |= 1ul << (sig - 1);
-            tf_signal_to_self(sig, call->nr == SYS_kill ? SI_USER : SI_TKILL);
-        }
-        return e->result;
-    }
-    bool to_self = call->nr == SYS_tkill ? target == thread : target == self || target == 0 || target == -1;
-    if (sig < 1 || sig > 64 || !to_self)
         return tf_logged(row, call);
-    if (!blocked && tf_signal_would_end(sig)) {
+    }
+    /* Every process but itself, says Linux of -1. */
+    bool to_self = call->nr == SYS_tkill ? target == thread
+                                         : target == self || target == 0 || target == -tf_sys(SYS_getpgid, 0);
+    if (to_self && sig >= 1 && sig <= 64 && (!blocked || sig == SIGKILL) && tf_signal_would_end(sig)) {
         tf_end_by_signal(sig);
         return TF_NATIVE;
     }
-    if (target != self && target != thread) {
-        tf_barrier("signal %d to a process group to which the program itself belongs", sig);
-        return TF_NATIVE;
-    }
-    struct iovec own = {"s", 1};
-    size_t len = tf_args_encode(row, call, args_buf);
-    tf_log_put(call->nr, 0, 0, args_buf, len, &own, 1);
-    if (blocked)
-        tf.self_pending |= 1ul << (sig - 1);
-    tf.self_signal = true;
-    long r = tf_sys(call->nr, call->a[0], call->a[1], call->a[2]);
-    tf.self_signal = false;
-    return r;
+    return tf_logged(row, call);
 }
 
 /* exit(2) ends a thread; libc ends the process by exit_group. */

@@ -29,8 +29,8 @@ const struct tf_call_row tf_call_rows[TF_CALL_ROWS] = {
     LOG(poll, "yid"),
     LOG(lseek, "did"),
     SPECIAL(mmap, "pidddi"),
-    RUN(mprotect, "pid"),
-    RUN(munmap, "pi"),
+    SPECIAL(mprotect, "pid"),
+    SPECIAL(munmap, "pi"),
     RUN(brk, "p"),
     SPECIAL(rt_sigaction, "d**i"),
     SPECIAL(rt_sigprocmask, "dk*i"),
@@ -42,12 +42,12 @@ const struct tf_call_row tf_call_rows[TF_CALL_ROWS] = {
     SPECIAL(writev, "dvi"),
     LOG(access, "sd"),
     LOG(pipe, "P"),
-    LOG(select, "dffft"),
+    LOG(select, "dfffu"),
     RUN(sched_yield, ""),
-    RUN(mremap, "piidp"),
-    NONE(msync),
-    NONE(mincore),
-    RUN(madvise, "pid"),
+    SPECIAL(mremap, "piidp"),
+    LOG(msync, "pid"),
+    SPECIAL(mincore, "pi*"),
+    SPECIAL(madvise, "pid"),
     NONE(shmget),
     NONE(shmat),
     NONE(shmctl),
@@ -65,8 +65,8 @@ const struct tf_call_row tf_call_rows[TF_CALL_ROWS] = {
     LOG(accept, "da*"),
     LOG(sendto, "dbidAi"),
     LOG(recvfrom, "drida*"),
-    LOG(sendmsg, "dmd"),
-    LOG(recvmsg, "dnd"),
+    SPECIAL(sendmsg, "dmd"),
+    SPECIAL(recvmsg, "dnd"),
     LOG(shutdown, "dd"),
     LOG(bind, "dAi"),
     LOG(listen, "dd"),
@@ -87,7 +87,7 @@ const struct tf_call_row tf_call_rows[TF_CALL_ROWS] = {
     NONE(semop),
     NONE(semctl),
     NONE(shmdt),
-    NONE(msgget),
+    LOG(msgget, "dd"),
     NONE(msgsnd),
     NONE(msgrcv),
     NONE(msgctl),
@@ -97,14 +97,14 @@ const struct tf_call_row tf_call_rows[TF_CALL_ROWS] = {
     LOG(fdatasync, "d"),
     LOG(truncate, "si"),
     LOG(ftruncate, "di"),
-    NONE(getdents),
+    LOG(getdents, "dri"),
     LOG(getcwd, "ri"),
     LOG(chdir, "s"),
     LOG(fchdir, "d"),
     LOG(rename, "ss"),
     LOG(mkdir, "sd"),
     LOG(rmdir, "s"),
-    NONE(creat),
+    LOG(creat, "sd"),
     LOG(link, "ss"),
     LOG(unlink, "s"),
     LOG(symlink, "ss"),
@@ -135,7 +135,7 @@ const struct tf_call_row tf_call_rows[TF_CALL_ROWS] = {
     LOG(setreuid, "dd"),
     LOG(setregid, "dd"),
     LOG(getgroups, "dg"),
-    NONE(setgroups),
+    LOG(setgroups, "dG"),
     LOG(setresuid, "ddd"),
     LOG(getresuid, "WWW"),
     LOG(setresgid, "ddd"),
@@ -147,9 +147,9 @@ const struct tf_call_row tf_call_rows[TF_CALL_ROWS] = {
     NONE(capget),
     NONE(capset),
     SPECIAL(rt_sigpending, "*i"),
-    NONE(rt_sigtimedwait),
-    NONE(rt_sigqueueinfo),
-    NONE(rt_sigsuspend),
+    LOG(rt_sigtimedwait, "kjTi"),
+    SPECIAL(rt_sigqueueinfo, "dd*"),
+    LOG(rt_sigsuspend, "ki"),
     SPECIAL(sigaltstack, "**"),
     LOG(utime, "sT"),
     LOG(mknod, "sdi"),
@@ -161,17 +161,17 @@ const struct tf_call_row tf_call_rows[TF_CALL_ROWS] = {
     NONE(sysfs),
     LOG(getpriority, "dd"),
     LOG(setpriority, "ddd"),
-    NONE(sched_setparam),
+    LOG(sched_setparam, "dD"),
     LOG(sched_getparam, "dW"),
-    NONE(sched_setscheduler),
+    LOG(sched_setscheduler, "ddD"),
     LOG(sched_getscheduler, "d"),
     LOG(sched_get_priority_max, "d"),
     LOG(sched_get_priority_min, "d"),
     LOG(sched_rr_get_interval, "dt"),
-    RUN(mlock, "pi"),
-    RUN(munlock, "pi"),
-    NONE(mlockall),
-    NONE(munlockall),
+    LOG(mlock, "pi"),
+    LOG(munlock, "pi"),
+    LOG(mlockall, "d"),
+    LOG(munlockall, ""),
     NONE(vhangup),
     NONE(modify_ldt),
     NONE(pivot_root),
@@ -241,11 +241,11 @@ const struct tf_call_row tf_call_rows[TF_CALL_ROWS] = {
     NONE(restart_syscall),
     NONE(semtimedop),
     LOG(fadvise64, "diid"),
-    NONE(timer_create),
-    NONE(timer_settime),
-    NONE(timer_gettime),
-    NONE(timer_getoverrun),
-    NONE(timer_delete),
+    LOG(timer_create, "dQW"),
+    LOG(timer_settime, "ddMO"),
+    LOG(timer_gettime, "dO"),
+    LOG(timer_getoverrun, "d"),
+    LOG(timer_delete, "d"),
     NONE(clock_settime),
     LOG(clock_gettime, "dt"),
     LOG(clock_getres, "dt"),
@@ -256,26 +256,26 @@ const struct tf_call_row tf_call_rows[TF_CALL_ROWS] = {
     SPECIAL(tgkill, "ddd"),
     LOG(utimes, "sM"),
     NONE(vserver),
-    NONE(mbind),
-    NONE(set_mempolicy),
-    NONE(get_mempolicy),
-    NONE(mq_open),
-    NONE(mq_unlink),
-    NONE(mq_timedsend),
-    NONE(mq_timedreceive),
-    NONE(mq_notify),
-    NONE(mq_getsetattr),
+    LOG(mbind, "pidBid"),
+    LOG(set_mempolicy, "dBi"),
+    SPECIAL(get_mempolicy, "**iid"),
+    LOG(mq_open, "sddM"),
+    LOG(mq_unlink, "s"),
+    LOG(mq_timedsend, "dbidT"),
+    LOG(mq_timedreceive, "driWT"),
+    LOG(mq_notify, "dQ"),
+    LOG(mq_getsetattr, "dMJ"),
     NONE(kexec_load),
     LOG(waitid, "ddjdU"),
-    NONE(add_key),
-    NONE(request_key),
+    LOG(add_key, "ssbid"),
+    LOG(request_key, "sssd"),
     NONE(keyctl),
-    NONE(ioprio_set),
+    LOG(ioprio_set, "ddd"),
     LOG(ioprio_get, "dd"),
-    NONE(inotify_init),
+    LOG(inotify_init, ""),
     LOG(inotify_add_watch, "dsd"),
     LOG(inotify_rm_watch, "dd"),
-    NONE(migrate_pages),
+    LOG(migrate_pages, "diBB"),
     LOG(openat, "dsdd"),
     LOG(mkdirat, "dsd"),
     LOG(mknodat, "dsdi"),
@@ -289,26 +289,26 @@ const struct tf_call_row tf_call_rows[TF_CALL_ROWS] = {
     LOG(readlinkat, "dsri"),
     LOG(fchmodat, "dsd"),
     LOG(faccessat, "dsd"),
-    LOG(pselect6, "dffft_"),
-    LOG(ppoll, "yiTki"),
+    LOG(pselect6, "dfffuK"),
+    LOG(ppoll, "yiuki"),
     NONE(unshare),
     RUN(set_robust_list, "pi"),
     NONE(get_robust_list),
-    NONE(splice),
-    NONE(tee),
+    LOG(splice, "dqdqid"),
+    LOG(tee, "ddid"),
     LOG(sync_file_range, "diid"),
     NONE(vmsplice),
-    NONE(move_pages),
+    SPECIAL(move_pages, "di***d"),
     LOG(utimensat, "dsMd"),
     LOG(epoll_pwait, "deddki"),
-    NONE(signalfd),
+    LOG(signalfd, "dki"),
     LOG(timerfd_create, "dd"),
-    NONE(eventfd),
+    LOG(eventfd, "d"),
     LOG(fallocate, "ddii"),
-    NONE(timerfd_settime),
-    NONE(timerfd_gettime),
+    LOG(timerfd_settime, "ddMO"),
+    LOG(timerfd_gettime, "dO"),
     LOG(accept4, "da*d"),
-    NONE(signalfd4),
+    LOG(signalfd4, "dkid"),
     LOG(eventfd2, "dd"),
     LOG(epoll_create1, "d"),
     SPECIAL(dup3, "ddd"),
@@ -316,25 +316,25 @@ const struct tf_call_row tf_call_rows[TF_CALL_ROWS] = {
     LOG(inotify_init1, "d"),
     LOG(preadv, "dwiii"),
     LOG(pwritev, "dviii"),
-    NONE(rt_tgsigqueueinfo),
+    SPECIAL(rt_tgsigqueueinfo, "ddd*"),
     NONE(perf_event_open),
-    NONE(recvmmsg),
-    NONE(fanotify_init),
-    NONE(fanotify_mark),
+    SPECIAL(recvmmsg, "d_ddu"),
+    LOG(fanotify_init, "dd"),
+    LOG(fanotify_mark, "ddids"),
     SPECIAL(prlimit64, "ddlL"),
-    NONE(name_to_handle_at),
-    NONE(open_by_handle_at),
+    SPECIAL(name_to_handle_at, "ds__d"),
+    LOG(open_by_handle_at, "dhd"),
     NONE(clock_adjtime),
     LOG(syncfs, "d"),
-    NONE(sendmmsg),
+    SPECIAL(sendmmsg, "d_dd"),
     NONE(setns),
     LOG(getcpu, "WW_"),
-    NONE(process_vm_readv),
+    LOG(process_vm_readv, "dwi*ii"),
     NONE(process_vm_writev),
-    NONE(kcmp),
+    LOG(kcmp, "dddii"),
     NONE(finit_module),
-    NONE(sched_setattr),
-    NONE(sched_getattr),
+    LOG(sched_setattr, "dzd"),
+    LOG(sched_getattr, "dCid"),
     LOG(renameat2, "dsdsd"),
     NONE(seccomp),
     LOG(getrandom, "rid"),
@@ -344,7 +344,7 @@ const struct tf_call_row tf_call_rows[TF_CALL_ROWS] = {
     SPECIAL(execveat, "dsVHd"),
     NONE(userfaultfd),
     RUN(membarrier, "ddd"),
-    RUN(mlock2, "pid"),
+    LOG(mlock2, "pid"),
     LOG(copy_file_range, "dqdqid"),
     LOG(preadv2, "dwiiid"),
     LOG(pwritev2, "dviiid"),
@@ -354,7 +354,7 @@ const struct tf_call_row tf_call_rows[TF_CALL_ROWS] = {
     LOG(statx, "dsddX"),
     NONE(io_pgetevents),
     RUN(rseq, "pddd"),
-    NONE(pidfd_send_signal),
+    LOG(pidfd_send_signal, "dd*d"),
     NONE(io_uring_setup),
     NONE(io_uring_enter),
     NONE(io_uring_register),
@@ -367,11 +367,11 @@ const struct tf_call_row tf_call_rows[TF_CALL_ROWS] = {
     LOG(pidfd_open, "dd"),
     SPECIAL(clone3, "i"),
     SPECIAL(close_range, "ddd"),
-    NONE(openat2),
-    NONE(pidfd_getfd),
+    LOG(openat2, "dsbi"),
+    SPECIAL(pidfd_getfd, "ddd"),
     LOG(faccessat2, "dsdd"),
-    NONE(process_madvise),
-    NONE(epoll_pwait2),
+    LOG(process_madvise, "d*idd"),
+    LOG(epoll_pwait2, "dedTki"),
     NONE(mount_setattr),
     NONE(quotactl_fd),
     NONE(landlock_create_ruleset),
@@ -380,14 +380,35 @@ const struct tf_call_row tf_call_rows[TF_CALL_ROWS] = {
     NONE(memfd_secret),
     NONE(process_mrelease),
     NONE(futex_waitv),
-    NONE(set_mempolicy_home_node),
+    LOG(set_mempolicy_home_node, "piii"),
 };
 /* clang-format on */
 
-const char *tf_call_name(unsigned call, char *buf, size_t size)
+#define WHOLE(number, name, sig) [(number)-TF_CALL_SEM_WAIT] = {name, sig, TF_CLASS_SPECIAL}
+
+static const struct tf_call_row whole_rows[TF_CALL_SEM_END - TF_CALL_SEM_WAIT] = {
+    WHOLE(TF_CALL_SEM_WAIT, "sem_wait", "p"),
+    WHOLE(TF_CALL_SEM_TRYWAIT, "sem_trywait", "p"),
+    WHOLE(TF_CALL_SEM_TIMEDWAIT, "sem_timedwait", "pT"),
+    WHOLE(TF_CALL_SEM_CLOCKWAIT, "sem_clockwait", "pdT"),
+    WHOLE(TF_CALL_SEM_POST, "sem_post", "p"),
+    WHOLE(TF_CALL_SEM_GETVALUE, "sem_getvalue", "p"),
+};
+
+const struct tf_call_row *tf_call_row(unsigned call)
 {
     if (call < TF_CALL_ROWS && tf_call_rows[call].name)
-        return tf_call_rows[call].name;
+        return &tf_call_rows[call];
+    if (call >= TF_CALL_SEM_WAIT && call < TF_CALL_SEM_END)
+        return &whole_rows[call - TF_CALL_SEM_WAIT];
+    return NULL;
+}
+
+const char *tf_call_name(unsigned call, char *buf, size_t size)
+{
+    const struct tf_call_row *row = tf_call_row(call);
+    if (row)
+        return row->name;
     if (call == TF_CALL_CODE)
         return "first run of a function";
     if (call == TF_CALL_SIGNAL)
@@ -433,6 +454,7 @@ size_t tf_call_in_size(char letter)
 {
     switch (letter) {
     case 'T':
+    case 'u':
     case 'l':
         return 16;
     case 'M':
@@ -441,7 +463,11 @@ size_t tf_call_in_size(char letter)
         return 12;
     case 'k':
     case 'q':
+    case 'K':
+    case 'Q':
         return 8;
+    case 'D':
+        return 4;
     default:
         return 0;
     }
@@ -449,7 +475,7 @@ size_t tf_call_in_size(char letter)
 
 bool tf_call_is_read(char letter)
 {
-    return !strchr("rtSXFUNYZLWPegcn_wOj", letter);
+    return !strchr("rtSXFUNYZLWPegC_wOjJ", letter);
 }
 
 /* Walks the encoding of calls.h; stops quietly where the bytes end, for they may come from a damaged file. */
@@ -461,7 +487,8 @@ size_t tf_call_format_args(char *buf, size_t size, unsigned call, const uint8_t 
         return 0;
     puts_(&w, tf_call_name(call, name, sizeof name));
     puts_(&w, "(");
-    const char *sig = call < TF_CALL_ROWS ? tf_call_rows[call].sig : NULL;
+    const struct tf_call_row *row = tf_call_row(call);
+    const char *sig = row ? row->sig : NULL;
     const uint8_t *at = args, *end = args + args_len;
     for (size_t i = 0; sig && sig[i]; i++) {
         uint64_t v = 0;
@@ -542,7 +569,7 @@ size_t tf_call_format(char *buf, size_t size, const struct tf_outside *event)
 {
     char result[64];
     size_t n = tf_call_format_args(buf, size, event->call, tf_outside_args(event), event->args_len);
-    if (event->call >= TF_CALL_ROWS || n + 1 >= size)
+    if ((event->call >= TF_CALL_ROWS && !tf_call_row(event->call)) || n + 1 >= size)
         return n;
     if (event->result < 0 && event->result > -4096)
         snprintf(result, sizeof result, " = -1 (%s)", strerrorname_np((int)-event->result));

@@ -1,3 +1,4 @@
+/* clang-format off */
 /*
  * calls.h: the one definition of every system call that timefork covers.
  *
@@ -5,34 +6,53 @@
  * calls. A row has a signature, one letter an argument, that says what the kernel reads through it (which is
  * compared in replay) and what it writes through it (which is logged, and given back in replay):
  *
- *   d  32-bit integer: descriptors, flags                i  64-bit integer: lengths, offsets
- *   p  address in the program's memory map: compared     *  other pointer: compared for being NULL (where the
- *   _  ignored                                              stack stands may depend on whether a stop is
- * watched for) s  path or other C string b  bytes read by the kernel, the next argument says how many
- * (compared by XXH3-64) r  bytes written by the kernel: as many as the result says v  struct iovec array read
- * by the kernel, next argument the count; total bytes as the result says (compared up to there in record: all
- * bytes are hashed) w  struct iovec array written by the kernel: as many bytes as the result says T  timespec
- * or timeval in (16 bytes), may be NULL    M  two of them in (32 bytes), may be NULL t  16 bytes out on
- * success, may be NULL              q  8 bytes in and out, may be NULL W  4 bytes out on success, may be NULL
- * P  two ints out on success S  struct stat out (144)   X struct statx out (256) F  struct statfs out (120)
- * U  struct rusage out (144) N  struct utsname out (390) Y struct sysinfo out (112)  Z struct tms out (32) L
- * rlimit out (16)  l rlimit in (16) a  socket address out, next argument the pointer to its length (in and
- * out) A  socket address in, next argument its length o bytes out, next argument the pointer to their length
- * (in and out): getsockopt e  epoll events out: 12 bytes for each that the result says      E  one epoll
- * event in (12 bytes) y  struct pollfd array in and out, next argument the count f  fd_set in and out, may be
- * NULL; the first argument says how many bits m  struct msghdr read (sendmsg)                      n  struct
- * msghdr written (recvmsg) g  gid_t array out: 4 bytes for each that the result says c  bytes out: as many as
- * the previous argument says (sched_getaffinity writes what the result says: r) k  sigset in (8 bytes), may
- * be NULL
- *   V  NULL-terminated array of strings in: hashed, and their text, up to 1 kB   H  the same, hashed only
- *   j  siginfo_t out (128)
+ *   Numbers and addresses
+ *   d  32-bit integer: descriptors, flags
+ *   i  64-bit integer: lengths, offsets
+ *   p  address in the program's memory map: compared
+ *   *  other pointer: compared for being NULL (where the stack stands may depend on whether a stop is watched for)
+ *   _  ignored
+ *
+ *   Read by the kernel. All pointers may be NULL; what is hashed, by XXH3-64
+ *   s  path or other C string
+ *   b  bytes, the next argument says how many: hashed
+ *   v  struct iovec array, next argument the count: hashed
+ *   V  NULL-terminated array of strings: hashed, and their text, up to 1 kB         H  the same, hashed only
+ *   A  socket address, next argument its length: hashed
+ *   m  struct msghdr (sendmsg): hashed
+ *   T  timespec or timeval (16 bytes)       M  two of them, or another 32 bytes     D  4 bytes
+ *   l  rlimit (16)                          k  signal set (8)                       E  one epoll event (12)
+ *   Q  struct sigevent: signal and kind     K  pselect6's pointer to a signal set
+ *   B  set of nodes, next argument the number of bits and one more: hashed
+ *   G  gid_t array, the argument in front says how many: hashed
+ *   h  struct file_handle: hashed           z  struct sched_attr: hashed
+ *
+ *   Written by the kernel, on success. All pointers may be NULL
+ *   r  bytes: as many as the result says
+ *   w  struct iovec array, next argument the count: as many bytes as the result says
+ *   C  bytes: as many as the next argument says
+ *   a  socket address, next argument the pointer to its length (in and out)
+ *   o  bytes, next argument the pointer to their length (in and out): getsockopt
+ *   e  epoll events: 12 bytes for each that the result says
+ *   g  gid_t array: 4 bytes for each that the result says
+ *   n  struct msghdr (recvmsg): see call_socket.c; compared is how much room there is
+ *   t  16 bytes, also when a signal came    W  4 bytes                P  two ints
+ *   S  struct stat (144)                    X  struct statx (256)     F  struct statfs (120)
+ *   U  struct rusage (144)                  N  struct utsname (390)   Y  struct sysinfo (112)
+ *   Z  struct tms (32)                      O  another 32 bytes       L  rlimit (16)
+ *   j  siginfo_t (128)                      J  64 bytes
+ *
+ *   Read and written
+ *   q  8 bytes                              u  16 bytes: a time, of which the rest is written, also when a signal came
+ *   y  struct pollfd array, next argument the count
+ *   f  fd_set; the first argument says how many bits
  *
  * Encoding of the arguments in the log: each letter's compared part in order: numbers 8 bytes; strings u32
  * length (without NUL; 0xffffffff for NULL), u32 0, bytes padded to 8; hashed bytes 8 bytes; small structures
  * as they are, behind 8 bytes that say whether the pointer was there. The data are the written parts in order
- * of the arguments, without padding, each only as long as was written; nothing when the call failed (but q,
- * a, o, y, f and n as documented at their code).
+ * of the arguments, without padding, each only as long as was written.
  */
+/* clang-format on */
 #ifndef TF_CALLS_H
 #define TF_CALLS_H
 
@@ -55,6 +75,9 @@ struct tf_call_row {
 
 #define TF_CALL_ROWS 512
 extern const struct tf_call_row tf_call_rows[TF_CALL_ROWS];
+/* The row of a system call, or of one of libc's calls that are logged as a whole (TF_CALL_SEM_...); NULL:
+ * there is none. */
+const struct tf_call_row *tf_call_row(unsigned call);
 
 /* Bytes of a structure that is read, and logged as it is: 0 for letters that are not of that kind. */
 size_t tf_call_in_size(char letter);

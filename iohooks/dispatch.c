@@ -25,6 +25,7 @@ static void barrier(enum tf_mark kind, const char *fmt, va_list ap)
         return;
     vsnprintf(text, sizeof text, fmt, ap);
     tf_log_mark(kind, text);
+    tf_lease_drop_all();
     tf_signal_loose();
     tf_child_loose();
     if (tf.mode == TF_RECORDS)
@@ -58,9 +59,9 @@ long tf_true_call(const struct tf_call *call)
         tf_ring_stamp(before);
         tf.stamp_at = 0; /* and the next event gets one */
     }
-    if (r == -ERESTARTNOINTR || (r == -EINTR && tf_pending && tf_signal_restarts(call->nr)))
-        return TF_RESTART;
-    return r;
+    if (r == -ERESTARTNOINTR)
+        return tf_signal_cuts(call) ? -EINTR : TF_RESTART;
+    return r == -EINTR && tf_pending && tf_signal_restarts(call->nr) ? TF_RESTART : r;
 }
 
 long tf_logged(const struct tf_call_row *row, struct tf_call *call)
@@ -111,6 +112,30 @@ static tf_special_fn special(unsigned nr)
     switch (nr) {
     case SYS_mmap:
         return tf_special_mmap;
+    case SYS_munmap:
+        return tf_special_munmap;
+    case SYS_mremap:
+        return tf_special_mremap;
+    case SYS_mprotect:
+        return tf_special_mprotect;
+    case SYS_madvise:
+        return tf_special_madvise;
+    case SYS_mincore:
+        return tf_special_mincore;
+    case SYS_get_mempolicy:
+        return tf_special_mempolicy;
+    case SYS_move_pages:
+        return tf_special_move_pages;
+    case SYS_sendmsg:
+    case SYS_sendmmsg:
+        return tf_special_send;
+    case SYS_recvmsg:
+    case SYS_recvmmsg:
+        return tf_special_receive;
+    case SYS_pidfd_getfd:
+        return tf_special_getfd;
+    case SYS_name_to_handle_at:
+        return tf_special_handle;
     case SYS_write:
     case SYS_writev:
         return tf_special_write;
@@ -131,6 +156,8 @@ static tf_special_fn special(unsigned nr)
     case SYS_kill:
     case SYS_tgkill:
     case SYS_tkill:
+    case SYS_rt_sigqueueinfo:
+    case SYS_rt_tgsigqueueinfo:
         return tf_special_kill;
     case SYS_prctl:
         return tf_special_prctl;
@@ -199,6 +226,16 @@ long tf_dispatch(struct tf_call *call)
         tf.maps++;
     const struct tf_call_row *row = call->nr < TF_CALL_ROWS ? &tf_call_rows[call->nr] : NULL;
     tf.call = call;
+    bool opened = tf.mode == TF_RECORDS && tf_lease_opened(call);
+    if (opened || (tf.mode == TF_RECORDS && tf_maps_written(call))) {
+        tf_barrier(opened
+                       ? "%s of a file that is mapped, shared and writable: it can be changed in another way"
+                       : "%s changes a file that is mapped: the change is seen in memory",
+                   row->name);
+        tf.inside--;
+        tf.call = NULL;
+        return TF_NATIVE;
+    }
     switch (row ? row->cls : TF_CLASS_NONE) {
     case TF_CLASS_LOG:
         r = tf_logged(row, call);

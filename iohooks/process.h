@@ -74,6 +74,8 @@ struct tf_process {
         forked_pid; /* replay: this process was forked, and has that pid; 0: it is the first of its lineage */
     bool moved;     /* the program changed its folder: paths that are not absolute mean something else here */
     bool shared_memory; /* record: there is memory that a fork would share: no more checkpoints */
+    bool fork_differs;  /* record: a fork would not have all memory that the program has */
+    bool files_passed;  /* record: files have been shared with other processes, and which is not known */
     struct timespec last_clock[TF_CLOCKS]; /* what the program last read of each clock */
     uint64_t maps;                         /* calls that have changed what is mapped */
     uint64_t run_due;                      /* TSC at which the next checkpoint may be taken */
@@ -82,8 +84,6 @@ struct tf_process {
 
     /* asynchronous signals */
     int delivering;           /* a signal that is being given to the program, or 0 */
-    bool self_signal;         /* the program sends itself a signal right now */
-    uint64_t self_pending;    /* signals that it sent itself while they were blocked */
     volatile uint32_t inside; /* depth in our own code: no place to run a handler */
 };
 extern struct tf_process tf;
@@ -135,6 +135,60 @@ int tf_outs(const struct tf_call_row *row, const struct tf_call *call, long resu
 /* Gives the logged bytes to the program. False when they do not fit the call. */
 bool tf_outs_restore(const struct tf_call_row *row, const struct tf_call *call, long result,
                      const uint8_t *data, uint64_t len);
+/* An address that can be read, as far as can be told without asking: the kernel answers EFAULT for others. */
+static inline bool tf_readable(const void *ptr)
+{
+    return (uintptr_t)ptr >= 4096 && (uintptr_t)ptr < 1ul << 47;
+}
+struct msghdr;
+uint64_t tf_hash_msg(const struct msghdr *m);  /* what a message is */
+uint64_t tf_hash_room(const struct msghdr *m); /* how much room there is for one */
+
+/* ---- maps.c: what the recorded process has mapped that is not plain private memory ---- */
+enum tf_map_kind {
+    TF_MAP_PRIVATE_FILE = 1, /* its own copy of a file's bytes, page by page as it writes to them */
+    TF_MAP_READ_FILE,        /* shared, but not writable */
+    TF_MAP_OWN_FILE,         /* shared and writable: a file that only this process has */
+    TF_MAP_ANONYMOUS,        /* shared, of no file */
+    TF_MAP_SEMAPHORE,        /* of /dev/shm/sem.*: semaphore.c */
+};
+struct tf_map {
+    uintptr_t from, to;
+    uint64_t device, inode, offset; /* of a file */
+    enum tf_map_kind kind;
+};
+struct stat;
+/* Descriptors that are open now are shared with another process: with a program that it becomes, or a copy.
+ */
+void tf_maps_pass(bool to_program);
+bool tf_maps_add(uintptr_t from, size_t len, enum tf_map_kind kind, const struct stat *st, uint64_t offset);
+void tf_maps_remove(uintptr_t from, size_t len);
+void tf_maps_move(uintptr_t from, size_t len, uintptr_t to, size_t new_len);
+/* The first that has a byte of the range; NULL: none. */
+const struct tf_map *tf_maps_find(uintptr_t from, size_t len);
+/* Would a map of this part of the file show what is written through another one? own: the new one is
+ * TF_MAP_OWN_FILE. */
+bool tf_maps_alias(const struct stat *st, uint64_t offset, size_t len, bool own);
+bool tf_maps_own(void); /* is there a TF_MAP_OWN_FILE? */
+/* Is there memory that a fork would share, and could write to? Semaphores aside. */
+bool tf_maps_shared(void);
+bool tf_maps_passed(const struct stat *st); /* may others have a descriptor of it that they got from here? */
+bool tf_maps_own_passed(void);              /* of a TF_MAP_OWN_FILE? */
+/* Does the call change the bytes of a file that is mapped, behind the map's back? */
+bool tf_maps_written(const struct tf_call *call);
+
+/* ---- lease.c: while recording, files that nobody else may open unnoticed ---- */
+bool tf_lease_take(int fd, const struct stat *st); /* false: others have it open, or it cannot be had */
+void tf_lease_drop(uint64_t device, uint64_t inode);
+void tf_lease_drop_all(void);
+bool tf_lease_broken(void);                       /* does somebody wait to open one? */
+bool tf_lease_is(long first, long last);          /* is one of these descriptors a lease's? */
+bool tf_lease_opened(const struct tf_call *call); /* does the program itself open one of the files again? */
+
+/* ---- semaphore.c ---- */
+void tf_semaphore_start(void);
+bool tf_semaphore_map(uintptr_t from, size_t len); /* both modes: a semaphore of sem_open is mapped there */
+void tf_semaphore_unmap(uintptr_t from, size_t len);
 
 /* ---- special calls: each serves all modes ---- */
 typedef long (*tf_special_fn)(const struct tf_call_row *row, struct tf_call *call);
@@ -249,6 +303,9 @@ void tf_signal_safe_point(enum tf_moment moment);
 /* Record: may this call be made again after a signal has cut it short, instead of failing with EINTR?
  * (signal(7)) */
 bool tf_signal_restarts(unsigned nr);
+/* Record: a signal was kept before the call had begun. Does it fail with EINTR, as if the signal had come
+ * while it waited? If not, it is made again behind the handler. */
+bool tf_signal_cuts(const struct tf_call *call);
 void tf_signal_loose(void); /* from now on, handlers run when the kernel says */
 bool tf_signal_has_handler(int sig);
 /* The program ends here, by this signal: writes that (returns), or in replay, is told it by the log and ends.

@@ -3,10 +3,11 @@
  * does not see.
  *
  * A fault (SIGSEGV and its kin, raised by the program's own instruction) comes at the same place in replay
- * and goes straight to the program's handler; so does a signal that the program sends itself. A signal from
- * outside comes anywhere. It is kept, and given to the program at the next place that a replay can find
- * again: after the next frame event, or after the outside call that the program is in, which is cut short for
- * it as the kernel would have done. There it is logged, and there the replay gives it again.
+ * and goes straight to the program's handler. Any other signal comes anywhere. It is kept, and given to the
+ * program at the next place that a replay can find again: after the next frame event, or after the outside
+ * call that the program is in, which is cut short for it as the kernel would have done. There it is logged,
+ * and there the replay gives it again. One that the program sends itself is kept during that call, and given
+ * right after it; one that was blocked, right after the call that lets it through.
  *
  * A loop that has neither frame events nor outside calls would wait for ever: after half a second the
  * supervisor sends NUDGE, and the signal is given where the program is; that place cannot be found again, so
@@ -18,10 +19,13 @@
  */
 #include <errno.h>
 #include <limits.h>
+#include <linux/futex.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include "iohooks/ksignal.h"
 #include "iohooks/special.h"
 #include "iohooks/start.h"
@@ -30,8 +34,44 @@ extern char tf_raw_wait_call[], tf_raw_wait_cut[];
 
 /* What the program believes to have installed, by signal number. */
 static struct tf_ksigaction actions[65];
-static uint64_t kept; /* signals that wait for a safe point, bit per signal */
 volatile uint32_t tf_pending;
+
+/*
+ * Signals that wait for a safe point, in the order in which they came. A handler may interrupt another one
+ * between taking its place and filling it, but none is at work at a safe point: there all places are filled.
+ */
+#define KEPT_MAX 512
+static siginfo_t kept[KEPT_MAX];
+static uint32_t kept_head, kept_tail; /* count on; places are modulo KEPT_MAX */
+static uint64_t kept_set;             /* those that are not queued, but either there or not: bit per signal */
+static uint32_t kept_lost;            /* there was no place for them */
+
+static bool keep(int sig, const siginfo_t *info)
+{
+    uint64_t bit = 1ul << (sig - 1);
+    if (sig < 32 && (__atomic_fetch_or(&kept_set, bit, __ATOMIC_ACQ_REL) & bit))
+        return true;
+    if (kept_tail - kept_head >= KEPT_MAX - 64) { /* as many as can interrupt each other here */
+        kept_lost++;
+        return false;
+    }
+    uint32_t place = __atomic_fetch_add(&kept_tail, 1, __ATOMIC_ACQ_REL);
+    kept[place % KEPT_MAX] = *info;
+    kept[place % KEPT_MAX].si_signo = sig;
+    return true;
+}
+
+static bool take(siginfo_t *info)
+{
+    if (kept_head == kept_tail)
+        return false;
+    *info = kept[kept_head % KEPT_MAX];
+    __atomic_fetch_and(&kept_set, ~(1ul << (info->si_signo - 1)), __ATOMIC_ACQ_REL);
+    __atomic_fetch_add(&kept_head, 1, __ATOMIC_ACQ_REL);
+    return true;
+}
+
+static siginfo_t given; /* what comes with the signal that is being given to the program */
 
 /* The signals that are timefork's, as a mask: never blocked, never the program's. */
 #define OURS ((1ul << (SIGSYS - 1)) | (1ul << (TF_NUDGE - 1)))
@@ -84,6 +124,13 @@ static bool is_delivery(int sig, const siginfo_t *info)
     return sig == tf.delivering && info->si_code == SI_TKILL && info->si_pid == tf_sys(SYS_getpid);
 }
 
+static void ask_for_safe_point(void)
+{
+    tf_pending = 1;
+    __atomic_store_n(&tf.shm->pending, 1, __ATOMIC_RELEASE);
+    tf.limit = tf.ring; /* the next event takes the slow path */
+}
+
 static void on_signal(int sig, siginfo_t *info, void *context)
 {
     ucontext_t *uc = context;
@@ -92,38 +139,46 @@ static void on_signal(int sig, siginfo_t *info, void *context)
     greg_t *pc = &uc->uc_mcontext.gregs[REG_RIP];
     if (is_fault(sig, info) && (tf_fault_while_arming(sig) || tf_fault_of_page(sig, info, uc)))
         return;
-    bool own = tf.self_signal || (tf.self_pending >> (sig - 1) & 1);
-    tf.self_pending &= ~(1ul << (sig - 1));
-    if (tf.mode != TF_RECORDS || tf_child_borrows() || own || is_fault(sig, info) || is_delivery(sig, info)) {
+    if (is_delivery(sig, info)) {
+        siginfo_t as_it_came = given;
+        call_handler(sig, &as_it_came, context);
+        return;
+    }
+    if (tf.mode != TF_RECORDS || tf_child_borrows() || is_fault(sig, info)) {
         call_handler(sig, info, context);
         return;
     }
-    __atomic_or_fetch(&kept, 1ul << (sig - 1), __ATOMIC_ACQ_REL);
-    tf_pending = 1;
-    __atomic_store_n(&tf.shm->pending, 1, __ATOMIC_RELEASE);
-    tf.limit = tf.ring; /* the next event takes the slow path */
+    keep(sig, info);
+    ask_for_safe_point();
     if (*pc >= (greg_t)tf_raw_wait && *pc <= (greg_t)tf_raw_wait_call)
         *pc = (greg_t)tf_raw_wait_cut; /* the program's call has not begun: it must not wait now */
 }
 
 /*
  * Not kill or tgkill, which reach anyone: for these codes (SI_TKILL, and those that the kernel gives itself)
- * rt_tgsigqueueinfo(2) is refused unless the signal is for the caller's own process. In replay the sender has
- * the number that it had.
+ * rt_tgsigqueueinfo(2) is refused unless the signal is for the caller's own process.
  */
 void tf_signal_to_self(int sig, int code)
 {
     long self = tf_sys(SYS_getpid);
     siginfo_t info = {.si_signo = sig, .si_code = code};
-    info.si_pid = tf.mode == TF_REPLAYS ? (pid_t)(tf.forked_pid ? tf.forked_pid : tf.ctl->pid) : (pid_t)self;
+    info.si_pid = (pid_t)self;
     info.si_uid = (uid_t)tf_sys(SYS_getuid);
     tf_sys(SYS_rt_tgsigqueueinfo, self, tf_sys(SYS_gettid), sig, &info);
 }
 
-static void deliver(int sig)
+/* It came while the program let it through: in ppoll() or sigsuspend() perhaps, with another mask than now.
+ */
+static void deliver(const siginfo_t *info)
 {
+    int sig = info->si_signo;
+    uint64_t bit = 1ul << (sig - 1), before = 0;
+    given = *info;
     tf.delivering = sig;
+    tf_sys(SYS_rt_sigprocmask, SIG_UNBLOCK, &bit, &before, 8);
     tf_signal_to_self(sig, SI_TKILL);
+    if (before & bit)
+        tf_sys(SYS_rt_sigprocmask, SIG_BLOCK, &bit, 0, 8);
     tf.delivering = 0;
 }
 
@@ -136,6 +191,7 @@ static const struct tf_outside *next_signal(void)
 void tf_signal_safe_point(enum tf_moment moment)
 {
     uint64_t args = moment;
+    siginfo_t info;
     if (tf.inside)
         return;
     if (tf.mode == TF_REPLAYS) {
@@ -143,7 +199,11 @@ void tf_signal_safe_point(enum tf_moment moment)
             if (e->args_len != 8 || memcmp(tf_outside_args(e), &args, 8) != 0)
                 break;
             tf_log_take(TF_CALL_SIGNAL, &args, 8);
-            deliver((int)e->result);
+            if (e->result < 1 || e->result > 64 || e->data_len != sizeof info)
+                tf_diverge("the log entry of a signal is damaged");
+            memcpy(&info, tf_outside_data(e), sizeof info);
+            info.si_signo = (int)e->result;
+            deliver(&info);
             tf_fault_prepare();
         }
         return;
@@ -152,21 +212,23 @@ void tf_signal_safe_point(enum tf_moment moment)
     while (tf_pending && tf.mode != TF_LOOKS && tf.mode != TF_ARMS) {
         tf_pending = 0;
         tf.shm->pending = 0;
-        uint64_t set = __atomic_exchange_n(&kept, 0, __ATOMIC_ACQ_REL);
-        for (int sig = 1; sig <= 64; sig++) {
-            if (!(set >> (sig - 1) & 1))
-                continue;
-            tf_log_put(TF_CALL_SIGNAL, 0, sig, &args, 8, NULL, 0); /* while recording; else it does nothing */
-            deliver(sig);
+        if (tf_lease_broken())
+            tf_barrier_in_loop("another process opens a file that is mapped, shared and writable");
+        if (kept_lost)
+            tf_barrier("more signals were queued than are kept: %u are lost", kept_lost);
+        kept_lost = 0;
+        while (take(&info)) { /* once recording has ended, putting does nothing */
+            struct iovec data = {&info, sizeof info};
+            tf_log_put(TF_CALL_SIGNAL, 0, info.si_signo, &args, 8, &data, 1);
+            deliver(&info);
         }
     }
 }
 
 bool tf_signal_restarts(unsigned nr)
 {
-    uint64_t set = kept;
-    for (int sig = 1; sig <= 64; sig++)
-        if ((set >> (sig - 1) & 1) && !(actions[sig].flags & SA_RESTART))
+    for (uint32_t i = kept_head; i != kept_tail; i++)
+        if (!(actions[kept[i % KEPT_MAX].si_signo].flags & SA_RESTART))
             return false;
     switch (nr) {
     case SYS_read:
@@ -184,6 +246,9 @@ bool tf_signal_restarts(unsigned nr)
     case SYS_connect:
     case SYS_recvfrom:
     case SYS_recvmsg:
+    case SYS_mq_timedsend:
+    case SYS_mq_timedreceive:
+    case TF_CALL_SEM_WAIT:
     case SYS_sendto:
     case SYS_sendmsg:
     case SYS_getrandom:
@@ -195,20 +260,79 @@ bool tf_signal_restarts(unsigned nr)
     }
 }
 
+/*
+ * A program that looks at its signals before it waits would have seen this one: it must not wait now. But who
+ * could not have got EINTR may not know what to do with it: a read of a file, a connect() that has not begun.
+ */
+bool tf_signal_cuts(const struct tf_call *call)
+{
+    struct stat st;
+    switch (call->nr) {
+    case SYS_poll:
+    case SYS_ppoll:
+    case SYS_select:
+    case SYS_pselect6:
+    case SYS_epoll_wait:
+    case SYS_epoll_pwait:
+    case SYS_epoll_pwait2:
+    case SYS_pause:
+    case SYS_rt_sigsuspend:
+    case SYS_rt_sigtimedwait:
+        return true;
+    case SYS_wait4:
+    case SYS_waitid:
+        return !tf_signal_restarts(call->nr);
+    case SYS_clock_nanosleep: /* with a duration, the kernel would have said how much is left */
+        return call->a[1] & TIMER_ABSTIME;
+    case SYS_read:
+    case SYS_readv:
+    case SYS_write:
+    case SYS_writev:
+        return !tf_signal_restarts(call->nr) && !TF_IS_ERR(tf_sys(SYS_fstat, call->a[0], &st)) &&
+               (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode) || S_ISCHR(st.st_mode));
+    case SYS_futex:
+        if ((call->a[1] & FUTEX_CMD_MASK) != FUTEX_WAIT && (call->a[1] & FUTEX_CMD_MASK) != FUTEX_WAIT_BITSET)
+            return false;
+        __attribute__((fallthrough));
+    case SYS_accept:
+    case SYS_accept4:
+    case SYS_recvfrom:
+    case SYS_recvmsg:
+    case SYS_sendto:
+    case SYS_sendmsg:
+    case SYS_flock:
+        return !tf_signal_restarts(call->nr);
+    default:
+        return false;
+    }
+}
+
 static void on_nudge(int sig, siginfo_t *info, void *context)
 {
     uintptr_t at = (uintptr_t)((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
     (void)sig;
     (void)info;
-    if (tf.mode != TF_RECORDS || !tf_pending || tf.inside || tf_in_engine(at))
+    siginfo_t first;
+    if (tf.mode != TF_RECORDS)
         return;
-    uint64_t set = __atomic_exchange_n(&kept, 0, __ATOMIC_ACQ_REL);
+    if (tf_lease_broken()) { /* who wants to open it waits until the lease is given back */
+        bool waits = tf.inside && at >= (uintptr_t)tf_raw_wait_call && at < (uintptr_t)tf_raw_wait_cut;
+        if (waits)
+            tf_barrier("another process opens a file that is mapped, shared and writable");
+        else if (!tf.inside && !tf_in_engine(at))
+            tf_barrier_in_loop("another process opens a file that is mapped, shared and writable");
+        else
+            ask_for_safe_point();
+        return;
+    }
+    if (!tf_pending || tf.inside || tf_in_engine(at) || !take(&first))
+        return;
     tf_pending = 0;
     tf.shm->pending = 0;
-    tf_barrier_in_loop("signal %d arrived in a loop without calls", __builtin_ctzl(set ? set : 1) + 1);
-    for (int s = 1; s <= 64; s++)
-        if (set >> (s - 1) & 1)
-            deliver(s);
+    tf_barrier_in_loop("signal %d arrived in a loop without calls", first.si_signo);
+    do
+        deliver(&first);
+    while (take(&first));
 }
 
 /* Installs a handler of the program's in front of the kernel. */
@@ -240,27 +364,19 @@ void tf_signal_loose(void)
 
 void tf_signal_forked(void)
 {
-    uint64_t all = ~OURS;
-    struct timespec now = {0, 0};
-    tf.self_pending = 0;
-    if (tf.mode == TF_REPLAYS) { /* the child begins with none; this process may have some */
-        while (!TF_IS_ERR(tf_sys(SYS_rt_sigtimedwait, &all, 0, &now, 8)))
-            ;
-        return;
-    }
-    kept = 0;
+    kept_head = kept_tail;
+    kept_set = 0;
+    kept_lost = 0;
     tf_pending = 0;
 }
 
 /* ---- a child in this memory ---- */
 
 static struct tf_ksigaction lent[65];
-static uint64_t lent_pending;
 
 void tf_signal_lend(void)
 {
     memcpy(lent, actions, sizeof actions);
-    lent_pending = tf.self_pending;
 }
 
 void tf_signal_clear(void)
@@ -279,7 +395,6 @@ void tf_signal_give_back(void)
         if (tf.mode == TF_REPLAYS && differs && !(OURS >> (sig - 1) & 1))
             install(sig, &actions[sig]);
     }
-    tf.self_pending = lent_pending;
 }
 
 /* Both modes keep the same table and tell the kernel the same; nothing but the order of calls needs the log.
@@ -359,23 +474,46 @@ void tf_signal_start(void)
     tf_log_put(TF_CALL_START, 0, 0, NULL, 0, &data, 1);
 }
 
-/* A signal that the program sent itself while it was blocked ends it when the mask opens: a mark behind the
- * call that opens it. */
-static void ends_by_own_signal(uint64_t mask)
+/*
+ * Signals that had been blocked come before the call returns: they are given to the program right after it.
+ * One that ends the process is a mark behind the call.
+ */
+static void let_through(uint64_t opened)
 {
-    uint64_t comes = tf.self_pending & ~mask;
+    uint64_t waiting = 0;
+    struct timespec now = {0, 0};
+    siginfo_t info;
+    char text[32];
+    tf_sys(SYS_rt_sigpending, &waiting, 8);
     for (int sig = 1; sig <= 64; sig++) {
-        uint8_t mark[48] = {TF_MARK_EXIT};
-        if (!(comes >> (sig - 1) & 1) || !tf_signal_would_end(sig))
+        uint64_t bit = 1ul << (sig - 1);
+        if (!(waiting & opened & bit) || (OURS & bit))
             continue;
-        size_t n = (size_t)snprintf((char *)mark + 8, 40, "signal %d", sig);
-        if (tf.mode == TF_REPLAYS) {
-            tf_log_take(TF_CALL_MARK, mark, 8 + n);
-            tf_replay_end();
+        if (tf_signal_would_end(sig)) {
+            snprintf(text, sizeof text, "signal %d", sig);
+            tf_log_mark(TF_MARK_EXIT, text);
+            tf.mode = TF_LOOSE;
+            return;
         }
-        tf_log_mark(TF_MARK_EXIT, (const char *)mark + 8);
-        tf.mode = TF_LOOSE;
-        return;
+        while (tf_signal_has_handler(sig) && tf_sys(SYS_rt_sigtimedwait, &bit, &info, &now, 8) == sig) {
+            keep(sig, &info);
+            tf_pending = 1;
+        }
+    }
+}
+
+/* Replay: did the call let one through that ended the process? */
+static void ends_here(uint64_t opened)
+{
+    const struct tf_outside *e = tf_log_peek();
+    for (int sig = 1; sig <= 64 && e && e->call == TF_CALL_MARK; sig++) {
+        uint8_t mark[48] = {TF_MARK_EXIT};
+        size_t n = (size_t)snprintf((char *)mark + 8, 40, "signal %d", sig);
+        if (!(opened >> (sig - 1) & 1) || e->args_len != 8 + n ||
+            memcmp(tf_outside_args(e), mark, 8 + n) != 0)
+            continue;
+        tf_log_take(TF_CALL_MARK, mark, 8 + n);
+        tf_replay_end();
     }
 }
 
@@ -403,11 +541,15 @@ TF_SPECIAL(sigprocmask)
         r = -EINVAL;
     if (old && r == 0)
         *old = before;
-    if (!e)
+    if (!e) {
         tf_log_put(call->nr, 0, r, args_buf, len, NULL, 0);
-    else if (e->result != r)
+        if ((before & ~*mask) && !tf_child_borrows())
+            let_through(before & ~*mask);
+    } else if (e->result != r) {
         tf_diverge_result(e, r, "rt_sigprocmask gave %ld, in the recording it gave %ld", r, (long)e->result);
-    ends_by_own_signal(*mask);
+    } else if (before & ~*mask) {
+        ends_here(before & ~*mask);
+    }
     return r;
 }
 

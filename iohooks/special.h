@@ -8,6 +8,13 @@
 
 /* call_memory.c */
 TF_SPECIAL(mmap);
+TF_SPECIAL(munmap);
+TF_SPECIAL(mremap);
+TF_SPECIAL(mprotect);
+TF_SPECIAL(madvise);
+TF_SPECIAL(mincore);
+TF_SPECIAL(mempolicy);
+TF_SPECIAL(move_pages);
 /* call_file.c */
 TF_SPECIAL(write);
 TF_SPECIAL(close);
@@ -15,6 +22,11 @@ TF_SPECIAL(close_range);
 TF_SPECIAL(dup);
 TF_SPECIAL(fcntl);
 TF_SPECIAL(ioctl);
+TF_SPECIAL(handle);
+/* call_socket.c */
+TF_SPECIAL(send);
+TF_SPECIAL(receive);
+TF_SPECIAL(getfd);
 /* call_process.c */
 TF_SPECIAL(exit);
 TF_SPECIAL(kill);

@@ -414,6 +414,9 @@ static void attach(int argc, char **argv, char **envp, const char *session)
             pthread_setattr_default_np(&attr);
         pthread_attr_destroy(&attr);
     }
+    tf_semaphore_start();
+    if (tf.mode == TF_RECORDS)
+        tf_maps_pass(false); /* what it was started with */
     int r = tf_clock_install();
     if (r == 0)
         r = tf_trap_install();

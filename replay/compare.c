@@ -104,7 +104,7 @@ char *tf_outside_text(const struct tf_outside *e)
             return tf_text("the end of the program (%s%.*s)",
                            len >= 6 && memcmp(said, "signal", 6) == 0 ? "" : "exit status ", len, said);
         if (kind == TF_MARK_EXEC)
-            return tf_text("the program becomes another one (%.*s)", len, said);
+            return tf_text("the end of the program: it became %.*s", len, said);
         return tf_text("a mark: %.*s", len, said);
     }
     case TF_CALL_SIGNAL:
@@ -183,7 +183,7 @@ static struct argument next_argument(char letter, const uint8_t **at, const uint
     a.at = *at;
     a.len = 8;
     if (letter == 's' && (uint32_t)v != 0xffffffffu)
-        a.len += (v + 7) & ~7ull;
+        a.len += ((uint32_t)v + 7ull) & ~7ull;
     else if (tf_call_in_size(letter) && v)
         a.len += (tf_call_in_size(letter) + 7) & ~7ull;
     if (a.len > (size_t)(end - *at))
@@ -201,7 +201,7 @@ static char *argument_text(char letter, struct argument a)
     if (letter == 's' && (uint32_t)v == 0xffffffffu)
         return strdup("NULL");
     if (letter == 's')
-        return tf_quoted(a.at + 8, (size_t)v < a.len - 8 ? (size_t)v : a.len - 8, false);
+        return tf_quoted(a.at + 8, (uint32_t)v < a.len - 8 ? (uint32_t)v : a.len - 8, false);
     if (is_hashed(letter))
         return tf_text("hash %016llx", (unsigned long long)v);
     if (tf_call_in_size(letter))

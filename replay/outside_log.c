@@ -4,10 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 #include "checkpoint/proto.h"
 #include "replay/outside_log.h"
 
-#define AHEAD (4u << 20)         /* bytes loaded at a time, at least */
+#define AHEAD (4u << 20) /* bytes loaded at a time, at least */
+#define BUFFER (1u << 20)
 #define MEMORY_MAX (512ul << 20) /* held in memory, at most (but for one larger block) */
 
 struct tf_log {
@@ -15,6 +17,7 @@ struct tf_log {
     const struct tf_run *run;
     int fd;
     uint8_t *map;
+    uint8_t *buffer; /* BUFFER bytes */
     struct tf_outside_block *blocks;
     bool *loaded;
     size_t n, oldest;
@@ -44,7 +47,8 @@ int tf_log_open(struct tf_store *store, const struct tf_run *run, int fd, struct
     if ((r = tf_store_outside_blocks(store, run, &log->blocks, &log->n, err)))
         goto fail;
     log->loaded = calloc(log->n + 1, sizeof *log->loaded);
-    if (!log->loaded) {
+    log->buffer = malloc(BUFFER);
+    if (!log->loaded || !log->buffer) {
         r = tf_err_set(err, TF_E_IO, "out of memory");
         goto fail;
     }
@@ -69,6 +73,7 @@ void tf_log_close(struct tf_log *log)
         munmap(log->map, TF_LOG_SIZE);
     free(log->blocks);
     free(log->loaded);
+    free(log->buffer);
     free(log);
 }
 
@@ -100,6 +105,23 @@ static void drop(struct tf_log *log, size_t keep_from, size_t keep_to)
     }
 }
 
+/* Puts a block into the file: through a buffer, if it is not unusually long, for a fault in the mapping for
+ * each page costs more than another copy. */
+static int load_block(struct tf_log *log, const struct tf_outside_block *block, struct tf_err *err)
+{
+    if (block->len > BUFFER)
+        return tf_store_outside_read(log->store, log->run, block, log->map + block->offset, err);
+    int r = tf_store_outside_read(log->store, log->run, block, log->buffer, err);
+    for (uint64_t done = 0; !r && done < block->len;) {
+        ssize_t n = pwrite(log->fd, log->buffer + done, block->len - done, (off_t)(block->offset + done));
+        if (n > 0)
+            done += (uint64_t)n;
+        else if (errno != EINTR)
+            r = tf_err_set(err, TF_E_IO, "no memory for the outside events: %s", strerror(errno));
+    }
+    return r;
+}
+
 int tf_log_load(struct tf_log *log, uint64_t offset, uint64_t *end, struct tf_err *err)
 {
     size_t i = find(log, offset), first = i;
@@ -107,8 +129,7 @@ int tf_log_load(struct tf_log *log, uint64_t offset, uint64_t *end, struct tf_er
     *end = offset;
     for (; i < log->n && done < AHEAD; i++) {
         if (!log->loaded[i]) {
-            int r = tf_store_outside_read(log->store, log->run, &log->blocks[i],
-                                          log->map + log->blocks[i].offset, err);
+            int r = load_block(log, &log->blocks[i], err);
             if (r)
                 return r;
             log->loaded[i] = true;

@@ -52,23 +52,6 @@ void tf_shared_destroy(struct tf_shared *shared)
     *shared = (struct tf_shared){.ctl_fd = -1, .log_fd = -1};
 }
 
-/* The pid that the process has before it is forked: that of the ancestor which was started. */
-static int first_pid(const struct tf_timeline *t, uint32_t *pid, struct tf_err *err)
-{
-    uint32_t parent = t->run->origin == TF_FORKED ? t->run->parent : 0;
-    *pid = t->run->pid;
-    while (parent) {
-        struct tf_run run;
-        int r = tf_store_find_process(t->store, t->run->id, parent, &run, err);
-        if (r)
-            return r;
-        *pid = run.pid;
-        parent = run.origin == TF_FORKED ? run.parent : 0;
-        tf_run_clear(&run);
-    }
-    return 0;
-}
-
 /* Totals and digests, for the processes to check themselves against. */
 static int fill_ctl(struct tf_timeline *t, struct tf_err *err)
 {
@@ -90,7 +73,8 @@ static int fill_ctl(struct tf_timeline *t, struct tf_err *err)
     ctl->frames = t->run->frames;
     ctl->outside_bytes = t->run->outside_bytes;
     ctl->layout_digest = t->run->layout_digest;
-    if ((r = first_pid(t, &ctl->pid, err)))
+    /* What it is told before it is forked; a replay learns the rest from the forks that it comes to. */
+    if ((r = tf_store_pid(t->store, t->run, 0, &ctl->pid, err)))
         return r;
     __atomic_store_n(&ctl->complete, 1, __ATOMIC_RELEASE);
     return 0;
@@ -466,11 +450,7 @@ int tf_timeline_inspect(struct tf_timeline *t, const struct tf_inspect_req *req,
     int r = tf_runner_fork(&t->present, &copy, &place, err);
     if (r)
         return r;
-    /* What an expression is told by getpid() in the part of a forked process's past that is its parent's. */
-    if (t->run->origin == TF_FORKED)
-        r = tf_store_pid(t->store, t->run, place.offset, &t->shared.ctl->pid, err);
-    if (r == 0)
-        r = tf_runner_send(&copy, TF_REQ_INSPECT, req, sizeof *req, text, text ? strlen(text) : 0, err);
+    r = tf_runner_send(&copy, TF_REQ_INSPECT, req, sizeof *req, text, text ? strlen(text) : 0, err);
     while (r == 0) {
         struct tf_message *m = &t->message;
         uint32_t type;
@@ -493,6 +473,5 @@ int tf_timeline_inspect(struct tf_timeline *t, const struct tf_inspect_req *req,
         r = fn(ctx, (enum tf_item)type, m->data + 4, m->len - 4);
     }
     tf_runner_end(&copy);
-    t->shared.ctl->pid = t->run->pid;
     return r;
 }

@@ -35,12 +35,14 @@ int tf_db_step(struct tf_store *store, sqlite3_stmt *stmt, struct tf_err *err);
 /* Steps a statement that gives no rows, and resets it. */
 int tf_db_run(struct tf_store *store, sqlite3_stmt *stmt, struct tf_err *err);
 
-/* Is there such a table? Recordings of older versions lack some. */
-bool tf_db_has_table(struct tf_store *store, const char *name);
 /* Out of WAL mode, if nobody else has the file open. Returns whether it is a single file now. */
 bool tf_db_single_file(struct tf_store *store);
+/* Is something else, or nothing, where the file was opened? */
+bool tf_db_moved(const struct tf_store *store);
 /* Another process was in the way: what was tried can be tried again. */
 bool tf_db_busy(const struct tf_store *store);
+/* Is there such a table? Recordings of older versions lack some. */
+bool tf_db_has_table(struct tf_store *store, const char *name);
 /* The format of the file as it is now: a writer may make a 1 a 2 while we have it open. Negative: *err is
  * filled in. */
 int tf_db_format(struct tf_store *store, struct tf_err *err);

@@ -260,7 +260,11 @@ static int fail(struct tf_ingest *in, struct tf_err *err)
 /* Something came from a forked process: it exists. */
 static int begin_forked(struct tf_ingest *in, struct tf_err *err)
 {
-    int rc = tf_writer_fork(&in->w, &in->run, &in->fork, in->shm->program_pid, err);
+    uint32_t pid = in->shm->program_pid;
+    int rc = tf_writer_fork(&in->w, &in->run, &in->fork, pid, err);
+    /* Who asked for the fork did not know it yet. */
+    if (!in->opts.child_proc && pid <= INT_MAX)
+        in->opts.child_proc = (int)pid;
     if (!rc) {
         rc = ingest_commit(in, true, TF_RUN_INCOMPLETE, -1, 0, err);
         in->started = rc == 0;
@@ -563,6 +567,11 @@ int tf_ingest_end(struct tf_ingest *in, int exit_status, int exit_signal, struct
             close_failed(in, exit_status, exit_signal, &ignored);
         }
     }
+    if (!rc && in->started && tf_db_moved(in->store))
+        rc = tf_err_set(
+            err, TF_E_IO,
+            "%s was removed or renamed while it was written to: if it still exists, it may lack this run",
+            in->store->path);
     if (!rc && run)
         rc = tf_store_find_process(in->store, in->run.id, in->run.process, run, err);
 out:

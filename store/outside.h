@@ -39,6 +39,15 @@ enum {
     TF_CALL_FAULT = 1004, /* SIGBUS: a mapped page whose file had become too short; result = the signal, args
                              = u64 its si_code, u64 the address */
     TF_CALL_MARK = 1001,  /* args = u32 kind, u32 0, text */
+    /* Operations on a semaphore that processes share (iohooks/semaphore.c): args as a system call's; data:
+     * u32 its value afterwards. The rows of calls.c that stand behind the system calls are theirs. */
+    TF_CALL_SEM_WAIT = 1010,
+    TF_CALL_SEM_TRYWAIT,
+    TF_CALL_SEM_TIMEDWAIT,
+    TF_CALL_SEM_CLOCKWAIT,
+    TF_CALL_SEM_POST,
+    TF_CALL_SEM_GETVALUE,
+    TF_CALL_SEM_END,
 };
 
 static inline uint64_t tf_outside_args_size(const struct tf_outside *e)

@@ -95,6 +95,8 @@ int tf_db_error(struct tf_store *store, struct tf_err *err, const char *doing)
         sqlite3_file_control(store->db, "main", SQLITE_FCNTL_LAST_ERRNO, &system);
     bool full = rc == SQLITE_FULL || system == ENOSPC || system == EDQUOT || system == EFBIG;
 
+    if (store->writable && rc && tf_db_moved(store))
+        return tf_err_set(err, TF_E_IO, "%s %s: it was removed or renamed", doing, path);
     switch (rc & 0xff) {
     case SQLITE_FULL:
         return tf_err_set(err, TF_E_FULL, "%s %s: no space left on the disk", doing, path);
@@ -146,6 +148,12 @@ bool tf_db_busy(const struct tf_store *store)
 {
     int rc = sqlite3_errcode(store->db) & 0xff;
     return rc == SQLITE_BUSY || rc == SQLITE_LOCKED;
+}
+
+bool tf_db_moved(const struct tf_store *store)
+{
+    int moved = 0;
+    return sqlite3_file_control(store->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved) == SQLITE_OK && moved;
 }
 
 void tf_db_patience(struct tf_store *store, int ms)
@@ -417,7 +425,17 @@ int tf_store_open(const char *path, struct tf_store **out, struct tf_err *err)
     rc = open_db(store, path, SQLITE_OPEN_READONLY, err);
     if (!rc)
         rc = probe(store, err);
-    if (rc == TF_E_IO && !wal_exists(path)) {
+    if (rc && beside(path, "-journal")) {
+        /* The recorder died, or its disk failed, in the middle of a transaction: SQLite takes it back, if it
+         * may write. */
+        struct tf_err again = {0};
+        if (!open_db(store, path, SQLITE_OPEN_READWRITE, &again))
+            probe(store, &again);
+        rc = open_db(store, path, SQLITE_OPEN_READONLY, err);
+        if (!rc)
+            rc = probe(store, err);
+    }
+    if (rc == TF_E_IO && !wal_exists(path) && !beside(path, "-journal")) {
         /* A file in WAL mode needs a place for its shared memory; without a log it is complete in itself. */
         uri = immutable_uri(path);
         if (!uri) {

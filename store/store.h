@@ -26,8 +26,8 @@ struct tf_store;
  * recording is refused, never overwritten. A file that was made here and holds no run when it is closed is
  * removed again. */
 int tf_store_create(const char *path, struct tf_store **out, struct tf_err *err);
-/* Opens for reading. Works on read-only media, unless the recording was cut off and its -wal file still has
- * to be merged: then the folder must be writable. */
+/* Opens for reading. Works on read-only media, unless the recording was cut off and its -wal or -journal file
+ * still has to be merged: then the folder must be writable. */
 int tf_store_open(const char *path, struct tf_store **out, struct tf_err *err);
 void tf_store_close(struct tf_store *store);
 const char *tf_store_path(const struct tf_store *store);
@@ -254,6 +254,7 @@ int tf_ingest_begin(struct tf_store *store, struct tf_shm *shm, uint32_t *ring,
  * The process of `parent` is about to fork, waits for it, and everything that it wrote has been drained:
  * *child takes what the new process will write to the ring of `shm`. Its row is written when the first item
  * comes (its pid is shm->program_pid then), so a fork that failed leaves no trace: end it all the same.
+ * child_proc 0: shm->program_pid, when the first item comes.
  * command, title and source_text are the parent's; TF_REC_SNAPSHOT items of the child are passed over. Ends
  * and failures of the two do not depend on each other, except that what is committed of the child never
  * refers to what is not committed of the parent: this commits the parent up to the fork. If that fails, so

@@ -238,7 +238,8 @@ int tf_writer_commit(struct tf_writer *w, bool patient, struct tf_totals *saved,
     patient |= open; /* what is in the transaction already is in no queue */
     tf_db_patience(w->store, patient ? PATIENT_MS : IMPATIENT_MS);
     size_t at = 0;
-    int rc = open ? 0 : tf_db_exec(w->store, "BEGIN IMMEDIATE", err);
+    /* EXCLUSIVE: a reader in the way is met before all of it has been done in vain. */
+    int rc = open ? 0 : tf_db_exec(w->store, w->bulk ? "BEGIN EXCLUSIVE" : "BEGIN IMMEDIATE", err);
     if (!rc)
         rc = write_rows(w, &at, w->len, err);
     bool again = rc && !patient && tf_db_busy(w->store);

@@ -20,9 +20,10 @@ import random
 import re
 import shutil
 import sys
+import threading
 from dataclasses import dataclass
 
-from lib import PROGRAMS, Folder, Tally, difference, json_lines, need_timefork, pythons, run, timefork
+from lib import BUILD, PROGRAMS, Folder, Tally, clean_env, difference, json_lines, need_timefork, pythons, run, timefork
 
 # The line events that a position counts: FRAME+1 is the first line that runs after event FRAME.
 FIRST_LINE = 1
@@ -39,7 +40,9 @@ class Program:
     uncovered: str = ""        # a regular expression for what the replay must name when it stops
     how: str = "script"        # script, module, code, venv
     name: str = ""
-    needs: str = ""            # a module; without it the program is skipped
+    needs: str = ""            # modules; without them the program is skipped
+    packages: bool = False     # needs come from PyPI
+    before: tuple = ()         # a command that makes what the program needs in its folder; without it, it is skipped
 
     def __post_init__(self):
         if not self.name:
@@ -109,6 +112,24 @@ ALL = [
     Program("database.py", oracle=False),
     Program("alarm.py", oracle=False),
     Program("timers.py", varies=True, oracle=False),
+    Program("messages.py"),
+    Program("notices.py", oracle=False),
+    Program("semaphores.py", oracle=False),
+    Program("maps.py"),
+    Program("servers.py", varies=True, oracle=False),
+    Program("secure.py", oracle=False, needs="ssl", before=(
+        "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-days", "2", "-subj", "/CN=localhost",
+        "-addext", "subjectAltName=DNS:localhost")),
+    Program("lookups.py", oracle=False, needs="curses, readline"),
+    Program("stored.py", oracle=False, needs="lzma, bz2, sqlite3, dbm"),
+    Program("arrays.py", needs="numpy", packages=True),
+    Program("tables.py", needs="pandas", packages=True, oracle=False),
+    Program("markup.py", needs="lxml.etree", packages=True),
+    Program("foreign.py", needs="cffi", packages=True, oracle=False),
+    Program("openblas.py", needs="numpy", packages=True, oracle=False, uncovered="thread"),
+    *[Program("barriers.py", args=(how,), uncovered=says, oracle=False) for how, says in (
+        ("alias", "mapped already"), ("written", "pwrite64 changes a file that is mapped"), ("cut", "ftruncate changes"),
+        ("read_only", "write changes a file"), ("named", "others have it open"), ("again", "openat of a file that is mapped"), ("passed", "passes a file on"), ("got", "may have a descriptor of it"))],
 ]
 
 
@@ -116,6 +137,36 @@ ALL = [
 STDLIB = "textwrap heapq bisect string csv configparser shlex collections ipaddress difflib copy fractions pprint contextlib deque fileio getopt"
 ALL += [Program("unittest", args=("-q", f"test.test_{name}"), how="module", varies=True, oracle=False, name=f"stdlib-{name}",
                 needs=f"test.test_{name}") for name in STDLIB.split()]
+
+
+PACKAGES = "numpy pandas lxml cffi"
+asked_for = {}
+asking = threading.Lock()
+
+
+def packages(version, exe):
+    """(folder, why not): what PyPI has of PACKAGES for this Python, fetched once into the build folder."""
+    with asking:
+        if version not in asked_for:
+            asked_for[version] = fetch(version, exe)
+        return asked_for[version]
+
+
+def fetch(version, exe):
+    folder = BUILD / "packages" / version
+    if (folder / "complete").exists():
+        return folder, ""
+    with Folder() as top:
+        made = run([exe, "-m", "venv", top / "venv"])
+        if made.status != 0:
+            return None, f"no virtual environment: {made.errtext.strip()[-100:]}"
+        shutil.rmtree(folder, ignore_errors=True)
+        got = run([top / "venv" / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:",
+                   "--retries", "1", "--timeout", "15", "--target", folder, *PACKAGES.split()], limit=300)
+        if got.status != 0 or got.timed_out:
+            return None, got.errtext.strip()[-200:] or "it took too long"
+    (folder / "complete").touch()
+    return folder, ""
 
 
 class Case:
@@ -126,6 +177,7 @@ class Case:
         self.label = f"{version} {program.name}"
         self.version = version
         self.top = top
+        self.packages = None
         self.work = top / "work"
         self.recording = top / "run.timefork"
         self.rng = random.Random(self.label)
@@ -156,14 +208,29 @@ class Case:
         if self.program.how == "module" and (PROGRAMS / self.program.script).is_dir():
             shutil.copytree(PROGRAMS / self.program.script, self.work / self.program.script,
                             ignore=shutil.ignore_patterns("__pycache__"))
-        return {"cwd": self.work, "stdin": self.program.stdin}
+        if self.program.before:
+            made = run(self.program.before, cwd=self.work)
+            if made.status != 0:
+                raise RuntimeError(str(made))
+        return {"cwd": self.work, "stdin": self.program.stdin, "env": self.environment()}
+
+    def environment(self):
+        return clean_env(PYTHONPATH=str(self.packages)) if self.packages else clean_env()
 
     def go(self):
         if self.program.needs:
-            found = run([self.exe, "-c", f"import {self.program.needs}"])
+            if self.program.packages:
+                self.packages, why = packages(self.version.split()[0], self.exe)
+                if not self.packages:
+                    self.tally.skip(self.label, f"no {self.program.needs} from PyPI: {why}")
+                    return
+            found = run([self.exe, "-c", f"import {self.program.needs}"], env=self.environment())
             if found.status != 0:
                 self.tally.skip(self.label, f"{self.exe} has no {self.program.needs}")
                 return
+        if self.program.before and not shutil.which(self.program.before[0]):
+            self.tally.skip(self.label, f"no {self.program.before[0]}")
+            return
         if self.program.how == "venv":
             made = run([self.exe, "-m", "venv", "--without-pip", self.top / "venv"])
             if made.status != 0:

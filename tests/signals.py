@@ -81,15 +81,31 @@ for _ in range(100):
     time.sleep(0.005)
 print("rang", len(rang))
 """
+# While the file is mapped, somebody else opens it: he does not wait for long, and what may have changed since is not replayed.
+OPENED = """
+import mmap, os, sys
+def step(n): return n + m[0]
+f = open("mapped", "wb+")
+f.write(b"\\1" * 4096); f.flush()
+m = mmap.mmap(f.fileno(), 4096)
+n = step(1)
+os.write(1, b"up\\n")
+if sys.argv[1] == "waits": n = step(len(os.read(0, 3)))
+if sys.argv[1] == "runs":
+    while n < 100000000 and m[0] == 1: n = step(n)
+if sys.argv[1] == "loops":
+    while m[0] == 1: pass
+print(n, m[0])
+"""
 
 
 class Session:
     """A program under the recorder that has said that it is up."""
 
-    def __init__(self, top, exe, name, text):
+    def __init__(self, top, exe, name, text, *args):
         self.script, self.recording = top / f"{name}.py", top / f"{name}.timefork"
         self.script.write_text(text)
-        self.recorder = subprocess.Popen([TIMEFORK, "record", "--quiet", "-o", self.recording, "--python", exe, self.script], cwd=top,
+        self.recorder = subprocess.Popen([TIMEFORK, "record", "--quiet", "-o", self.recording, "--python", exe, self.script, *args], cwd=top,
                                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_env(), start_new_session=True)
         self.first = self.recorder.stdout.readline()
 
@@ -151,6 +167,20 @@ def main():
             tally.check(f"{version} a signal that is kept when recording ends is not lost", status == 0 and "rang 1" in out, (status, out, err))
             result = timefork("verify", s.recording, cwd=top)
             tally.check(f"{version} and replay stops at the call", result.status == 4 and "capget" in result.errtext, result)
+
+            for how in ("waits", "runs", "loops"):
+                s = Session(top, exe, how, OPENED, how)
+                time.sleep(0.1)
+                began = time.monotonic()
+                with open(top / "mapped", "r+b") as f:
+                    waited = time.monotonic() - began
+                    f.write(b"\2")
+                s.recorder.stdin.write(b"xyz")
+                s.recorder.stdin.flush()
+                status, out, err = s.end()
+                tally.check(f"{version} who opens a file that the program has mapped does not wait long ({how})", waited < 5 and status == 0 and out.endswith(" 2\n"), (waited, status, out, err))
+                result = timefork("verify", s.recording, cwd=top)
+                tally.check(f"{version} and replay stops there ({how})", result.status == 4 and "another process opens" in result.errtext, result)
 
             s = Session(top, exe, "endless", ENDLESS)
             time.sleep(0.2)

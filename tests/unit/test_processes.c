@@ -25,7 +25,7 @@ struct proc {
     struct op *v;
     size_t n, cap, forked; /* forked: how many are its parent's */
     uint64_t frames, fork_frame;
-    uint32_t depth[THREADS], thread, codes;
+    uint32_t depth[THREADS], thread, codes, ticks;
     int parent; /* index, -1: none */
     struct fx_ring r;
     struct tf_ingest *in;
@@ -90,6 +90,10 @@ static void act(struct tree *t, int i, struct op op)
     p->v[p->n++] = op;
     if (op.kind == THREAD)
         p->thread = op.a;
+    if (op.kind == TIME_LATER)
+        p->ticks += op.a;
+    if (op.kind == TIME_AT)
+        p->ticks = op.a;
     if (op.kind == FRAME) {
         p->frames++;
         if (TF_IS_ENTRY(op.a))
@@ -559,6 +563,57 @@ static void test_never_came(void **state)
     tree_free(&t);
 }
 
+/* Where in the outside stream an event begins, by its ordinal from 0. */
+static uint64_t offset_of(struct tf_store *store, const struct tf_run *run, uint64_t event)
+{
+    uint64_t len, at = 0;
+    uint8_t *all = outside_stream(store, run, &len);
+    while (event--)
+        at += ((const struct tf_outside *)(all + at))->total_len;
+    assert_true(at <= len);
+    free(all);
+    return at;
+}
+
+/* The fork itself is the first event of the child: up to it, it is its parent. */
+static void test_pids(void **state)
+{
+    (void)state;
+    struct tree t;
+    struct tf_store *store;
+    struct tf_run child, grandchild;
+    uint32_t pid;
+    const char *path = fx_path("pids.timefork");
+    tree_begin(&t, path);
+    act_randomly(&t, 0, 3000);
+    int a = tree_fork(&t, 0);
+    outside(&t, a, 57, 0);
+    act_randomly(&t, a, 3000);
+    int b = tree_fork(&t, a);
+    outside(&t, b, 57, 0);
+    act_randomly(&t, b, 3000);
+    tree_end(&t);
+    ok(tf_store_open(path, &store, err));
+    ok(tf_store_find_process(store, NULL, 2, &child, err));
+    ok(tf_store_find_process(store, NULL, 3, &grandchild, err));
+    const struct {
+        uint64_t event;
+        uint32_t pid;
+    } want[] = {{0, 4711},
+                {child.fork_outside, 4711},
+                {child.fork_outside + 1, 5001},
+                {grandchild.fork_outside, 5001},
+                {grandchild.fork_outside + 1, 5002}};
+    for (size_t i = 0; i < 5; i++) {
+        ok(tf_store_pid(store, &grandchild, offset_of(store, &grandchild, want[i].event), &pid, err));
+        assert_int_equal(pid, want[i].pid);
+    }
+    tf_run_clear(&child);
+    tf_run_clear(&grandchild);
+    tf_store_close(store);
+    tree_free(&t);
+}
+
 static void test_siblings(void **state)
 {
     (void)state;
@@ -626,7 +681,7 @@ static void random_tree(struct tree *t, const char *path, int steps, bool may_en
             act_randomly(t, i, (x >> 8) % 10);
             break;
         case 5:
-            act(t, i, (struct op){TIME_AT, (uint32_t)(s * 1000000), 0});
+            act(t, i, (struct op){TIME_AT, p->ticks + (uint32_t)s * 100000, 0});
             break;
         case 6:
             if (may_end && s > steps / 2)
@@ -779,10 +834,27 @@ static void test_sources(void **state)
     unlink(late);
     fx_code(&t.p[b].r, 3, late, "f", 1);
     fx_drain(t.p[b].in);
-    for (int i = 0; i < 3; i++)
+    /* A relative path is the child's own matter: it is not in the folder in which the run began. */
+    int c = tree_fork(&t, b);
+    t.p[c].r.shm->program_pid = (uint32_t)getpid();
+    char cwd[256];
+    assert_non_null(getcwd(cwd, sizeof cwd));
+    assert_int_equal(chdir(fx_dir), 0);
+    fx_code(&t.p[c].r, 4, "early.py", "h", 1);
+    fx_drain(t.p[c].in);
+    assert_int_equal(chdir(cwd), 0);
+    for (int i = 0; i < 4; i++)
         ok(tf_ingest_end(t.p[i].in, 0, 0, NULL, err));
     tf_store_close(t.store);
     ok(tf_store_open(path, &store, err));
+    struct tf_run relative;
+    char *changed;
+    size_t changed_len;
+    ok(tf_store_find_process(store, NULL, 4, &relative, err));
+    ok(tf_store_source(store, &relative, "early.py", &changed, &changed_len, err));
+    assert_string_equal(changed, "changed");
+    free(changed);
+    tf_run_clear(&relative);
     static const char *const want[3] = {"one", "two", NULL};
     for (uint32_t i = 0; i < 3; i++) {
         struct tf_run run;
@@ -1299,10 +1371,10 @@ static void test_format_1(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_places),   cmocka_unit_test(test_never_came), cmocka_unit_test(test_siblings),
-        cmocka_unit_test(test_random),   cmocka_unit_test(test_crash),      cmocka_unit_test(test_sources),
-        cmocka_unit_test(test_executed), cmocka_unit_test(test_failures),   cmocka_unit_test(test_delete),
-        cmocka_unit_test(test_damage),   cmocka_unit_test(test_format_1),
+        cmocka_unit_test(test_places),  cmocka_unit_test(test_never_came), cmocka_unit_test(test_siblings),
+        cmocka_unit_test(test_pids),    cmocka_unit_test(test_random),     cmocka_unit_test(test_crash),
+        cmocka_unit_test(test_sources), cmocka_unit_test(test_executed),   cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_delete),  cmocka_unit_test(test_damage),     cmocka_unit_test(test_format_1),
     };
     return cmocka_run_group_tests(tests, fx_setup, fx_teardown);
 }

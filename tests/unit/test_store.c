@@ -1,5 +1,6 @@
 /* What goes into a recording comes out again: runs, codes, sources, marks, outside events, frames, stacks. */
 #include "store_fixture.h"
+#include "store/machine.h"
 
 #include <xxhash.h>
 
@@ -402,8 +403,22 @@ static void test_everything_else(void **state)
     assert_int_equal(mapped[0].size, 14);
     assert_true(mapped[0].digest == XXH3_64bits("ELF, so to say", 14));
     assert_true(mapped[0].mtime_ns > 0);
+    assert_string_equal(mapped[0].build_id, ""); /* it is no ELF file */
     assert_int_equal(mapped[1].digest, 0);
     tf_mapped_free(mapped, n);
+
+    struct tf_fact *then, *now;
+    size_t then_n, now_n;
+    ok(tf_store_machine(store, &run, &then, &then_n, err));
+    ok(tf_machine_now(&now, &now_n, err));
+    assert_true(now_n > 5);
+    assert_int_equal(then_n, now_n);
+    for (size_t i = 0; i < now_n; i++)
+        assert_string_equal(tf_fact(then, then_n, now[i].key), now[i].value);
+    assert_string_equal(tf_fact(then, then_n, "kernel"), run.kernel);
+    assert_null(tf_fact(then, then_n, "kern"));
+    tf_facts_free(then, then_n);
+    tf_facts_free(now, now_n);
 
     char out[4096] = "";
     ok(tf_store_each_output(store, &run, collect, out, err));
@@ -655,16 +670,39 @@ static void test_deleted_meanwhile(void **state)
     fx_model_free(&rec.model);
 }
 
+/* The note of an ELF file that has one, the same cut short, and what is none. */
+static void test_build_id(void **state)
+{
+    char path[600], id[TF_BUILD_ID_TEXT], again[TF_BUILD_ID_TEXT];
+    uint8_t head[8192];
+    FILE *f = fopen("/proc/self/exe", "rb");
+    size_t n = f ? fread(head, 1, sizeof head, f) : 0;
+    (void)state;
+    assert_non_null(f);
+    fclose(f);
+    assert_string_equal(tf_build_id("/nonexistent", id), "");
+    assert_string_equal(tf_build_id("/dev/null", id), "");
+    tf_build_id("/proc/self/exe", id);
+    assert_true(strlen(id) >= 16 && strlen(id) % 2 == 0 && strspn(id, "0123456789abcdef") == strlen(id));
+    snprintf(path, sizeof path, "%s/elf", fx_dir);
+    for (size_t len = 0; len < n; len += len < 1024 ? 7 : 512) {
+        f = fopen(path, "wb");
+        assert_non_null(f);
+        assert_int_equal(fwrite(head, 1, len, f), len);
+        fclose(f);
+        tf_build_id(path, again);
+        assert_true(!*again || strcmp(again, id) == 0);
+    }
+    unlink(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_frames),
-        cmocka_unit_test(test_deep),
-        cmocka_unit_test(test_everything_else),
-        cmocka_unit_test(test_runs),
-        cmocka_unit_test(test_reader_beside_writer),
-        cmocka_unit_test(test_two_writers),
-        cmocka_unit_test(test_deleted_meanwhile),
+        cmocka_unit_test(test_build_id),    cmocka_unit_test(test_frames),
+        cmocka_unit_test(test_deep),        cmocka_unit_test(test_everything_else),
+        cmocka_unit_test(test_runs),        cmocka_unit_test(test_reader_beside_writer),
+        cmocka_unit_test(test_two_writers), cmocka_unit_test(test_deleted_meanwhile),
     };
     return cmocka_run_group_tests(tests, fx_setup, fx_teardown);
 }

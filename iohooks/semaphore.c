@@ -1,0 +1,268 @@
+/*
+ * semaphore.c: semaphores that processes share (sem_open: the locks of multiprocessing). They are memory that
+ * others change at any time, so their bytes cannot be replayed; but a program never looks at the bytes. What
+ * it does with them is one of six operations, which stand here in front of libc's: each is logged as a whole,
+ * like a system call, and answered from the log in replay.
+ *
+ * Only semaphores that lie in a map of /dev/shm/sem.* are meant. All others are the process's own memory, and
+ * go to libc: those that CPython 3.11 and 3.12 make its locks of pay a load and a comparison.
+ *
+ * To wait, libc's function will not do: a signal that comes after it has looked at the value and before it
+ * enters the kernel would be kept, and nobody would wake it. raw.S closes that gap for calls that are made
+ * there. So the wait is written here, on libc's own representation (glibc 2.21 and later, 64-bit: the value
+ * in the low half of the first word, the number of those who wait in the high half), and works together with
+ * libc's functions in other processes.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <linux/futex.h>
+#include <semaphore.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include "iohooks/special.h"
+
+#define MAPS_MAX 1024 /* a power of two */
+#define PAGE 4096ul
+#define WAITER (1ul << 32)
+
+/* A page with a semaphore, and what the program last knew of its value. Found by its number; linear probing.
+ */
+struct page {
+    uintptr_t from; /* 0: free; 1: was used */
+    uint32_t value; /* of the semaphore at its beginning */
+};
+static struct page pages[MAPS_MAX];
+static int mapped;
+
+static int (*real_wait)(sem_t *), (*real_trywait)(sem_t *), (*real_post)(sem_t *),
+    (*real_getvalue)(sem_t *, int *);
+static int (*real_timedwait)(sem_t *, const struct timespec *);
+static int (*real_clockwait)(sem_t *, clockid_t, const struct timespec *);
+
+static void find(void *to, const char *name)
+{
+    void *found = dlsym(RTLD_NEXT, name);
+    memcpy(to, &found, sizeof found);
+}
+
+void tf_semaphore_start(void)
+{
+    find(&real_wait, "sem_wait");
+    find(&real_trywait, "sem_trywait");
+    find(&real_post, "sem_post");
+    find(&real_getvalue, "sem_getvalue");
+    find(&real_timedwait, "sem_timedwait");
+    find(&real_clockwait, "sem_clockwait");
+}
+
+static struct page *page_of(uintptr_t at)
+{
+    uintptr_t from = at & ~(PAGE - 1);
+    for (size_t i = from / PAGE, n = 0; n < MAPS_MAX; i++, n++) {
+        struct page *p = &pages[i % MAPS_MAX];
+        if (p->from == from)
+            return p;
+        if (!p->from)
+            return NULL;
+    }
+    return NULL;
+}
+
+bool tf_semaphore_map(uintptr_t from, size_t len)
+{
+    if (len > PAGE || mapped >= MAPS_MAX / 2)
+        return false;
+    for (size_t i = from / PAGE;; i++) {
+        struct page *p = &pages[i % MAPS_MAX];
+        if (p->from > 1)
+            continue;
+        p->from = from;
+        p->value = *(uint32_t *)from;
+        mapped++;
+        return true;
+    }
+}
+
+void tf_semaphore_unmap(uintptr_t from, size_t len)
+{
+    for (int i = 0; mapped && i < MAPS_MAX; i++)
+        if (pages[i].from >= (from & ~(PAGE - 1)) && pages[i].from < from + len && pages[i].from > 1) {
+            pages[i].from = 1;
+            mapped--;
+        }
+}
+
+/* ---- the operations themselves: 0 or -errno ---- */
+
+static uint64_t load(sem_t *sem)
+{
+    return __atomic_load_n((uint64_t *)sem, __ATOMIC_ACQUIRE);
+}
+
+static bool change(sem_t *sem, uint64_t from, uint64_t to)
+{
+    return __atomic_compare_exchange_n((uint64_t *)sem, &from, to, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+}
+
+static long try_wait(sem_t *sem)
+{
+    for (uint64_t d; (uint32_t)(d = load(sem));)
+        if (change(sem, d, d - 1))
+            return 0;
+    return -EAGAIN;
+}
+
+static long wait_until(sem_t *sem, clockid_t clock, const struct timespec *until)
+{
+    int op = FUTEX_WAIT_BITSET | (clock == CLOCK_REALTIME ? FUTEX_CLOCK_REALTIME : 0);
+    if (until && (until->tv_nsec < 0 || until->tv_nsec >= 1000000000))
+        return -EINVAL;
+    if (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC)
+        return -EINVAL;
+    if (try_wait(sem) == 0)
+        return 0;
+    __atomic_add_fetch((uint64_t *)sem, WAITER, __ATOMIC_RELAXED);
+    for (;;) {
+        uint64_t d = load(sem);
+        if ((uint32_t)d) {
+            if (change(sem, d, d - 1 - WAITER))
+                return 0;
+            continue;
+        }
+        struct tf_call wait = {.nr = SYS_futex,
+                               .a = {(long)sem, op, 0, (long)until, 0, FUTEX_BITSET_MATCH_ANY}};
+        long r = until && until->tv_sec < 0 ? -ETIMEDOUT : tf_true_call(&wait);
+        if (r == TF_RESTART && until)
+            r = -EINTR; /* one that waits for a time is not made again (signal(7)) */
+        if (r != 0 && r != -EAGAIN) {
+            __atomic_sub_fetch((uint64_t *)sem, WAITER, __ATOMIC_RELAXED);
+            return r;
+        }
+    }
+}
+
+static long post(sem_t *sem)
+{
+    uint64_t d;
+    do {
+        d = load(sem);
+        if ((uint32_t)d == SEM_VALUE_MAX)
+            return -EOVERFLOW;
+    } while (!change(sem, d, d + 1));
+    if (d / WAITER)
+        tf_sys(SYS_futex, sem, FUTEX_WAKE, 1);
+    return 0;
+}
+
+static long perform(const struct tf_call *call)
+{
+    sem_t *sem = (sem_t *)call->a[0];
+    switch (call->nr) {
+    case TF_CALL_SEM_WAIT:
+        return wait_until(sem, CLOCK_REALTIME, NULL);
+    case TF_CALL_SEM_TRYWAIT:
+        return try_wait(sem);
+    case TF_CALL_SEM_TIMEDWAIT:
+        return wait_until(sem, CLOCK_REALTIME, (const struct timespec *)call->a[1]);
+    case TF_CALL_SEM_CLOCKWAIT:
+        return wait_until(sem, (clockid_t)call->a[1], (const struct timespec *)call->a[2]);
+    case TF_CALL_SEM_POST:
+        return post(sem);
+    default: /* its value is logged with every one of them */
+        return 0;
+    }
+}
+
+/* ---- logged ---- */
+
+static int operate(unsigned nr, struct page *page, sem_t *sem, long second, long third, int *value_out)
+{
+    struct tf_call call = {.nr = nr, .a = {(long)sem, second, third}};
+    const struct tf_call_row *row = tf_call_row(nr);
+    uint8_t args[128];
+    long r;
+
+    if (tf.mode == TF_LOOKS) { /* asking changes nothing */
+        if (nr != TF_CALL_SEM_GETVALUE) {
+            errno = EPERM;
+            return -1;
+        }
+        *value_out = (int)page->value;
+        return 0;
+    }
+    do {
+        tf.inside++;
+        size_t len = tf_args_encode(row, &call, args);
+        if (tf.mode == TF_REPLAYS) {
+            const struct tf_outside *e = tf_log_take(nr, args, len);
+            if (e->data_len == sizeof page->value)
+                memcpy(&page->value, tf_outside_data(e), sizeof page->value);
+            r = e->result;
+        } else {
+            r = perform(&call);
+            page->value = (uint32_t)load(sem);
+            struct iovec data = {&page->value, sizeof page->value};
+            tf_log_put(nr, 0, r, args, len, &data, 1);
+        }
+        tf.inside--;
+        if (tf.mode == TF_REPLAYS)
+            tf_stop_at_all();
+        tf_signal_safe_point(TF_AFTER_CALL);
+    } while (r == TF_RESTART);
+    if (value_out)
+        *value_out = (int)page->value;
+    if (TF_IS_ERR(r)) {
+        errno = (int)-r;
+        return -1;
+    }
+    return 0;
+}
+
+/* The page, if the operation is to be logged. */
+static struct page *shared(const sem_t *sem)
+{
+    if (!mapped || (tf.mode != TF_RECORDS && tf.mode != TF_REPLAYS && tf.mode != TF_LOOKS))
+        return NULL;
+    struct page *page = page_of((uintptr_t)sem);
+    return page && page->from == (uintptr_t)sem ? page : NULL;
+}
+
+#define DOOR __attribute__((visibility("default")))
+
+DOOR int sem_wait(sem_t *sem)
+{
+    struct page *page = shared(sem);
+    return page ? operate(TF_CALL_SEM_WAIT, page, sem, 0, 0, NULL) : real_wait(sem);
+}
+
+DOOR int sem_trywait(sem_t *sem)
+{
+    struct page *page = shared(sem);
+    return page ? operate(TF_CALL_SEM_TRYWAIT, page, sem, 0, 0, NULL) : real_trywait(sem);
+}
+
+DOOR int sem_timedwait(sem_t *restrict sem, const struct timespec *restrict until)
+{
+    struct page *page = shared(sem);
+    return page ? operate(TF_CALL_SEM_TIMEDWAIT, page, sem, (long)until, 0, NULL)
+                : real_timedwait(sem, until);
+}
+
+DOOR int sem_clockwait(sem_t *restrict sem, clockid_t clock, const struct timespec *restrict until)
+{
+    struct page *page = shared(sem);
+    return page ? operate(TF_CALL_SEM_CLOCKWAIT, page, sem, clock, (long)until, NULL)
+                : real_clockwait(sem, clock, until);
+}
+
+DOOR int sem_post(sem_t *sem)
+{
+    struct page *page = shared(sem);
+    return page ? operate(TF_CALL_SEM_POST, page, sem, 0, 0, NULL) : real_post(sem);
+}
+
+DOOR int sem_getvalue(sem_t *restrict sem, int *restrict value)
+{
+    struct page *page = shared(sem);
+    return page ? operate(TF_CALL_SEM_GETVALUE, page, sem, 0, 0, value) : real_getvalue(sem, value);
+}

@@ -11,6 +11,11 @@ import time
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+memmove = libc.memmove
+memmove.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
+buffer = ctypes.create_string_buffer(8)
 memset, free, fatal_error = libc.memset, libc.free, ctypes.pythonapi.Py_FatalError
 kept = []
 
@@ -77,13 +82,13 @@ def trap(n):
 
 
 def bus(n):
+    """A mapping that is longer than its file."""
     with tempfile.TemporaryFile() as file:
-        file.truncate(8192)
-        memory = mmap.mmap(file.fileno(), 8192, flags=mmap.MAP_PRIVATE)
-        n += memory[5000]
         file.truncate(4096)
-        n += memory[5] + 1
-        n += memory[5000]  # dies
+        address = libc.mmap(None, 8192, mmap.PROT_READ, mmap.MAP_PRIVATE, file.fileno(), 0)
+        memmove(buffer, address + 5, 1)
+        n += 1 + buffer.raw[0]
+        memmove(buffer, address + 5000, 1)  # dies
         n += 1
 
 

@@ -26,8 +26,14 @@ int tf_launch_first_fd(void)
 {
     struct rlimit limit;
     long top = 1024;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < 1024)
-        top = (long)limit.rlim_cur;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        /* Best behind all that the program can have, or at the end of it. Not very far, for the kernel copies
+         * the table at each fork. */
+        if (limit.rlim_cur <= 65536 && limit.rlim_max >= limit.rlim_cur + 24)
+            return (int)limit.rlim_cur;
+        if (limit.rlim_cur <= 65536)
+            top = (long)limit.rlim_cur;
+    }
     return (int)top - 24; /* room for these, and for where they are parked before (tf_launch) */
 }
 
@@ -70,6 +76,12 @@ static void child(const struct tf_launch *launch, int report)
         limit.rlim_cur = launch->stack_limit;
         TRY("the stack limit of the recording cannot be set", setrlimit(RLIMIT_STACK, &limit));
     }
+    /* The numbers may be behind what the program's own limit allows. In replay that limit is only told. */
+    struct rlimit files, raised;
+    TRY("getrlimit", getrlimit(RLIMIT_NOFILE, &files));
+    raised = files;
+    raised.rlim_cur = files.rlim_max;
+    TRY("setrlimit", setrlimit(RLIMIT_NOFILE, &raised));
     /* First out of the way of the numbers that they shall get. */
     int parked[TF_FDS];
     for (int i = 0; i < TF_FDS; i++) {
@@ -80,6 +92,8 @@ static void child(const struct tf_launch *launch, int report)
     for (int i = 0; i < TF_FDS; i++)
         if (parked[i] >= 0)
             TRY("too many open files (ulimit -n)", dup2(parked[i], launch->first_fd + i));
+    if (!launch->silent)
+        TRY("setrlimit", setrlimit(RLIMIT_NOFILE, &files));
     if (launch->silent) {
         int null = open("/dev/null", O_RDWR);
         TRY("/dev/null", null);

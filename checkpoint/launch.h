@@ -24,7 +24,8 @@ struct tf_launch {
 /* Starts it with address space randomisation off. When this returns 0, the program was executed. */
 int tf_launch(const struct tf_launch *launch, pid_t *pid, struct tf_err *err);
 
-/* The descriptor number to use for TIMEFORK=: high, and below the limit. */
+/* The descriptor number to use for TIMEFORK=: behind the limit of what the program can have, if that can be
+ * set higher; else high below it. */
 int tf_launch_first_fd(void);
 /* What RLIMIT_STACK should be for a recording: large, because with a frame hook every Python call uses C
  * stack. */

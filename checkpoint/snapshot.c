@@ -294,6 +294,11 @@ void tf_snapshot_record(uint64_t now)
         return;
     long pid = copy_process();
     if (pid == 0) {
+        struct rlimit files; /* as replaying processes have it: the program's own limit is only told */
+        if (!TF_IS_ERR(tf_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, &files))) {
+            files.rlim_cur = files.rlim_max;
+            tf_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, &files, 0);
+        }
         take_socket(fds[1]);
         if (tf.socket > 0)
             tf_sys(SYS_close_range, 0, tf.socket - 1, 0);

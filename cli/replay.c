@@ -202,7 +202,7 @@ static int show(struct tf_timeline *t, struct tf_store *store, const struct tf_r
                 json_decref(error);
             }
             if (report) {
-                fprintf(stderr, "timefork: ");
+                fprintf(stderr, "timefork: divergence: ");
                 tf_divergence_print(stderr, report, o->on_divergence == TF_ON_DIVERGENCE_EXPLAIN);
                 json_decref(report);
             } else {

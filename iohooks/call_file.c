@@ -7,6 +7,7 @@
 #include <linux/close_range.h>
 #include <linux/fs.h>
 #include <net/if.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
@@ -139,6 +140,54 @@ TF_SPECIAL(dup)
         return refuse(row, call, -EMFILE);
     long r = tf_logged(row, call);
     copied((int)call->a[0], r);
+    return r;
+}
+
+/* struct linux_dirent64 of getdents(2) */
+struct entry {
+    uint64_t inode;
+    int64_t offset;
+    uint16_t len;
+    uint8_t type;
+    char name[];
+};
+
+/* Is it the folder that lists this process's descriptors? */
+static bool lists_descriptors(int fd)
+{
+    char link[64], path[64], own[64];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    long n = tf_sys(SYS_readlinkat, AT_FDCWD, link, path, sizeof path - 1);
+    path[TF_IS_ERR(n) ? 0 : n] = 0;
+    snprintf(own, sizeof own, "/proc/%d/", tf.pid);
+    size_t len = strlen(path);
+    return strncmp(path, own, strlen(own)) == 0 && len > 3 && strcmp(path + len - 3, "/fd") == 0;
+}
+
+/* A program that lists its descriptors does not see ours. */
+TF_SPECIAL(getdents)
+{
+    uint8_t *buf = (uint8_t *)call->a[1];
+    size_t len = tf_args_encode(row, call, args_buf);
+    char own[16];
+    if (tf.mode == TF_REPLAYS)
+        return tf_logged(row, call);
+    long r = tf_true_call(call);
+    snprintf(own, sizeof own, "%d", tf.socket);
+    for (long at = 0; at < r;) {
+        struct entry *e = (struct entry *)(buf + at);
+        long size = e->len;
+        if (strcmp(e->name, own) == 0 && lists_descriptors((int)call->a[0])) {
+            memmove(e, buf + at + size, (size_t)(r - at - size));
+            r -= size;
+            if (r == 0) /* or it would be the end of the list */
+                at = r = tf_true_call(call);
+            continue;
+        }
+        at += size;
+    }
+    struct iovec data = {buf, r > 0 ? (size_t)r : 0};
+    tf_log_put(call->nr, 0, r, args_buf, len, &data, r > 0);
     return r;
 }
 

@@ -236,7 +236,7 @@ const struct tf_call_row tf_call_rows[TF_CALL_ROWS] = {
     NONE(epoll_ctl_old),
     NONE(epoll_wait_old),
     NONE(remap_file_pages),
-    LOG(getdents64, "dri"),
+    SPECIAL(getdents64, "dri"),
     SPECIAL(set_tid_address, "p"),
     NONE(restart_syscall),
     NONE(semtimedop),

@@ -151,6 +151,8 @@ static tf_special_fn special(unsigned nr)
         return tf_special_fcntl;
     case SYS_ioctl:
         return tf_special_ioctl;
+    case SYS_getdents64:
+        return tf_special_getdents;
     case SYS_exit_group:
         return tf_special_exit;
     case SYS_kill:

@@ -338,6 +338,8 @@ void tf_child_loose(void);
 bool tf_child_exits(const struct tf_call_row *row, struct tf_call *call);
 
 /* ---- start.c ---- */
+/* dup3(), to a number that may be behind the program's limit. Record; in replay the limit is high enough. */
+long tf_dup_high(int fd, int to, int flags);
 const char *tf_own_path(void); /* of this library */
 /* Record, in a forked child: joins the session that tf_ask_fork() got. False: it cannot be recorded. The
  * descriptors are taken. */

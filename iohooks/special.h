@@ -22,6 +22,7 @@ TF_SPECIAL(close_range);
 TF_SPECIAL(dup);
 TF_SPECIAL(fcntl);
 TF_SPECIAL(ioctl);
+TF_SPECIAL(getdents);
 TF_SPECIAL(handle);
 /* call_socket.c */
 TF_SPECIAL(send);

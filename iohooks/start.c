@@ -89,13 +89,27 @@ static bool map_session(int fd)
     return tf.ring && map_fd(fd, TF_RING_ADDR + bytes, bytes, PROT_READ | PROT_WRITE, TF_SHM_HEADER);
 }
 
+long tf_dup_high(int fd, int to, int flags)
+{
+    struct rlimit files, raised;
+    long r = tf_sys(SYS_dup3, fd, to, flags);
+    if (r != -EBADF || TF_IS_ERR(tf_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, &files)))
+        return r;
+    raised = files;
+    raised.rlim_cur = files.rlim_max;
+    tf_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, &raised, 0);
+    r = tf_sys(SYS_dup3, fd, to, flags);
+    tf_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, &files, 0);
+    return r;
+}
+
 bool tf_join_child(int shm, int socket)
 {
     tf_sys(SYS_munmap, TF_RING_ADDR, 2 * tf.ring_words * 4ul);
     tf_sys(SYS_munmap, TF_SHM_ADDR, TF_SHM_HEADER);
     bool mapped = map_session(shm);
     tf_sys(SYS_close, shm);
-    long r = tf_sys(SYS_dup3, socket, tf.socket, O_CLOEXEC); /* the parent's goes with that */
+    long r = tf_dup_high(socket, tf.socket, O_CLOEXEC); /* the parent's goes with that */
     tf_sys(SYS_close, socket);
     if (!mapped || TF_IS_ERR(r))
         return false;
@@ -130,8 +144,8 @@ static bool ask_session(const char *name)
         tf_sys(SYS_close, fd);
         return false;
     }
-    tf_sys(SYS_dup3, shm, tf.first_fd + TF_FD_SHM, 0);
-    tf_sys(SYS_dup3, fd, tf.first_fd + TF_FD_SOCKET, 0);
+    tf_dup_high(shm, tf.first_fd + TF_FD_SHM, 0);
+    tf_dup_high((int)fd, tf.first_fd + TF_FD_SOCKET, 0);
     tf_sys(SYS_close, shm);
     tf_sys(SYS_close, fd);
     return true;

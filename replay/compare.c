@@ -130,6 +130,13 @@ static const char *letter_name(char letter)
         return "text";
     case 'b':
         return "data";
+    case 'V':
+    case 'H':
+        return "list of texts";
+    case 'h':
+    case 'z':
+    case 'Q':
+        return "structure";
     case 'v':
     case 'm':
         return letter == 'v' ? "data in several pieces" : "message";
@@ -164,7 +171,7 @@ static const char *letter_name(char letter)
 /* Of these the log has a hash only. */
 static bool is_hashed(char letter)
 {
-    return strchr("bvmAyf", letter) != NULL;
+    return strchr("bvmAyfVHBGhz", letter) != NULL;
 }
 
 struct argument {
@@ -184,7 +191,10 @@ static struct argument next_argument(char letter, const uint8_t **at, const uint
     a.len = 8;
     if (letter == 's' && (uint32_t)v != 0xffffffffu)
         a.len += ((uint32_t)v + 7ull) & ~7ull;
-    else if (tf_call_in_size(letter) && v)
+    else if (letter == 'V' && end - *at >= 16) { /* behind the hash, the strings */
+        memcpy(&v, *at + 8, 8);
+        a.len += 8 + (((uint32_t)v + 7ull) & ~7ull);
+    } else if (tf_call_in_size(letter) && v)
         a.len += (tf_call_in_size(letter) + 7) & ~7ull;
     if (a.len > (size_t)(end - *at))
         a.len = (size_t)(end - *at);
@@ -217,7 +227,8 @@ static char *argument_text(char letter, struct argument a)
 size_t tf_compare_arguments(struct tf_divergence *d, unsigned call, const uint8_t *has, size_t has_len,
                             const uint8_t *did, size_t did_len, bool *structures)
 {
-    const char *sig = call < TF_CALL_ROWS ? tf_call_rows[call].sig : NULL;
+    const struct tf_call_row *row = tf_call_row(call);
+    const char *sig = row ? row->sig : NULL;
     const uint8_t *h = has, *h_end = has + has_len, *p = did, *p_end = did + did_len;
     size_t hashed = 0;
     *structures = true;

@@ -133,7 +133,7 @@ static void list_calls(struct tf_timeline *t, struct tf_divergence *d)
     uint64_t seq = n ? tf_log_events_before(t->log, offsets[n - 1]) + 1 : 0;
     for (size_t i = n; d->calls && i-- > 0 && d->calls_n < want; seq--) {
         const struct tf_outside *e = tf_log_event(t->log, offsets[i], NULL);
-        if (!e || (e->call >= TF_CALL_ROWS && e->call != TF_CALL_SIGNAL))
+        if (!e || (!tf_call_row(e->call) && e->call != TF_CALL_SIGNAL))
             continue;
         d->calls[d->calls_n++] = (struct tf_call_before){seq, e->frame, tf_outside_text(e)};
     }

@@ -78,6 +78,17 @@ class Case:
             self.values(p, printed.get(pid, []), last=all(q["pid"] != pid for q in processes[p["process"]:]))
         self.equal("values that no process returned", sum(map(len, printed.values())), 0)
         self.shared_past(processes)
+        self.random_places(processes)
+
+    def random_places(self, processes):
+        """The frame that is asked for is the frame that is answered, with the function and kind that query tells."""
+        for p in processes:
+            number = str(p["process"])
+            events = self.query("--process", number, "--frames", "--all", "--limit", "1000000")
+            chosen = self.rng.sample(events, min(len(events), max(2, 50 // len(processes))))
+            keys = ("frame", "event", "function", "file")
+            for event, answer in zip(chosen, self.goto(number, [e["frame"] for e in chosen]) if chosen else []):
+                self.equal(f"process {number}: goto {event['frame']}", [answer.get(k) for k in keys], [event[k] for k in keys])
 
     def values(self, p, printed, last):
         """Takes from printed what this process printed: all that is left, unless another one had the same pid after it."""

@@ -32,7 +32,7 @@ FIRST_LINE = 1
 @dataclass
 class Program:
     script: str
-    args: tuple = ()           # {work}: the folder that the run works in
+    args: tuple = ()           # {work}: the folder that the run works in; {programs}: that of the programs
     stdin: bytes = b""
     varies: bool = False       # two plain runs print different things
     oracle: bool = True        # what happens is the same in every run, and when something watches
@@ -42,6 +42,7 @@ class Program:
     name: str = ""
     needs: str = ""            # modules; without them the program is skipped
     packages: bool = False     # needs come from PyPI
+    places: int = 10           # random positions, where there is no oracle
     before: tuple = ()         # a command that makes what the program needs in its folder; without it, it is skipped
 
     def __post_init__(self):
@@ -100,7 +101,7 @@ ALL = [
     Program("iterators.py"),
     *[Program("status.py", args=(how,), oracle=how not in ("os",)) for how in LEAVING],
     Program("child.py", oracle=False),
-    Program("subprocesses.py", printed="shown", oracle=False),
+    Program("subprocesses.py", printed="shown", oracle=False, places=50),
     Program("threads.py", uncovered=r"clone|thread", oracle=False),
     Program("sockets.py"),
     Program("datagrams.py"),
@@ -109,23 +110,28 @@ ALL = [
     Program("own_signals.py"),
     Program("own_signals.py", args=("killed",), oracle=False),
     Program("own_signals.py", args=("opened",), oracle=False),
-    Program("database.py", oracle=False),
-    Program("alarm.py", oracle=False),
-    Program("timers.py", varies=True, oracle=False),
+    Program("database.py", oracle=False, places=50),
+    Program("alarm.py", oracle=False, places=50),
+    Program("timers.py", varies=True, oracle=False, places=50),
     Program("messages.py"),
     Program("notices.py", oracle=False),
     Program("semaphores.py", oracle=False),
     Program("maps.py"),
-    Program("servers.py", varies=True, oracle=False),
-    Program("secure.py", oracle=False, needs="ssl", before=(
+    Program("servers.py", varies=True, oracle=False, places=50),
+    Program("secure.py", oracle=False, places=50, needs="ssl", before=(
         "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-days", "2", "-subj", "/CN=localhost",
         "-addext", "subjectAltName=DNS:localhost")),
     Program("lookups.py", oracle=False, needs="curses, readline"),
-    Program("stored.py", oracle=False, needs="lzma, bz2, sqlite3, dbm"),
+    Program("stored.py", oracle=False, places=50, needs="lzma, bz2, sqlite3, dbm"),
     Program("arrays.py", needs="numpy", packages=True),
-    Program("tables.py", needs="pandas", packages=True, oracle=False),
+    Program("tables.py", needs="pandas", packages=True, oracle=False, places=50),
     Program("markup.py", needs="lxml.etree", packages=True),
     Program("foreign.py", needs="cffi", packages=True, oracle=False),
+    Program("pytest", args=("-q", "-p", "no:cacheprovider", "--rootdir={work}", "{programs}/project"), how="module", name="pytest", needs="pytest",
+            packages=True, varies=True, oracle=False, places=50),
+    Program("black", args=("--check", "--quiet", "{programs}/../travel.py"), how="module", name="black", needs="black", packages=True, oracle=False,
+            places=50),
+    Program("pyflakes", args=("{programs}/..",), how="module", name="pyflakes", needs="pyflakes", packages=True, oracle=False, places=50),
     Program("openblas.py", needs="numpy", packages=True, oracle=False, uncovered="thread"),
     *[Program("barriers.py", args=(how,), uncovered=says, oracle=False) for how, says in (
         ("alias", "mapped already"), ("written", "pwrite64 changes a file that is mapped"), ("cut", "ftruncate changes"),
@@ -135,11 +141,11 @@ ALL = [
 
 # Parts of the standard library's own tests: whole programs that nobody here wrote. They print how long they took.
 STDLIB = "textwrap heapq bisect string csv configparser shlex collections ipaddress difflib copy fractions pprint contextlib deque fileio getopt"
-ALL += [Program("unittest", args=("-q", f"test.test_{name}"), how="module", varies=True, oracle=False, name=f"stdlib-{name}",
+ALL += [Program("unittest", args=("-q", f"test.test_{name}"), how="module", varies=True, oracle=False, places=50, name=f"stdlib-{name}",
                 needs=f"test.test_{name}") for name in STDLIB.split()]
 
 
-PACKAGES = "numpy pandas lxml cffi"
+PACKAGES = "numpy pandas lxml cffi pytest black pyflakes"
 asked_for = {}
 asking = threading.Lock()
 
@@ -191,7 +197,7 @@ class Case:
     def command(self):
         """(interpreter, what follows it)"""
         p = self.program
-        args = [a.format(work=self.work) for a in p.args]
+        args = [a.format(work=self.work, programs=PROGRAMS) for a in p.args]
         if p.how == "module":
             return self.exe, ["-m", p.script, *args]
         if p.how == "code":
@@ -304,7 +310,7 @@ class Case:
         events = [e for e in self.frames("--all")]
         if not events:
             return
-        chosen = self.rng.sample(events, min(len(events), 10)) + [events[0], events[-1]]
+        chosen = self.rng.sample(events, min(len(events), self.positions or self.program.places)) + [events[0], events[-1]]
         for event, answer in zip(chosen, self.goto([e["frame"] for e in chosen])):
             keys = ("frame", "event", "function", "file")
             self.equal(f"goto {event['frame']}", [answer.get(k) for k in keys], [event[k] for k in keys])

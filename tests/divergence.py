@@ -117,12 +117,12 @@ class Case:
     def equal(self, name, got, expected, detail=""):
         return self.tally.equal(f"{self.version} {name}", got, expected, detail)
 
-    def record(self, name, text, exe=None):
+    def record(self, name, text, exe=None, status=0):
         script, recording = self.top / f"{name}.py", self.top / f"{name}.timefork"
         script.write_text(text)
         (self.top / "data.txt").write_text("0\n")
         recorded = timefork("record", "--quiet", "-o", recording, "--python", exe or self.exe, script, cwd=self.top)
-        self.check(f"{name} is recorded", recorded.status == 0, recorded)
+        self.check(f"{name} is recorded", recorded.status == status, recorded)
         return recording
 
     def verify(self, recording, *more):
@@ -312,16 +312,18 @@ def case_killed(c):
     """The replaying process is killed by somebody."""
     recording = c.record("killed", "def f(): pass\nfor i in range(10_000_000): f()\n")
     replay = subprocess.Popen([TIMEFORK, "verify", recording], cwd=c.top, stderr=subprocess.PIPE, text=True)
-    children = []
-    for _ in range(1000):  # until there are checkpoint 0 and its copy that runs, and not only for a moment
-        time.sleep(0.02)
-        before, children = children, open(f"/proc/{replay.pid}/task/{replay.pid}/children").read().split()
-        if replay.poll() is not None or (len(children) == 2 and before == children):
-            break
-    try:
-        os.kill(int(max(children, key=int)), signal.SIGKILL)
-    except (ProcessLookupError, ValueError):
-        pass
+    victim = None
+    while victim is None and replay.poll() is None:  # the copy that runs: it has used a tenth of a second
+        time.sleep(0.005)
+        for child in open(f"/proc/{replay.pid}/task/{replay.pid}/children").read().split():
+            try:
+                ticks = open(f"/proc/{child}/stat").read().rpartition(")")[2].split()[11:13]
+            except OSError:  # it has just ended
+                continue
+            if sum(map(int, ticks)) * 10 >= os.sysconf("SC_CLK_TCK"):
+                victim = int(child)
+    if victim:
+        os.kill(victim, signal.SIGKILL)
     text = replay.communicate(timeout=60)[1]
     found = re.search(r"ended by signal 9 \(Killed\); it had come as far as frame event (\d+), or further", text)
     c.check("killed: the message names the signal and where it was", found and 0 < int(found[1]) < 20_000_000, text)
@@ -334,6 +336,11 @@ def case_layout(c):
         d.sql("UPDATE runs SET layout_digest = layout_digest + 1 WHERE run = ?", d.run)
     report = c.report("other addresses", recording, kind="layout")
     c.equal("other addresses: nothing had happened", report["frame"], 0)
+    with Damage(recording) as d:
+        d.sql("UPDATE mapped SET path = '/elsewhere/libtimefork-preload.so' WHERE run = ? AND path LIKE '%preload.so'", d.run)
+    report = c.report("another timefork", recording, kind="layout", causes=["a timefork in another folder"])
+    c.check("another timefork: both folders", report["causes"][0]["because"].startswith("/elsewhere/libtimefork-preload.so then, "),
+            report)
 
 
 def case_files(c):
@@ -440,6 +447,14 @@ def case_prompt(c):
     c.check("positions: the one behind it has a report, the one before is shown", result.status == 3 and
             answers[0]["divergence"]["frame"] == frame - 1 and answers[1]["frame"] == frame - 1, result)
 
+    recording = c.record("raises", STEPS + "raise ValueError\n", status=1)
+    with Damage(recording) as d:
+        frame = d.swap_event("first", "second", nth=2)
+    result = timefork("replay", recording, "-c", "when", cwd=c.top)
+    c.check("prompt: it opens before the divergence", f"opens at frame event {frame - 1}," in result.errtext and
+            f"#{frame - 1} of" in result.text, result)
+    result = timefork("replay", recording, cwd=c.top)
+    c.check("prompt: the exit status says so when nothing was asked", result.status == 3, result)
     for wrong in (["--on-divergence", "perhaps"], ["--on-divergence"], ["--divergence-calls", "many"]):
         for command in ("verify", "replay"):
             result = timefork(command, c.top / "prompt.timefork", *wrong, cwd=c.top)

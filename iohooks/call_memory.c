@@ -248,6 +248,17 @@ static long readable_bytes(uintptr_t from, size_t len)
     return (long)len;
 }
 
+/* Also where the program may only read. */
+static void put_bytes(uintptr_t at, const void *bytes, size_t len)
+{
+    long fd = tf_sys(SYS_openat, AT_FDCWD, "/proc/self/mem", O_RDWR | O_CLOEXEC);
+    long n = TF_IS_ERR(fd) ? fd : tf_sys(SYS_pwrite64, fd, bytes, len, at);
+    if (!TF_IS_ERR(fd))
+        tf_sys(SYS_close, fd);
+    if (n != (long)len)
+        tf_diverge("cannot write to the memory of a map, at %#lx", (unsigned long)at);
+}
+
 /* A call on the map that replay makes again, unless the log has a 1; then come the bytes that are to be
  * there. */
 static long again_or_bytes(const struct tf_call_row *row, struct tf_call *call, uintptr_t bytes_at,
@@ -268,7 +279,7 @@ static long again_or_bytes(const struct tf_call_row *row, struct tf_call *call, 
                        (unsigned long)e->result);
     }
     if (e->data_len > 8)
-        memcpy((void *)(moves ? (uintptr_t)r + bytes_at : bytes_at), head + 1, e->data_len - 8);
+        put_bytes(moves ? (uintptr_t)r + bytes_at : bytes_at, head + 1, e->data_len - 8);
     return r;
 }
 

@@ -147,7 +147,7 @@ const struct tf_call_row tf_call_rows[TF_CALL_ROWS] = {
     NONE(capget),
     NONE(capset),
     SPECIAL(rt_sigpending, "*i"),
-    LOG(rt_sigtimedwait, "kjTi"),
+    SPECIAL(rt_sigtimedwait, "kjTi"),
     SPECIAL(rt_sigqueueinfo, "dd*"),
     LOG(rt_sigsuspend, "ki"),
     SPECIAL(sigaltstack, "**"),

@@ -175,6 +175,8 @@ static tf_special_fn special(unsigned nr)
         return tf_special_sigprocmask;
     case SYS_rt_sigreturn:
         return tf_special_sigreturn;
+    case SYS_rt_sigtimedwait:
+        return tf_special_sigtimedwait;
     case SYS_rt_sigpending:
         return tf_special_sigpending;
     case SYS_sigaltstack:

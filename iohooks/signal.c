@@ -603,6 +603,24 @@ TF_SPECIAL(sigaltstack)
     return r;
 }
 
+/* Signals that are timefork's are not taken from it. */
+TF_SPECIAL(sigtimedwait)
+{
+    struct tf_call waits = *call;
+    uint64_t set;
+    static uint8_t args_buf[128];
+    siginfo_t *info = (void *)call->a[1];
+    if (tf.mode == TF_REPLAYS || !tf_readable((void *)call->a[0]))
+        return tf_logged(row, call);
+    size_t len = tf_args_encode(row, call, args_buf);
+    set = *(uint64_t *)call->a[0] & ~OURS;
+    waits.a[0] = (long)&set;
+    long r = tf_true_call(&waits);
+    struct iovec data = {info, sizeof *info};
+    tf_log_put(call->nr, 0, r, args_buf, len, &data, info && !TF_IS_ERR(r));
+    return r;
+}
+
 TF_SPECIAL(sigpending)
 {
     static uint8_t args_buf[128];

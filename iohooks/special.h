@@ -44,5 +44,6 @@ TF_SPECIAL(sigprocmask);
 TF_SPECIAL(sigreturn);
 TF_SPECIAL(sigaltstack);
 TF_SPECIAL(sigpending);
+TF_SPECIAL(sigtimedwait);
 
 #endif

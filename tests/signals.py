@@ -65,6 +65,16 @@ try:
 finally:
     step(2)
 """
+# The signal comes while sum() runs in C; the next thing is a call that would wait for ever.
+BEFORE = """
+import os, signal
+os.write(1, b"up\\n")
+try:
+    sum(range(30000000)); os.read(0, 1)
+    print("read")
+except KeyboardInterrupt:
+    print("interrupted")
+"""
 # The signal comes while sum() runs in C, where there is no event; the next thing is a call that is not covered (capget): recording
 # ends there, and the signal must not be lost with it.
 KEPT = """
@@ -161,6 +171,17 @@ def main():
             out = replayed("SA_RESTART", s)
             tally.check(f"{version} SA_RESTART: read() does not fail", "(3, b'one', 0) (3, b'two', 0)" in out, out)
             tally.check(f"{version} without it, it does", "(-1, b'', 4)" in out and "(5, b'three', 4) True" in out, out)
+
+            s = Session(top, exe, "before", BEFORE)
+            time.sleep(0.1)
+            os.kill(s.program(), signal.SIGINT)
+            time.sleep(1.5)
+            waits = s.recorder.poll() is None
+            if waits:
+                s.recorder.stdin.write(b"x")
+                s.recorder.stdin.flush()
+            out = replayed("a signal shortly before a call that waits", s)
+            tally.check(f"{version} the call does not wait", not waits and "interrupted" in out, out)
 
             s = Session(top, exe, "kept", KEPT)
             status, out, err = s.end()

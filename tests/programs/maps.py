@@ -95,6 +95,9 @@ def copies():
         c[0:3] = b"new"
         print(c[:5])
         c.madvise(mmap.MADV_DONTNEED)
+        only = mmap.mmap(f.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+        only.madvise(mmap.MADV_DONTNEED)
+        print(only[:3])
         r = mmap.mmap(f.fileno(), 4096, access=mmap.ACCESS_READ)
         print(c[:5], r[10:13])
         f.seek(0, 2)

@@ -12,6 +12,7 @@
 #define TF_PROTO_H
 
 #include <stdint.h>
+#include "checkpoint/filter.h"
 #include "engine/engine.h"
 
 #define TF_CTL_ADDR 0x5e0000000000ul /* struct tf_replay_ctl, then the digests; read only in the program */
@@ -38,6 +39,8 @@ struct tf_replay_ctl {
     uint64_t frames;        /* frame events in the recording */
     uint64_t outside_bytes; /* length of the outside stream */
     uint64_t blocks;        /* digests that follow */
+    uint32_t filter_len;    /* instructions of the filter (filter.h); 0: there is none */
+    struct sock_filter filter[TF_FILTER_MAX];
     uint64_t
         digests[]; /* XXH3-64 of the words of each block of TF_BLOCK_FRAMES events; the last may be shorter */
 };

@@ -200,11 +200,14 @@ static void begin_run(const struct tf_run_req *req, const uint32_t *prefix)
     tf.run_due = tf_tsc() + req->snapshot_ticks;
     if (req->place_known) { /* taken while recording: here it becomes a replaying process */
         tf.mode = TF_REPLAYS;
+        int r = tf_filter_install();
         memcpy(tf.words, prefix, req->prefix_words * sizeof *prefix);
         tf.block_base = req->frame - req->prefix_words;
         tf.p = tf.words + req->prefix_words;
         tf.offset = req->offset;
         tf_fault_start();
+        if (r)
+            tf_diverge("the filter of system calls could not be installed (errno %d)", -r);
     }
     if (req->watch_counter)
         tf_fault_watch_counter();

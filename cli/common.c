@@ -1,5 +1,6 @@
 /* common.c: see common.h. */
 #include "cli/common.h"
+#include "replay/timeline.h"
 #include "store/store.h"
 
 #include <dirent.h>
@@ -167,6 +168,35 @@ void tf_print_name(FILE *f, const char *name)
 {
     for (const unsigned char *p = (const unsigned char *)name; *p; p++)
         fputc(*p < 32 || *p == 127 ? '?' : *p, f);
+}
+
+int tf_check_filter(const struct tf_timeline *t, bool required, struct tf_err *err)
+{
+    const char *why = tf_timeline_unfiltered(t);
+    if (!why)
+        return 0;
+    if (required)
+        return tf_err_set(
+            err, TF_E_REPLAY,
+            "the kernel does not let the replaying processes filter their system calls (%s), and "
+            "--require-filter was given",
+            why);
+    tf_say(
+        "warning: the kernel does not let the replaying processes filter their system calls (%s). They are "
+        "trapped all the same, but there is no second guard behind that ('timefork doctor', "
+        "--require-filter)",
+        why);
+    return 0;
+}
+
+const char *tf_signal_text(int sig, char *buf, size_t size)
+{
+    const char *name = sigabbrev_np(sig);
+    if (name)
+        snprintf(buf, size, "signal %d (SIG%s)", sig, name);
+    else
+        snprintf(buf, size, "signal %d", sig);
+    return buf;
 }
 
 const char *tf_count_text(uint64_t n, char *buf, size_t size)

@@ -33,6 +33,11 @@ int tf_usage(const char *command, const char *fmt, ...) __attribute__((format(pr
 /* The recording that is meant: the given one, or the newest *.timefork in the current folder. */
 int tf_find_recording(const char *given, char *out, size_t size, struct tf_err *err);
 
+/* Says it, loudly, if the kernel does not let a replay's processes filter their system calls. required: then
+ * it is an error. */
+struct tf_timeline;
+int tf_check_filter(const struct tf_timeline *t, bool required, struct tf_err *err);
+
 struct tf_store;
 struct tf_run;
 /* The process that is meant by --run (id, NULL: the last run) and --process (0: not given, the first). An
@@ -54,6 +59,8 @@ size_t tf_edits(const char *a, const char *b, size_t most);
 const char *tf_bytes_text(uint64_t bytes, char *buf, size_t size);
 /* "12,345". Returns buf. */
 const char *tf_count_text(uint64_t n, char *buf, size_t size);
+/* "signal 11 (SIGSEGV)". Returns buf. */
+const char *tf_signal_text(int sig, char *buf, size_t size);
 /* "2026-11-20 13:32:42", local time. Returns buf. */
 const char *tf_time_text(int64_t unix_ns, char *buf, size_t size);
 /* Prints a name with control characters made visible as '?', so that it cannot move the cursor. */

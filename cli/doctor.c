@@ -15,6 +15,7 @@
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "checkpoint/filter.h"
 #include "checkpoint/launch.h"
 #include "cli/commands.h"
 #include "cli/common.h"
@@ -58,6 +59,11 @@ static int try_dispatch(void)
 {
     static volatile char selector;
     return prctl(PR_SET_SYSCALL_USER_DISPATCH, 1, 0, 0, &selector) < 0 ? errno : 0;
+}
+
+static int try_filter(void)
+{
+    return tf_filter_try();
 }
 
 extern char **environ;
@@ -206,6 +212,11 @@ int tf_cmd_doctor(int argc, char **argv)
     e = in_child(try_dispatch);
     line(e == 0, "system call trapping", e ? strerror(e) : "the kernel has syscall user dispatch",
          "Linux 5.11 or later is needed, and a container must not filter prctl (gVisor does not have it)");
+    e = in_child(try_filter);
+    line(e == 0, "system call filter", e ? strerror(e) : "replays are held by seccomp, too",
+         "a replay works without, but nothing guards it behind the trapping: a kernel with "
+         "CONFIG_SECCOMP_FILTER "
+         "is needed, and a container must not filter seccomp");
     e = in_child(try_personality);
     line(
         e == 0, "fixed addresses", e ? strerror(e) : "address space randomisation can be switched off",

@@ -352,7 +352,7 @@ static void run_script(struct session *s, const char *name)
 static void greet(struct tf_prompt *p)
 {
     const char *why;
-    char count[32];
+    char count[32], signal[64];
     uint64_t reach = tf_timeline_reach(p->timeline, &why);
     char process[48] = "";
     if (p->run->process > 1)
@@ -361,7 +361,7 @@ static void greet(struct tf_prompt *p)
             p->run->command ? p->run->command : "?", tf_colour(p, TF_PLAIN), p->run->id, process,
             (double)p->run->duration_ns / 1e9, tf_count_text(p->run->frames, count, sizeof count));
     if (p->run->exit_signal)
-        fprintf(p->out, ", ended by signal %d", p->run->exit_signal);
+        fprintf(p->out, ", ended by %s", tf_signal_text(p->run->exit_signal, signal, sizeof signal));
     else if (p->run->exit_status >= 0)
         fprintf(p->out, ", ended with status %d", p->run->exit_status);
     fprintf(p->out, ". 'help' lists the commands.\n");
@@ -414,7 +414,21 @@ static int open_present(struct tf_prompt *p, struct tf_err *err)
                           "run %.8s has no frame event that can be visited: there is nothing to look at",
                           p->run->id);
     }
+    struct tf_search_opts opts = tf_prompt_search_opts(p);
     int r = tf_move_opening(p->timeline, &opening, err);
+    if (r == 0 && p->run->exit_signal) {
+        /* No exception: what it was doing when it died is of interest, if that can be looked at. */
+        struct tf_position end;
+        r = tf_move_end(p->timeline, &end, &opts, err);
+        if (r == 0 && (r = tf_prompt_goto(p, end, ignored, err)) == 0) {
+            json_decref(ignored);
+            return 0;
+        }
+        tf_say("%s", err->msg);
+        json_object_clear(ignored);
+        *err = (struct tf_err){0};
+        r = 0;
+    }
     if (r >= 0)
         r = tf_prompt_goto(p, opening, ignored, err);
     json_t *report = r == TF_E_DIVERGENCE ? diverged(p) : NULL;

@@ -153,7 +153,8 @@ void tf_look_print_output(struct tf_prompt *p, json_t *result)
 /* Events that are not worth showing: the recorder's own. */
 static bool is_call(const struct tf_outside *e)
 {
-    return e->call < TF_CALL_ROWS || tf_call_row(e->call) || e->call == TF_CALL_SIGNAL;
+    return e->call < TF_CALL_ROWS || tf_call_row(e->call) || e->call == TF_CALL_SIGNAL ||
+           e->call == TF_CALL_FAULT;
 }
 
 /* What is known of the data, for people: clocks as a number, bytes as text. */
@@ -200,8 +201,8 @@ static json_t *describe(const struct tf_outside *e, uint64_t seq, bool happened)
     json_object_set_new(o, "happened", json_boolean(happened));
     json_object_set_new(o, "call", json_string(tf_call_name(e->call, name, sizeof name)));
     json_object_set_new(o, "text",
-                        e->call == TF_CALL_SIGNAL ? json_sprintf("signal %lld", (long long)e->result)
-                                                  : tf_json_text(text, n));
+                        e->call >= TF_CALL_ROWS ? json_sprintf("signal %lld", (long long)e->result)
+                                                : tf_json_text(text, n));
     json_object_set_new(o, "result", json_integer((json_int_t)e->result));
     if (data)
         json_object_set_new(o, "data", data);

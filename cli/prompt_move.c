@@ -40,6 +40,7 @@ static bool became(struct tf_prompt *p, char **path)
 static void say_end(struct tf_prompt *p, bool reverse, json_t *out)
 {
     const char *why = NULL;
+    char signal[64];
     char *path = NULL;
     json_t *message;
     (void)tf_timeline_reach(p->timeline, &why);
@@ -52,11 +53,14 @@ static void say_end(struct tf_prompt *p, bool reverse, json_t *out)
     else if (became(p, &path))
         message = json_sprintf("The process ends here: it became %s.", path);
     else if (p->run->exit_signal)
-        message = json_sprintf("The run ends here: signal %d.", p->run->exit_signal);
+        message = json_sprintf("The run ends here: %s.",
+                               tf_signal_text(p->run->exit_signal, signal, sizeof signal));
     else if (p->run->exit_status >= 0)
         message = json_sprintf("The run ends here: exit status %d.", p->run->exit_status);
     else
         message = json_string("The run ends here; its exit status is not known.");
+    if (!reverse && !why && p->run->exit_signal)
+        json_object_set_new(out, "exit_signal", json_integer(p->run->exit_signal));
     json_object_set_new(out, "reason", json_string(reverse ? "start" : "end"));
     json_object_set_new(out, "message", message ? message : json_string("The run ends here."));
     free(path);
@@ -229,7 +233,10 @@ static int go_on(struct tf_prompt *p, const char *name, bool reverse, const char
         from = a.hit.position;
     }
     if (!a.found) {
-        struct tf_position end = {reverse ? 1 : tf_timeline_reach(p->timeline, NULL), 0};
+        struct tf_position end = {1, 0};
+        int r = reverse ? 0 : tf_move_end(p->timeline, &end, &opts, err);
+        if (r)
+            return r;
         /* Lines may follow the last event, when replay ends before the run does. */
         a.hit.position = !reverse && before(end, p->here.position) ? p->here.position : end;
     }
@@ -340,13 +347,20 @@ static int goto_bookmark(struct tf_prompt *p, const char *name, struct tf_positi
 }
 
 /* What a goto means. ordinal: "#n" was given. */
+static int parse_position(struct tf_prompt *p, const char *text, struct tf_position *to, struct tf_err *err)
+{
+    struct tf_search_opts opts = tf_prompt_search_opts(p);
+    int r = tf_position_parse(text, tf_timeline_reach(p->timeline, NULL), to, err);
+    return r == 0 && strcmp(text, "end") == 0 ? tf_move_end(p->timeline, to, &opts, err) : r;
+}
+
 static int find_target(struct tf_prompt *p, const char *text, int64_t n, struct tf_position *to,
                        struct tf_err *err)
 {
     uint64_t reach = tf_timeline_reach(p->timeline, NULL), ns;
     bool exception = strcmp(text, "exception") == 0;
     if (n == 0 && tf_position_check(text, NULL) == 0)
-        return tf_position_parse(text, reach, to, err);
+        return parse_position(p, text, to, err);
     if (n == 0 && tf_time_parse(text, &ns)) {
         *to = (struct tf_position){0};
         int r = tf_move_time(p->timeline, ns, &to->frame, err);
@@ -390,7 +404,7 @@ static int cmd_goto(struct tf_prompt *p, const char *args, json_t *out, struct t
 static int cmd_goto_frame(struct tf_prompt *p, const char *args, json_t *out, struct tf_err *err)
 {
     struct tf_position to;
-    int r = tf_position_parse(args, tf_timeline_reach(p->timeline, NULL), &to, err);
+    int r = parse_position(p, args, &to, err);
     return r ? r : tf_prompt_goto(p, to, out, err);
 }
 

@@ -163,7 +163,7 @@ static int choose(struct query *q)
 void query_exit_text(const struct tf_run *run, char *buf, size_t size)
 {
     if (run->exit_signal)
-        snprintf(buf, size, "signal %d", run->exit_signal);
+        tf_signal_text(run->exit_signal, buf, size);
     else if (run->exit_status >= 0)
         snprintf(buf, size, "%d", run->exit_status);
     else

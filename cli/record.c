@@ -369,7 +369,7 @@ void tf_record_summary(const struct tf_record_result *result)
     struct stat st;
     size_t n = 0;
     uint64_t frames = run->frames, outside = run->outside;
-    char size[32] = "?", frames_text[32], outside_text[32], several[48] = "";
+    char size[32] = "?", frames_text[32], outside_text[32], several[48] = "", ended[64];
     if (stat(result->path, &st) == 0)
         tf_bytes_text((uint64_t)st.st_size, size, sizeof size);
     if (tf_store_open(result->path, &store, NULL) == 0)
@@ -384,10 +384,11 @@ void tf_record_summary(const struct tf_record_result *result)
     }
     if (n > 1)
         snprintf(several, sizeof several, ", %zu processes", n);
-    fprintf(stderr, "timefork: %s: run %.8s%s, %s frame events, %s outside calls, %.2f s, file %s%s\n",
+    fprintf(stderr, "timefork: %s: run %.8s%s, %s frame events, %s outside calls, %.2f s, file %s%s%s%s\n",
             result->path, run->id, several, tf_count_text(frames, frames_text, sizeof frames_text),
             tf_count_text(outside, outside_text, sizeof outside_text), (double)run->duration_ns / 1e9, size,
-            run->state == TF_RUN_COMPLETE ? "" : " (incomplete)");
+            run->state == TF_RUN_COMPLETE ? "" : " (incomplete)", run->exit_signal ? ", ended by " : "",
+            run->exit_signal ? tf_signal_text(run->exit_signal, ended, sizeof ended) : "");
     for (size_t i = 0; i < n; i++)
         say_barrier(store, &processes[i], n > 1);
     tf_runs_free(processes, n);

@@ -29,7 +29,9 @@ static const char usage_text[] =
     "  --goto-frame P   no prompt: show what is at FRAME, FRAME+LINES, start or end; may be repeated\n"
     "  --eval EXPR      an expression in the innermost function there; may be repeated\n"
     "  --timeout S      time limit for each expression and repr (default 5)\n"
-    "  --format F       text, or json: one object a command, or a position\n" TF_DIVERGENCE_OPTIONS "\n"
+    "  --format F       text, or json: one object a command, or a position\n"
+    "  --require-filter  do nothing if the kernel cannot filter the system calls of a replay (timefork "
+    "doctor)\n" TF_DIVERGENCE_OPTIONS "\n"
     "Without -c, -x and --goto-frame, commands are read from standard input, one a line: with line editing,\n"
     "completion and a history if it is a terminal.\n"
     "\n"
@@ -56,6 +58,7 @@ struct options {
     size_t positions_n, evals_n, commands_n;
     const char *script;
     double timeout;
+    bool require_filter;
     enum tf_on_divergence on_divergence;
     uint64_t divergence_calls;
     uint64_t process; /* 0: not given */
@@ -68,9 +71,22 @@ struct options {
 static int take_option(void *ctx, int argc, char **argv)
 {
     struct options *o = ctx;
-    enum { GOTO_FRAME, EVAL, RUN, TIMEOUT, FORMAT, COMMAND, SCRIPT, PROCESS, SHORT_COMMAND, NAMES };
-    static const char *const names[NAMES] = {"--goto-frame", "--eval", "--run",     "--timeout", "--format",
-                                             "--command",    "-x",     "--process", "-c"};
+    enum {
+        GOTO_FRAME,
+        EVAL,
+        RUN,
+        TIMEOUT,
+        FORMAT,
+        COMMAND,
+        SCRIPT,
+        PROCESS,
+        SHORT_COMMAND,
+        REQUIRE_FILTER,
+        NAMES
+    };
+    static const char *const names[NAMES] = {"--goto-frame", "--eval",          "--run", "--timeout",
+                                             "--format",     "--command",       "-x",    "--process",
+                                             "-c",           "--require-filter"};
     struct tf_err err = {0};
     size_t which = 0;
     char *end;
@@ -81,6 +97,10 @@ static int take_option(void *ctx, int argc, char **argv)
         which++;
     if (which == NAMES || (which == SHORT_COMMAND && o->debug))
         return 0;
+    if (which == REQUIRE_FILTER) {
+        o->require_filter = true;
+        return 1;
+    }
     if (argc < 2) {
         fprintf(stderr, "timefork: %s needs a value\n", argv[0]);
         return -1;
@@ -158,7 +178,10 @@ static int show(struct tf_timeline *t, struct tf_store *store, const struct tf_r
         struct tf_err err = {0};
         json_t *answer = NULL;
         uint64_t last = tf_timeline_reach(t, NULL);
+        const struct tf_search_opts search = {.timeout_ms = 5000};
+        bool end = strcmp(o->positions[i], "end") == 0;
         if (tf_position_parse(o->positions[i], last, &position, &err) == 0 &&
+            (!end || tf_move_end(t, &position, &search, &err) == 0) &&
             tf_timeline_goto(t, position, &stop, &err) == 0)
             answer = tf_answer(t, store, run, &stop, &opts, &err);
         if (!answer) {
@@ -281,7 +304,8 @@ int tf_cmd_replay(int argc, char **argv)
         goto out;
     status = TF_EXIT_ERROR;
     if (tf_find_recording(o.file, path, sizeof path, &err) || tf_store_open(path, &store, &err) ||
-        tf_find_process(store, o.run, o.process, &run, &err) || tf_timeline_open(store, &run, &t, &err)) {
+        tf_find_process(store, o.run, o.process, &run, &err) || tf_timeline_open(store, &run, &t, &err) ||
+        tf_check_filter(t, o.require_filter, &err)) {
         fprintf(stderr, "timefork: %s\n", err.msg);
         status = open_status(&err);
         goto out;
@@ -340,7 +364,8 @@ int tf_cmd_debug(int argc, char **argv)
     if (!record.quiet)
         tf_record_summary(&result);
     if (tf_store_open(result.path, &store, &err) ||
-        tf_timeline_adopt(store, &result.run, &result.shared, result.checkpoints, result.n, &t, &err)) {
+        tf_timeline_adopt(store, &result.run, &result.shared, result.checkpoints, result.n, &t, &err) ||
+        tf_check_filter(t, o.require_filter, &err)) {
         fprintf(stderr, "timefork: %s\n", err.msg);
         status = exit_status(&err);
         goto out;

@@ -16,6 +16,8 @@ static const char usage_text[] =
     "\n"
     "Re-executes a recorded run from its start and compares every outside call and the digest of every block "
     "of frame events.\n"
+    "--require-filter: do nothing if the kernel cannot filter the system calls of a replay (timefork "
+    "doctor).\n"
     "All processes of the run are verified, one after the other, or the one that --process names.\n"
     "\n" TF_DIVERGENCE_OPTIONS "\n"
     "Exit status: 0 if all is equal; 3 at the first divergence, which is described; 4 if all is equal up to "
@@ -95,7 +97,7 @@ static void print_json(const struct tf_run *run, int status, const struct tf_ver
 }
 
 struct options {
-    bool json;
+    bool json, require_filter;
     enum tf_on_divergence on;
     uint64_t calls; /* of a report */
 };
@@ -119,6 +121,8 @@ static int verify(const char *path, struct tf_store *store, const struct tf_run 
         snprintf(name, sizeof name, "process %u: ", run->process);
     }
     int r = tf_timeline_open(store, run, &t, &err);
+    if (r == 0)
+        r = tf_check_filter(t, o->require_filter, &err);
     bool opened = r == 0;
     if (opened) {
         tf_timeline_report_calls(t, o->calls);
@@ -196,6 +200,8 @@ int tf_cmd_verify(int argc, char **argv)
             return 0;
         } else if (strcmp(argv[i], "--run") == 0 && more) {
             run_id = argv[++i];
+        } else if (strcmp(argv[i], "--require-filter") == 0) {
+            o.require_filter = true;
         } else if (strcmp(argv[i], "--process") == 0 && more && tf_number(argv[i + 1], 1, &process)) {
             i++;
         } else if (strcmp(argv[i], "--format") == 0 && more &&

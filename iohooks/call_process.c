@@ -31,6 +31,47 @@ TF_SPECIAL(exit)
     tf_leave((int)call->a[0]);
 }
 
+static bool marks_exit(const struct tf_outside *e)
+{
+    uint32_t kind;
+    if (!e || e->call != TF_CALL_MARK)
+        return false;
+    memcpy(&kind, tf_outside_args(e), sizeof kind);
+    return kind == TF_MARK_EXIT;
+}
+
+static size_t end_mark(int sig, uint8_t *mark /* 48 */)
+{
+    memset(mark, 0, 48);
+    mark[0] = TF_MARK_EXIT;
+    return 8 + (size_t)snprintf((char *)mark + 8, 40, "signal %d", sig);
+}
+
+bool tf_ends_by_signal(int sig)
+{
+    uint8_t mark[48];
+    size_t len = end_mark(sig, mark);
+    const struct tf_outside *e = tf_log_peek();
+    if (!e) /* without a mark: the fault was in the midst of timefork's own code (a bad pointer) */
+        return tf_frames() >= tf.ctl->frames;
+    return marks_exit(e) && e->frame == tf_frames() && e->args_len == len &&
+           memcmp(tf_outside_args(e), mark, len) == 0;
+}
+
+void tf_end_by_signal(int sig)
+{
+    uint8_t mark[48];
+    size_t len = end_mark(sig, mark);
+    if (tf.mode != TF_REPLAYS) {
+        tf_log_mark(TF_MARK_EXIT, (const char *)mark + 8);
+        tf.mode = TF_LOOSE;
+        return;
+    }
+    if (tf_log_peek())
+        tf_log_take(TF_CALL_MARK, mark, len);
+    tf_replay_end();
+}
+
 /*
  * Sending a signal is logged. One that the program sends itself is kept while the call lasts, and its handler
  * runs right after it, as for one from outside (signal.c); one that ends the process is its end.
@@ -39,28 +80,20 @@ TF_SPECIAL(kill)
 {
     long self = tf_sys(SYS_getpid), thread = tf_sys(SYS_gettid), target = (int)call->a[0];
     int sig = (int)(call->nr == SYS_tgkill || call->nr == SYS_rt_tgsigqueueinfo ? call->a[2] : call->a[1]);
-    char text[32];
     /* Then it comes when the program opens its mask: a known place, too. */
     bool blocked = call->uc && sig >= 1 && sig <= 64 && (*(uint64_t *)&call->uc->uc_sigmask >> (sig - 1) & 1);
 
     if (tf.mode == TF_REPLAYS) {
         const struct tf_outside *e = tf_log_peek();
-        size_t len;
-        if (e && e->call == TF_CALL_MARK) {
-            uint8_t mark[48] = {TF_MARK_EXIT};
-            len = (size_t)snprintf((char *)mark + 8, 40, "signal %d", sig);
-            tf_log_take(TF_CALL_MARK, mark, 8 + len);
-            tf_replay_end();
-        }
+        if (marks_exit(e))
+            tf_end_by_signal(sig);
         return tf_logged(row, call);
     }
     /* Every process but itself, says Linux of -1. */
     bool to_self = call->nr == SYS_tkill ? target == thread
                                          : target == self || target == 0 || target == -tf_sys(SYS_getpgid, 0);
     if (to_self && sig >= 1 && sig <= 64 && (!blocked || sig == SIGKILL) && tf_signal_would_end(sig)) {
-        snprintf(text, sizeof text, "signal %d", sig);
-        tf_log_mark(TF_MARK_EXIT, text);
-        tf.mode = TF_LOOSE;
+        tf_end_by_signal(sig);
         return TF_NATIVE;
     }
     return tf_logged(row, call);

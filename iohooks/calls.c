@@ -413,6 +413,8 @@ const char *tf_call_name(unsigned call, char *buf, size_t size)
         return "first run of a function";
     if (call == TF_CALL_SIGNAL)
         return "a signal";
+    if (call == TF_CALL_FAULT)
+        return "a page without a file";
     if (call == TF_CALL_START)
         return "the start";
     if (call == TF_CALL_MARK)

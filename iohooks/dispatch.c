@@ -218,6 +218,9 @@ long tf_dispatch(struct tf_call *call)
                                  call->a[5]);
     if (tf.mode == TF_LOOKS)
         return tf_look(call);
+    if (tf.mode == TF_ARMS &&
+        (call->nr == SYS_clock_gettime || call->nr == SYS_gettimeofday || call->nr == SYS_time))
+        return tf_look_clock(call); /* the interpreter asks when it takes a lock of its own */
     if (tf.mode == TF_ARMS)
         return tf_raw((long)call->nr, call->a[0], call->a[1], call->a[2], call->a[3], call->a[4], call->a[5]);
     tf.inside++;
@@ -253,8 +256,10 @@ long tf_dispatch(struct tf_call *call)
     }
     tf.call = NULL;
     tf.inside--;
-    if (tf.mode == TF_REPLAYS)
+    if (tf.mode == TF_REPLAYS) {
+        tf_fault_prepare();
         tf_stop_at_all();
+    }
     tf_signal_safe_point(TF_AFTER_CALL);
     return r == TF_RESTART ? tf_dispatch(call) : r;
 }

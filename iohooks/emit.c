@@ -368,6 +368,7 @@ static uint32_t on_code(uint64_t hash, uint32_t first_line, uint32_t flags, cons
         memcpy(args + 9 + file_len, name, name_len);
         args[9 + file_len + name_len] = 0;
         tf_log_take(TF_CALL_CODE, args, 10 + file_len + name_len);
+        tf_fault_prepare();
     }
     return id;
 }

@@ -1,10 +1,12 @@
 /*
- * fault.c: faults in a replay.
+ * fault.c: faults of the program's own instructions, where it has no handler for them. One of ours stands
+ * there, on a stack of its own (signal.c), for the program's may be what has run out; it sees the default
+ * action as before.
  *
- * One that the program does not handle, and that the recording does not have, is a divergence: it is reported
- * with its place and the Python stack, before the process ends. Such a handler stands wherever the program
- * has none; it sees the default action as before. At the end of a recording that a fault ended, it is that
- * end.
+ * While recording it writes the end of the program into the log and lets the instruction fault again, with
+ * nothing in its way. In replay, where the recording has that end, it is the end of the run. One that the
+ * recording does not have is a divergence: it is reported with its place and the Python stack, before the
+ * process ends.
  *
  * A replay that looks for the cause of a divergence has the kernel refuse rdtsc (PR_SET_TSC): then each use
  * of the time stamp counter is a fault, too. The instruction is carried out here, and the last one before the
@@ -20,8 +22,9 @@
 #include <ucontext.h>
 #include "iohooks/ksignal.h"
 #include "iohooks/process.h"
+#include "iohooks/start.h"
 
-static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
+static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP};
 
 static struct {
     bool watched;
@@ -69,6 +72,11 @@ void tf_name_address(uint64_t address, char *out, size_t size)
     static char buf[8192];
     size_t have = 0;
     long fd = tf_sys(SYS_openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC);
+    if (!TF_IS_ERR(fd)) { /* to where the filter lets it be read */
+        long high = tf_sys(SYS_fcntl, fd, F_DUPFD_CLOEXEC, TF_LOOK_FD);
+        tf_sys(SYS_close, fd);
+        fd = high;
+    }
     snprintf(out, size, "%#llx", (unsigned long long)address);
     while (!TF_IS_ERR(fd)) {
         long n = tf_sys(SYS_read, fd, buf + have, sizeof buf - 1 - have);
@@ -112,6 +120,66 @@ size_t tf_fault_counter_text(char *buf, size_t size, uint64_t *first)
     return n < 0 ? 0 : (size_t)n < size ? (size_t)n : size - 1;
 }
 
+/* ---- pages that have lost their file ---- */
+
+/*
+ * SIGBUS: the program touches a page of a mapped file that the file does not have any more. In replay such a
+ * mapping is memory with the bytes that the file had, so the log says when it happens, and for which address:
+ * as soon as that is the next thing in the log, the page is taken away, and the program's access is a
+ * SIGSEGV, from which a SIGBUS is made.
+ */
+static bool lost_page(int sig, const siginfo_t *info)
+{
+    return sig == SIGBUS && info->si_code == BUS_ADRERR;
+}
+
+static const struct tf_outside *next_fault(uint64_t *address)
+{
+    const struct tf_outside *e = tf_log_peek();
+    if (!e || e->call != TF_CALL_FAULT || e->args_len != 16)
+        return NULL;
+    memcpy(address, tf_outside_args(e) + 8, 8);
+    return e;
+}
+
+void tf_fault_prepare(void)
+{
+    uint64_t address;
+    if (tf.mode == TF_REPLAYS && next_fault(&address))
+        tf_sys(SYS_mprotect, address & ~4095ul, 4096, 0); /* PROT_NONE */
+}
+
+/* Both modes, before anything else is done with a fault. True: it is replaced by the SIGBUS, which comes
+ * next. */
+bool tf_fault_of_page(int sig, siginfo_t *info, ucontext_t *uc)
+{
+    static bool made; /* replay: the SIGBUS that comes is the one that was made here */
+    uint64_t args[2] = {BUS_ADRERR, (uintptr_t)info->si_addr}, address;
+    uintptr_t at = (uintptr_t)uc->uc_mcontext.gregs[REG_RIP];
+
+    if (tf.mode == TF_RECORDS && lost_page(sig, info) && !tf.inside && !tf_in_engine(at))
+        tf_log_put(TF_CALL_FAULT, 0, sig, args, sizeof args, NULL, 0);
+    if (tf.mode != TF_REPLAYS || info->si_code <= 0)
+        return false;
+    if (sig == SIGBUS && made) {
+        made = false;
+        return false;
+    }
+    if ((sig != SIGSEGV && sig != SIGBUS) || !next_fault(&address) || address != args[1])
+        return false;
+    tf_log_take(TF_CALL_FAULT, args, sizeof args);
+    tf_fault_prepare();
+    if (sig == SIGBUS) /* a checkpoint that was taken while recording still has the file */
+        return false;
+    made = true;
+    siginfo_t bus = {.si_signo = SIGBUS, .si_code = BUS_ADRERR};
+    bus.si_addr = info->si_addr;
+    uint64_t set = 1ul << (SIGBUS - 1); /* not here, but when this handler has returned */
+    tf_sys(SYS_rt_sigprocmask, SIG_BLOCK, &set, 0, 8);
+    tf_sys(SYS_rt_tgsigqueueinfo, tf_sys(SYS_getpid), tf_sys(SYS_gettid), SIGBUS, &bus);
+    return true;
+}
+
 /* ---- faults ---- */
 
 /* Lets the default action come: the instruction is executed again. */
@@ -119,8 +187,21 @@ static void give_up(int sig, const siginfo_t *info)
 {
     struct tf_ksigaction none = {.handler = (void *)SIG_DFL};
     tf_sys(SYS_rt_sigaction, sig, &none, 0, 8);
-    if (info->si_code <= 0) /* it was sent, and does not come again by itself */
-        tf_sys(SYS_tgkill, tf_sys(SYS_getpid), tf_sys(SYS_gettid), sig);
+    /* What was sent does not come again by itself, and a trap is behind its instruction. */
+    if (info->si_code <= 0 || sig == SIGTRAP)
+        tf_signal_to_self(sig, SI_USER);
+}
+
+bool tf_fault_while_arming(int sig)
+{
+    if (tf.mode != TF_ARMS)
+        return false;
+    told = true;
+    tf_diverge_from(&(struct tf_difference){.kind = TF_DIVERGED_DIED, .call = TF_NO_CALL, .result = sig},
+                    "signal %d while a stop was prepared here: the stack of the program is used up, or its "
+                    "memory is damaged. "
+                    "Positions further back can be visited",
+                    sig);
 }
 
 static void on_fault(int sig, siginfo_t *info, void *context)
@@ -128,13 +209,19 @@ static void on_fault(int sig, siginfo_t *info, void *context)
     ucontext_t *uc = context;
     if (tf_fault_is_counter(sig, info, uc))
         return;
-    if ((tf.mode != TF_REPLAYS && tf.mode != TF_ARMS) || told || info->si_code <= 0) {
+    uint64_t at = (uint64_t)uc->uc_mcontext.gregs[REG_RIP];
+    bool own = info->si_code > 0 && !told;
+    if (own && (tf_fault_while_arming(sig) || tf_fault_of_page(sig, info, uc)))
+        return;
+    if (own && tf.mode == TF_RECORDS && !tf.inside && !tf_in_engine(at) && !tf_child_borrows())
+        tf_end_by_signal(sig);
+    if (tf.mode != TF_REPLAYS || !own) {
         give_up(sig, info);
         return;
     }
     told = true;
-    if (tf_frames() >= tf.ctl->frames && tf.offset >= tf.ctl->outside_bytes)
-        tf_replay_end();
+    if (tf_ends_by_signal(sig))
+        tf_end_by_signal(sig);
     char place[4200];
     tf_name_address((uint64_t)uc->uc_mcontext.gregs[REG_RIP], place, sizeof place);
     tf_diverge_from(
@@ -144,15 +231,19 @@ static void on_fault(int sig, siginfo_t *info, void *context)
         sigabbrev_np(sig), (unsigned long long)(uintptr_t)info->si_addr, place);
 }
 
-bool tf_fault_is_ours(int sig)
+bool tf_fault_is_one(int sig)
 {
     for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
         if (faults[i] == sig)
-            return tf.mode == TF_REPLAYS;
+            return true;
     return false;
 }
 
-/* On the stack for signals, if the program has one: the fault may be that the other is full. */
+bool tf_fault_is_ours(int sig)
+{
+    return tf_fault_is_one(sig) && (tf.mode == TF_REPLAYS || tf.mode == TF_RECORDS);
+}
+
 long tf_fault_install(int sig)
 {
     struct tf_ksigaction action = {.handler = (void *)on_fault,

@@ -121,7 +121,7 @@ static const char *expected(const struct tf_outside *e, char *buf, size_t size)
     if (e->call == TF_CALL_MARK) {
         snprintf(buf, size, "%.*s", (int)(e->args_len > 8 ? e->args_len - 8 : 0),
                  (const char *)tf_outside_args(e) + 8);
-    } else if (e->call == TF_CALL_SIGNAL) {
+    } else if (e->call == TF_CALL_SIGNAL || e->call == TF_CALL_FAULT) {
         snprintf(buf, size, "signal %d", (int)e->result);
     } else if (e->call == TF_CALL_CODE) {
         const char *file = (const char *)tf_outside_args(e) + 8;
@@ -157,7 +157,7 @@ const struct tf_outside *tf_log_take(unsigned nr, const void *args, size_t args_
     const struct tf_outside *e = tf_log_peek();
     if (!e)
         tf_core.stopped(TF_STOPPED_END, 0);
-    if (e->call == TF_CALL_MARK && nr != TF_CALL_MARK) {
+    if (e->call == TF_CALL_MARK) {
         uint32_t kind;
         memcpy(&kind, tf_outside_args(e), 4);
         if (kind == TF_MARK_BARRIER || kind == TF_MARK_LOOP || kind == TF_MARK_STOPPED)
@@ -193,6 +193,11 @@ const struct tf_outside *tf_log_take(unsigned nr, const void *args, size_t args_
             "the program did %s after frame event %llu, the recording has it after frame event %llu", did,
             (unsigned long long)tf_frames(), (unsigned long long)e->frame);
     }
+    if (nr == TF_CALL_MARK)
+        tf_diverge_from(&difference,
+                        "the program ended here (%s%s), the recording has %s (after frame event %llu)",
+                        ((const char *)args)[8] == 's' ? "" : "exit status ", (const char *)args + 8, log_has,
+                        (unsigned long long)e->frame);
     size_t same = strlen(did);
     if (e->call == nr && strncmp(did, log_has, same) == 0 && (log_has[same] == 0 || log_has[same] == ' '))
         tf_diverge_from(&difference, "the program did %s with other data than the recording has", did);

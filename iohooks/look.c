@@ -10,12 +10,13 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include "iohooks/process.h"
 
-#define FIRST_FD 700 /* descriptors opened while looking: out of the program's usual range */
+#define FIRST_FD TF_LOOK_FD /* descriptors opened while looking: out of the program's usual range */
 #define OUTPUT_MAX (1u << 20)
 
 static uint64_t open_fds[8]; /* bit set from FIRST_FD on */
@@ -39,7 +40,7 @@ static long keep_apart(long fd)
     return high;
 }
 
-static long frozen_clock(struct tf_call *call)
+long tf_look_clock(struct tf_call *call)
 {
     /* The program's time stood still at the stop; the last value that it was given is the best answer there
      * is. */
@@ -150,7 +151,7 @@ long tf_look(struct tf_call *call)
     case SYS_clock_gettime:
     case SYS_gettimeofday:
     case SYS_time:
-        return frozen_clock(call);
+        return tf_look_clock(call);
     case SYS_clock_getres:
         return raw(call);
     case SYS_nanosleep:
@@ -175,11 +176,19 @@ long tf_look(struct tf_call *call)
     case SYS_lseek:
     case SYS_getdents64:
     case SYS_close:
-    case SYS_ioctl:
         return is_open((int)call->a[0]) ? raw(call) : -EPERM;
-    case SYS_fcntl:
-        return is_open((int)call->a[0]) && call->a[1] != F_DUPFD && call->a[1] != F_DUPFD_CLOEXEC ? raw(call)
-                                                                                                  : -EPERM;
+    case SYS_ioctl: /* others could change the file, which is open to this process only for reading */
+        call->a[1] &= 0xffffffff;
+        return is_open((int)call->a[0]) &&
+                       (call->a[1] == TCGETS || call->a[1] == FIOCLEX || call->a[1] == FIONREAD)
+                   ? raw(call)
+                   : -EPERM;
+    case SYS_fcntl: /* no locks: they would hinder others */
+        call->a[1] &= 0xffffffff;
+        return is_open((int)call->a[0]) &&
+                       (call->a[1] == F_GETFD || call->a[1] == F_SETFD || call->a[1] == F_GETFL)
+                   ? raw(call)
+                   : -EPERM;
     case SYS_write: {
         long fd = (int)call->a[0];
         if (fd < 0 || fd >= 1024)

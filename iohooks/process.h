@@ -69,6 +69,7 @@ struct tf_process {
     uint64_t valid_end;  /* the outside stream is loaded up to here */
     struct tf_run_req run;
     bool running, armed, scanning;
+    bool filtered; /* the kernel's filter is installed */
     uint32_t
         forked_pid; /* replay: this process was forked, and has that pid; 0: it is the first of its lineage */
     bool moved;     /* the program changed its folder: paths that are not absolute mean something else here */
@@ -105,6 +106,11 @@ void tf_on_stack(void (*fn)(void), void *top) __attribute__((noreturn));
 /* Starts trapping system calls on this thread. 0 or -errno. To be called again in a fork. */
 int tf_trap_on(void);
 int tf_trap_install(void); /* the SIGSYS handler, once */
+
+/* ---- filter.c: the kernel's own guard ---- */
+struct tf_call;
+int tf_filter_install(void); /* 0 or -errno. Copies inherit it; to be called once in each process line */
+void tf_filter_stray(const struct tf_call *call) __attribute__((noreturn)); /* it has stopped this call */
 
 /* ---- dispatch.c: what happens to a call ---- */
 #define TF_NATIVE LONG_MIN /* let the program execute the call itself */
@@ -249,9 +255,17 @@ void tf_diverge_result(const struct tf_outside *event, int64_t result, const cha
 void tf_diverge_block(void) __attribute__((noreturn));
 void tf_replay_barrier(const char *text) __attribute__((noreturn));
 
-/* ---- fault.c: faults in a replay ---- */
-/* Is this signal, left to its default action, caught here while replaying? Then so it is installed. */
+/* ---- fault.c: faults of the program's own instructions ---- */
+bool tf_fault_is_one(int sig); /* SIGSEGV and its kin */
+/* Is this signal, left to its default action, caught here? Then so it is installed. */
 bool tf_fault_is_ours(int sig);
+/* Replay: takes the page away that has no file any more, if that is what comes next in the log. */
+void tf_fault_prepare(void);
+/* Both modes: before anything else is done with a fault. True: it is replaced by a SIGBUS, which comes next.
+ */
+bool tf_fault_of_page(int sig, siginfo_t *info, ucontext_t *uc);
+/* While a stop is prepared: does not return. Else false. */
+bool tf_fault_while_arming(int sig);
 long tf_fault_install(int sig);
 void tf_fault_start(void); /* for all that the program leaves to their default action */
 /* From now on the time stamp counter is watched: uses of it are faults. */
@@ -295,7 +309,14 @@ bool tf_signal_restarts(unsigned nr);
 bool tf_signal_cuts(const struct tf_call *call);
 void tf_signal_loose(void); /* from now on, handlers run when the kernel says */
 bool tf_signal_has_handler(int sig);
+/* The program ends here, by this signal: writes that (returns), or in replay, is told it by the log and ends.
+ */
+void tf_end_by_signal(int sig);
+/* Replay: is that what the log has here? */
+bool tf_ends_by_signal(int sig);
 bool tf_signal_is_ignored(int sig);
+/* Sends this process, and no other, a signal that looks as if it had sent it itself (SI_USER, SI_TKILL). */
+void tf_signal_to_self(int sig, int code);
 bool tf_signal_is_default(int sig);
 bool tf_signal_would_end(int sig); /* the process, if it came now */
 
@@ -327,6 +348,7 @@ bool tf_join_child(int shm, int socket);
 
 /* ---- look.c ---- */
 long tf_look(struct tf_call *call);
+long tf_look_clock(struct tf_call *call); /* clock_gettime, gettimeofday, time: as last told to the program */
 void tf_look_flush(void);
 void tf_look_mute(bool on);
 

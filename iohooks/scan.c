@@ -172,7 +172,7 @@ int tf_scan_aside(void (*fn)(void *arg, struct tf_scan_aside *result), void *arg
         r = tf_sys(SYS_poll, &wait, 1, request->timeout_ms);
     while (r == -EINTR);
     if (r == 0)
-        tf_sys(SYS_kill, pid, SIGKILL);
+        tf_sys(SYS_pidfd_send_signal, fd, SIGKILL, 0, 0); /* by descriptor: it cannot reach another */
     tf_sys(SYS_wait4, pid, &status, __WALL, 0);
     tf_sys(SYS_close, fd);
     *result = *shared;

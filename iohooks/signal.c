@@ -76,6 +76,11 @@ static siginfo_t given; /* what comes with the signal that is being given to the
 /* The signals that are timefork's, as a mask: never blocked, never the program's. */
 #define OURS ((1ul << (SIGSYS - 1)) | (1ul << (TF_NUDGE - 1)))
 
+static char fault_stack[65536] __attribute__((aligned(16)));
+/* What the program believes to have as its alternate stack. Without one, its SA_ONSTACK means nothing. */
+static stack_t programs_stack = {.ss_flags = SS_DISABLE};
+static bool loosened;
+
 static void call_handler(int sig, siginfo_t *info, void *context)
 {
     void *handler = actions[sig].handler;
@@ -110,8 +115,7 @@ bool tf_signal_would_end(int sig)
 
 static bool is_fault(int sig, const siginfo_t *info)
 {
-    return (sig == SIGSEGV || sig == SIGBUS || sig == SIGFPE || sig == SIGILL || sig == SIGTRAP) &&
-           info->si_code > 0;
+    return tf_fault_is_one(sig) && info->si_code > 0;
 }
 
 /* Is this the signal that is being given to the program just now? */
@@ -133,6 +137,8 @@ static void on_signal(int sig, siginfo_t *info, void *context)
     if (tf_fault_is_counter(sig, info, uc))
         return;
     greg_t *pc = &uc->uc_mcontext.gregs[REG_RIP];
+    if (is_fault(sig, info) && (tf_fault_while_arming(sig) || tf_fault_of_page(sig, info, uc)))
+        return;
     if (is_delivery(sig, info)) {
         siginfo_t as_it_came = given;
         call_handler(sig, &as_it_came, context);
@@ -148,6 +154,19 @@ static void on_signal(int sig, siginfo_t *info, void *context)
         *pc = (greg_t)tf_raw_wait_cut; /* the program's call has not begun: it must not wait now */
 }
 
+/*
+ * Not kill or tgkill, which reach anyone: for these codes (SI_TKILL, and those that the kernel gives itself)
+ * rt_tgsigqueueinfo(2) is refused unless the signal is for the caller's own process.
+ */
+void tf_signal_to_self(int sig, int code)
+{
+    long self = tf_sys(SYS_getpid);
+    siginfo_t info = {.si_signo = sig, .si_code = code};
+    info.si_pid = (pid_t)self;
+    info.si_uid = (uid_t)tf_sys(SYS_getuid);
+    tf_sys(SYS_rt_tgsigqueueinfo, self, tf_sys(SYS_gettid), sig, &info);
+}
+
 /* It came while the program let it through: in ppoll() or sigsuspend() perhaps, with another mask than now.
  */
 static void deliver(const siginfo_t *info)
@@ -157,7 +176,7 @@ static void deliver(const siginfo_t *info)
     given = *info;
     tf.delivering = sig;
     tf_sys(SYS_rt_sigprocmask, SIG_UNBLOCK, &bit, &before, 8);
-    tf_sys(SYS_tgkill, tf_sys(SYS_getpid), tf_sys(SYS_gettid), sig);
+    tf_signal_to_self(sig, SI_TKILL);
     if (before & bit)
         tf_sys(SYS_rt_sigprocmask, SIG_BLOCK, &bit, 0, 8);
     tf.delivering = 0;
@@ -185,6 +204,7 @@ void tf_signal_safe_point(enum tf_moment moment)
             memcpy(&info, tf_outside_data(e), sizeof info);
             info.si_signo = (int)e->result;
             deliver(&info);
+            tf_fault_prepare();
         }
         return;
     }
@@ -323,8 +343,8 @@ static void on_nudge(int sig, siginfo_t *info, void *context)
     while (take(&first));
 }
 
-/* Installs a handler of the program's in front of the kernel; loose: with the flags that the program gave. */
-static long install(int sig, const struct tf_ksigaction *set, bool loose)
+/* Installs a handler of the program's in front of the kernel. */
+static long install(int sig, const struct tf_ksigaction *set)
 {
     struct tf_ksigaction real = *set;
     if (set->handler == (void *)SIG_DFL && tf_fault_is_ours(sig))
@@ -332,8 +352,10 @@ static long install(int sig, const struct tf_ksigaction *set, bool loose)
     if (set->handler != (void *)SIG_DFL && set->handler != (void *)SIG_IGN) {
         real.handler = (void *)on_signal;
         real.flags |= SA_SIGINFO | TF_SA_RESTORER;
-        if (!loose)
+        if (!loosened)
             real.flags &= ~(unsigned long)SA_RESTART;
+        if (programs_stack.ss_flags & SS_DISABLE)
+            real.flags &= ~(unsigned long)SA_ONSTACK;
         real.restorer = tf_restorer;
         real.mask &= ~OURS;
     }
@@ -342,9 +364,10 @@ static long install(int sig, const struct tf_ksigaction *set, bool loose)
 
 void tf_signal_loose(void)
 {
+    loosened = true;
     for (int sig = 1; sig <= 64; sig++)
         if (tf_signal_has_handler(sig) && (actions[sig].flags & SA_RESTART) && !(OURS >> (sig - 1) & 1))
-            install(sig, &actions[sig], true);
+            install(sig, &actions[sig]);
 }
 
 void tf_signal_forked(void)
@@ -378,7 +401,7 @@ void tf_signal_give_back(void)
         actions[sig] = lent[sig];
         /* The kernel has a table for each process; in replay, both are this one. */
         if (tf.mode == TF_REPLAYS && differs && !(OURS >> (sig - 1) & 1))
-            install(sig, &actions[sig], false);
+            install(sig, &actions[sig]);
     }
 }
 
@@ -402,7 +425,7 @@ TF_SPECIAL(sigaction)
         if (set) {
             actions[sig] = *set;
             if (!(OURS >> (sig - 1) & 1)) /* of those, the program only believes that it has them */
-                r = install(sig, set, false);
+                r = install(sig, set);
             if (TF_IS_ERR(r))
                 actions[sig] = before;
         }
@@ -422,6 +445,8 @@ TF_SPECIAL(sigaction)
 void tf_signal_start(void)
 {
     uint64_t state[2] = {0, 0};
+    const stack_t own = {.ss_sp = fault_stack, .ss_size = sizeof fault_stack};
+    tf_sys(SYS_sigaltstack, &own, 0);
     if (tf.mode == TF_REPLAYS) {
         const struct tf_outside *e = tf_log_take(TF_CALL_START, NULL, 0);
         if (e->data_len == sizeof state)
@@ -432,7 +457,7 @@ void tf_signal_start(void)
                                              state[0] >> (sig - 1) & 1 ? (void *)SIG_IGN : (void *)SIG_DFL};
             actions[sig] = real;
             if (!(OURS >> (sig - 1) & 1))
-                tf_sys(SYS_rt_sigaction, sig, &real, 0, 8);
+                install(sig, &real);
         }
         tf_fault_start();
         tf_sys(SYS_rt_sigprocmask, SIG_SETMASK, &state[1], 0, 8);
@@ -445,6 +470,7 @@ void tf_signal_start(void)
         if (actions[sig].handler == (void *)SIG_IGN)
             state[0] |= 1ul << (sig - 1);
     }
+    tf_fault_start();
     struct tf_ksigaction nudge = {.handler = (void *)on_nudge,
                                   .flags = SA_SIGINFO | SA_RESTART | TF_SA_RESTORER,
                                   .restorer = tf_restorer};
@@ -546,9 +572,34 @@ TF_SPECIAL(sigreturn)
 TF_SPECIAL(sigaltstack)
 {
     const stack_t *set = (void *)call->a[0];
-    long r = tf_run_again(row, call);
-    if (set && !TF_IS_ERR(r)) /* the trap's return would put the former one back */
-        call->uc->uc_stack = *set;
+    stack_t *old = (void *)call->a[1], before = programs_stack;
+    uintptr_t sp = (uintptr_t)call->uc->uc_mcontext.gregs[REG_RSP];
+    static uint8_t args_buf[128];
+    size_t len = tf_args_encode(row, call, args_buf);
+    const struct tf_outside *e = tf.mode == TF_REPLAYS ? tf_log_take(call->nr, args_buf, len) : NULL;
+    long r = 0;
+
+    if (!(before.ss_flags & SS_DISABLE) && sp - (uintptr_t)before.ss_sp <= before.ss_size)
+        before.ss_flags |= SS_ONSTACK;
+    if (set) {
+        bool off = set->ss_flags & SS_DISABLE;
+        const stack_t own = {.ss_sp = fault_stack, .ss_size = sizeof fault_stack};
+        r = before.ss_flags & SS_ONSTACK ? -EPERM : tf_sys(SYS_sigaltstack, off ? &own : set, 0);
+        if (!TF_IS_ERR(r)) {
+            programs_stack = off ? (stack_t){.ss_flags = SS_DISABLE} : *set;
+            call->uc->uc_stack = off ? own : *set; /* the trap's return would put the former one back */
+            for (int sig = 1; sig <= 64; sig++)
+                if (tf_signal_has_handler(sig) && (actions[sig].flags & SA_ONSTACK) &&
+                    !(OURS >> (sig - 1) & 1))
+                    install(sig, &actions[sig]);
+        }
+    }
+    if (old && !TF_IS_ERR(r))
+        *old = before;
+    if (!e)
+        tf_log_put(call->nr, 0, r, args_buf, len, NULL, 0);
+    else if (e->result != r)
+        tf_diverge("sigaltstack gave %ld, in the recording it gave %ld", r, (long)e->result);
     return r;
 }
 

@@ -362,6 +362,23 @@ static int engine_main(int argc, char **argv, char **envp)
     return tf.engine->main(argc, argv);
 }
 
+/*
+ * Checkpoint 0. Everything that this process has still to ask of the kernel by libc's functions was asked
+ * before: from here on only raw.S can reach it. Comes back in a copy that is to run.
+ */
+static void park(void)
+{
+    tf.shm->filter_error = -tf_filter_install();
+    tf_serve();
+    if (tf.ctl->layout_digest != layout_digest())
+        tf_diverge_from(
+            &(struct tf_difference){.kind = TF_DIVERGED_LAYOUT, .call = TF_NO_CALL},
+            "the interpreter and its libraries are loaded at other addresses than in the recording: one "
+            "of them, or the kernel, has changed, or the recording was made by a timefork that stands in "
+            "another folder (%s here)",
+            own_path);
+}
+
 static void attach(int argc, char **argv, char **envp, const char *session)
 {
     const char *(*version)(void) = (const char *(*)(void))dlsym(RTLD_DEFAULT, "Py_GetVersion");
@@ -400,14 +417,6 @@ static void attach(int argc, char **argv, char **envp, const char *session)
     } else {
         tf.mode = TF_REPLAYS;
         tf_emit_start_replay();
-        tf_serve(); /* checkpoint 0: parks here; a copy comes back to run */
-        if (tf.ctl->layout_digest != layout_digest())
-            tf_diverge_from(
-                &(struct tf_difference){.kind = TF_DIVERGED_LAYOUT, .call = TF_NO_CALL},
-                "the interpreter and its libraries are loaded at other addresses than in the "
-                "recording: one of them, or the kernel, has changed, or the recording was made by a "
-                "timefork that stands in another folder (%s here)",
-                own_path);
     }
     clean_environment(envp);
     pthread_atfork(NULL, NULL, forked);
@@ -425,9 +434,12 @@ static void attach(int argc, char **argv, char **envp, const char *session)
     int r = tf_clock_install();
     if (r == 0)
         r = tf_trap_install();
-    tf_signal_start();
-    if (r == 0)
+    if (r == 0 && tf.mode == TF_REPLAYS)
+        park();
+    if (r == 0) {
+        tf_signal_start();
         r = tf_trap_on();
+    }
     if (r)
         fail("the kernel does not let this process trap its system calls (PR_SET_SYSCALL_USER_DISPATCH, "
              "Linux 5.11)");

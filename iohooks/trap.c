@@ -22,6 +22,9 @@
 #define PR_SET_SYSCALL_USER_DISPATCH 59
 #define PR_SYS_DISPATCH_ON 1
 #endif
+#ifndef SYS_SECCOMP
+#define SYS_SECCOMP 1 /* si_code of a SIGSYS that a filter has made; those of trapping have 2 */
+#endif
 
 extern char tf_region_start[], tf_region_end[];
 
@@ -35,7 +38,8 @@ static void on_sigsys(int sig, siginfo_t *info, void *context)
         .uc = uc,
     };
     (void)sig;
-    (void)info;
+    if (info->si_code == SYS_SECCOMP && tf.filtered)
+        tf_filter_stray(&call);
     long result = tf_dispatch(&call);
     if (result == TF_NATIVE) {
         tf.selector = 0;

@@ -67,10 +67,33 @@ static int at_start(struct tf_hit *hit)
     return 0;
 }
 
-static int at_end(struct tf_timeline *t, struct tf_hit *hit)
+int tf_move_end(struct tf_timeline *t, position *out, const struct tf_search_opts *opts, struct tf_err *err)
 {
-    *hit = (struct tf_hit){.position = {tf_timeline_reach(t, NULL), 0}};
+    struct tf_activation ran;
+    struct tf_hit last;
+    uint32_t depth = 0;
+    *out = (position){tf_timeline_reach(t, NULL), 0};
+    /* One that was killed from outside may have been anywhere: how many lines ran is not known. */
+    if (!t->ended || t->why || out->frame == 0)
+        return 0;
+    if (t->end.frame == 0) {
+        struct tf_point line = {.kind = TF_POINT_LINE};
+        int r = tf_timeline_running(t, out->frame, &ran, &depth, err);
+        if (r == 0 && depth)
+            r = tf_search_backward(t, (position){out->frame + 1, 0}, *out, &line, 1, &last, opts, err);
+        if (r < 0)
+            return r;
+        t->end = r && last.position.frame == out->frame ? last.position : *out;
+    }
+    *out = t->end;
     return 0;
+}
+
+static int at_end(struct tf_timeline *t, struct tf_hit *hit, const struct tf_search_opts *opts,
+                  struct tf_err *err)
+{
+    *hit = (struct tf_hit){0};
+    return tf_move_end(t, &hit->position, opts, err);
 }
 
 static int found(struct tf_hit *hit, const struct points *p)
@@ -93,7 +116,7 @@ static int step(struct tf_timeline *t, const struct tf_stop *here, const struct 
         return r;
     if (r)
         return found(hit, &p);
-    return req->reverse ? at_start(hit) : at_end(t, hit);
+    return req->reverse ? at_start(hit) : at_end(t, hit, opts, err);
 }
 
 /* What is thrown into a generator that waits for another one goes to the inner one first; when it has left
@@ -140,7 +163,7 @@ static int next(struct tf_timeline *t, const struct tf_stop *here, const struct 
     if (r == 0 && p.n)
         r = tf_search_forward(t, here->position, (position){0}, p.v, p.n, hit, opts, err);
     free(codes);
-    return r < 0 ? r : r ? found(hit, &p) : at_end(t, hit);
+    return r < 0 ? r : r ? found(hit, &p) : at_end(t, hit, opts, err);
 }
 
 /* Backward: the line before, of the same function, or else of the one that called it. Between the call of a
@@ -191,7 +214,7 @@ static int finish(struct tf_timeline *t, const struct tf_stop *here, const struc
     if (leaving && r == 0)
         depth--;
     if (!depth)
-        return at_end(t, hit);
+        return at_end(t, hit, opts, err);
     uint64_t from = here->position.frame + (here->position.lines || leaving ? 1 : 0);
     r = leaves(t, from, (uint32_t)depth, &exit, err);
     if (r == 0)
@@ -206,7 +229,7 @@ static int finish(struct tf_timeline *t, const struct tf_stop *here, const struc
             return r < 0 ? r : found(hit, &p);
     }
     if (ends)
-        return at_end(t, hit);
+        return at_end(t, hit, opts, err);
     *hit = (struct tf_hit){.position = {exit, 0}};
     return 1;
 }
@@ -257,7 +280,7 @@ static int until(struct tf_timeline *t, const struct tf_stop *here, const struct
     if (r)
         return r < 0 ? r : found(hit, &p);
     if (ends)
-        return at_end(t, hit);
+        return at_end(t, hit, opts, err);
     *hit = (struct tf_hit){.position = {exit, 0}};
     return 1;
 }
@@ -271,7 +294,7 @@ int tf_move(struct tf_timeline *t, const struct tf_stop *here, const struct tf_m
         return step(t, here, req, hit, opts, err);
     int r = stack_here(t, here, &s, err);
     if (r == 0 && s.n == 0)
-        r = req->reverse ? at_start(hit) : at_end(t, hit);
+        r = req->reverse ? at_start(hit) : at_end(t, hit, opts, err);
     else if (r == 0 && req->frame >= s.n)
         r = tf_err_set(err, TF_E_USAGE, "there is no function number %u on the stack", req->frame);
     else if (r == 0 && req->reverse)

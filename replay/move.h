@@ -32,6 +32,10 @@ struct tf_move_req {
 int tf_move(struct tf_timeline *timeline, const struct tf_stop *here, const struct tf_move_req *req,
             struct tf_hit *hit, const struct tf_search_opts *opts, struct tf_err *err);
 
+/* The last position that can be visited: the last frame event; or if the program died in the midst of a
+ * function (a fault, a signal that it sent itself, os._exit), the last line that it began. */
+int tf_move_end(struct tf_timeline *timeline, struct tf_position *out, const struct tf_search_opts *opts,
+                struct tf_err *err);
 /* The position at which the run is best looked at first: where the exception that ended it left the function
  * that raised it (1), or else the start of the program: the first call of a function that belongs to no
  * library (0). Errors: negative. */

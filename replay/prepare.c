@@ -133,7 +133,7 @@ static void choose_file(const struct tf_run *run, char *file, size_t size)
 }
 
 int tf_prepare_start(const struct tf_run *run, const struct tf_shared *shared, struct tf_runner *runner,
-                     struct tf_err *err)
+                     int *filter_error, struct tf_err *err)
 {
     struct tf_shm_map map = {.fd = -1};
     int sockets[2] = {-1, -1};
@@ -188,6 +188,8 @@ int tf_prepare_start(const struct tf_run *run, const struct tf_shared *shared, s
         r = tf_err_set(err, TF_E_IO, "cannot make a socket: %s", strerror(errno));
         goto out;
     }
+    if ((r = tf_filter_build(first_fd + TF_FD_SOCKET, shared->ctl->filter, &shared->ctl->filter_len, err)))
+        goto out;
     map.shm->stack_limit = 8ul << 20; /* of threads, of which there are none in replay */
     choose_file(run, file, sizeof file);
     struct tf_launch launch = {
@@ -222,6 +224,8 @@ int tf_prepare_start(const struct tf_run *run, const struct tf_shared *shared, s
         else
             tf_err_prefix(err, "the interpreter did not start for the replay: ");
         tf_runner_end(runner);
+    } else if ((*filter_error = map.shm->filter_error)) {
+        shared->ctl->filter_len = 0; /* nor will others get it: checkpoints that were taken while recording */
     }
 out:
     for (int i = 0; i < 2; i++)

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -18,16 +19,62 @@ int64_t tf_now_ms(void)
     return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
+void tf_divergence_words(const uint8_t *data, size_t len, char *out, size_t size)
+{
+    struct tf_diverge_rep rep = {0};
+    size_t at = sizeof rep;
+    if (len >= at)
+        memcpy(&rep, data, sizeof rep);
+    at += rep.words * sizeof(uint32_t) + rep.args_len + rep.data_len;
+    size_t n = at <= len ? len - at : 0;
+    if (n > rep.text_len)
+        n = rep.text_len;
+    snprintf(out, size, "after frame event %llu: %.*s", (unsigned long long)rep.place.frame, (int)n,
+             n ? (const char *)data + at : "");
+}
+
+/* Did it say, before it ended, that it cannot go on? Nobody may have been listening. */
+static bool last_words(const struct tf_runner *runner, struct tf_err *err)
+{
+    struct tf_msg msg;
+    char text[1000];
+    if (recv(runner->socket, &msg, sizeof msg, MSG_DONTWAIT) != sizeof msg || msg.op != TF_REP_DIVERGENCE)
+        return false;
+    uint8_t *data = malloc(msg.len);
+    size_t have = 0;
+    while (data && have < msg.len) {
+        ssize_t n = recv(runner->socket, data + have, msg.len - have, MSG_DONTWAIT);
+        if (n <= 0)
+            break;
+        have += (size_t)n;
+    }
+    bool whole = data && have == msg.len;
+    if (whole) {
+        tf_divergence_words(data, have, text, sizeof text);
+        tf_err_set(err, TF_E_DIVERGENCE, "%s", text);
+    }
+    free(data);
+    return whole;
+}
+
 /* Says how a process ended whose socket is closed. */
 static int gone(const struct tf_runner *runner, struct tf_err *err)
 {
     int status = 0;
     pid_t r = 0;
+    if (last_words(runner, err))
+        return err ? err->code : TF_E_DIVERGENCE;
     for (int i = 0; i < 200 && r == 0 && runner->pid > 0; i++) { /* never a child that belongs to others */
         r = waitpid(runner->pid, &status, WNOHANG);
         if (r == 0)
             usleep(1000);
     }
+    if (r == runner->pid && WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
+        return tf_err_set(
+            err, TF_E_REPLAY,
+            "the replaying process made a system call that a replay does not make, and could not "
+            "say which: the kernel has ended it (signal %d)",
+            SIGSYS);
     if (r == runner->pid && WIFSIGNALED(status))
         return tf_err_set(err, TF_E_REPLAY, "the replaying process was ended by signal %d (%s)",
                           WTERMSIG(status), strsignal(WTERMSIG(status)));

@@ -43,6 +43,9 @@ int tf_runner_fork(const struct tf_runner *runner, struct tf_runner *copy, struc
 /* Ends the process and forgets it. */
 void tf_runner_end(struct tf_runner *runner);
 
+/* What a TF_REP_DIVERGENCE says, for where nobody makes a report of it. */
+void tf_divergence_words(const uint8_t *data, size_t len, char *out, size_t size);
+
 int64_t tf_now_ms(void);
 
 #endif

@@ -94,6 +94,8 @@ static int find_reach(struct tf_timeline *t, struct tf_err *err)
             t->reach = marks[i].frame;
             t->why = strdup(marks[i].text);
             break;
+        } else if (marks[i].kind == TF_MARK_EXIT) {
+            t->ended = true;
         }
     tf_marks_free(marks, n);
     return 0;
@@ -149,7 +151,7 @@ int tf_timeline_open(struct tf_store *store, const struct tf_run *run, struct tf
     }
     struct tf_timeline *t = *out;
     t->checkpoints[0] = (struct tf_checkpoint){.kind = TF_CHECKPOINT_START};
-    r = tf_prepare_start(run, &t->shared, &t->checkpoints[0].runner, err);
+    r = tf_prepare_start(run, &t->shared, &t->checkpoints[0].runner, &t->filter_error, err);
     if (r) {
         tf_timeline_close(t);
         *out = NULL;
@@ -169,7 +171,7 @@ int tf_timeline_adopt(struct tf_store *store, const struct tf_run *run, struct t
         return r;
     struct tf_timeline *t = *out;
     *shared = (struct tf_shared){.ctl_fd = -1, .log_fd = -1};
-    r = tf_prepare_start(run, &t->shared, &start, err);
+    r = tf_prepare_start(run, &t->shared, &start, &t->filter_error, err);
     if (r) {
         tf_timeline_close(t);
         *out = NULL;
@@ -209,6 +211,11 @@ uint64_t tf_timeline_reach(const struct tf_timeline *t, const char **why)
     if (why)
         *why = t->why;
     return t->reach;
+}
+
+const char *tf_timeline_unfiltered(const struct tf_timeline *t)
+{
+    return t->filter_error ? strerror(t->filter_error) : NULL;
 }
 
 const struct tf_codes *tf_timeline_codes(struct tf_timeline *t, struct tf_err *err)
@@ -450,6 +457,12 @@ int tf_timeline_inspect(struct tf_timeline *t, const struct tf_inspect_req *req,
         r = tf_runner_recv(&copy, m, tf_now_ms() + timeout_ms, err);
         if (r)
             break;
+        if (m->op == TF_REP_DIVERGENCE) {
+            char words[1000];
+            tf_divergence_words(m->data, m->len, words, sizeof words);
+            r = tf_err_set(err, TF_E_DIVERGENCE, "%s", words);
+            break;
+        }
         if (m->op != TF_REP_ITEM || m->len < 4) {
             r = tf_err_set(err, TF_E_REPLAY, "a question was answered with message %u", m->op);
             break;

@@ -85,6 +85,8 @@ int tf_timeline_inspect(struct tf_timeline *timeline, const struct tf_inspect_re
 int tf_timeline_verify(struct tf_timeline *timeline, struct tf_verified *out, struct tf_err *err);
 /* The last frame event that a replay can reach, and why not further (NULL: it is the last of the run). */
 uint64_t tf_timeline_reach(const struct tf_timeline *timeline, const char **why);
+/* Why the processes run without the filter of system calls (checkpoint/filter.h); NULL: they have it. */
+const char *tf_timeline_unfiltered(const struct tf_timeline *timeline);
 struct tf_cursor *tf_timeline_cursor(struct tf_timeline *timeline);
 size_t tf_timeline_checkpoints(const struct tf_timeline *timeline);
 

@@ -16,8 +16,11 @@ struct tf_timeline {
     struct tf_shared shared;
     struct tf_log *log;
     struct tf_cursor *cursor;
-    uint64_t reach; /* the last event that replay can reach */
-    char *why;      /* the barrier behind it, or NULL */
+    uint64_t reach;         /* the last event that replay can reach */
+    char *why;              /* the barrier behind it, or NULL */
+    bool ended;             /* by something of its own that the log has: an exit, a signal, a fault */
+    struct tf_position end; /* the last that can be visited, when it has been looked for; frame 0: not yet */
+    int filter_error;       /* errno, if the kernel does not let the processes filter their system calls */
 
     struct tf_checkpoint checkpoints[TF_POLICY_MAX + 1];
     size_t n;

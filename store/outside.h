@@ -36,7 +36,9 @@ enum {
                              signal n) */
     TF_CALL_SIGNAL =
         1003, /* a signal was given to the program; result = its number, args = u64 enum tf_moment */
-    TF_CALL_MARK = 1001, /* args = u32 kind, u32 0, text */
+    TF_CALL_FAULT = 1004, /* SIGBUS: a mapped page whose file had become too short; result = the signal, args
+                             = u64 its si_code, u64 the address */
+    TF_CALL_MARK = 1001,  /* args = u32 kind, u32 0, text */
     /* Operations on a semaphore that processes share (iohooks/semaphore.c): args as a system call's; data:
      * u32 its value afterwards. The rows of calls.c that stand behind the system calls are theirs. */
     TF_CALL_SEM_WAIT = 1010,

@@ -147,11 +147,13 @@ struct tf_shm {
     uint32_t ring_words;
     uint32_t attach; /* enum tf_attach */
     int32_t supervisor_pid;
-    uint32_t stop;               /* supervisor: record no more (disk full, ...); the program goes on */
-    uint32_t need_wake;          /* supervisor sleeps: the producer sends WAKE (proto.h) at the next chunk */
-    uint32_t pending;            /* program: a signal waits for the next event */
-    uint32_t program_pid;        /* of the attached process */
-    uint32_t space_futex;        /* incremented and woken by the supervisor when it freed space */
+    uint32_t stop;        /* supervisor: record no more (disk full, ...); the program goes on */
+    uint32_t need_wake;   /* supervisor sleeps: the producer sends WAKE (proto.h) at the next chunk */
+    uint32_t pending;     /* program: a signal waits for the next event */
+    uint32_t program_pid; /* of the attached process */
+    uint32_t space_futex; /* incremented and woken by the supervisor when it freed space */
+    int32_t filter_error; /* replay: errno, if the filter of system calls could not be installed */
+    uint32_t reserved;
     uint32_t snapshots;          /* 1: take fork checkpoints while recording (timefork debug) */
     uint64_t tail;               /* words consumed since the start */
     uint64_t snapshot_min_ticks; /* TSC ticks between two checkpoints, at least */

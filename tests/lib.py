@@ -81,6 +81,19 @@ def timefork(*args, **how):
     return run([TIMEFORK, *args], **how)
 
 
+def children(pid):
+    """The processes whose parent it is."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == pid:
+                    found.append(int(entry.name))
+            except OSError:
+                pass
+    return sorted(found)
+
+
 def json_lines(result):
     """The JSON objects of an output with one object a line."""
     return [json.loads(line) for line in result.text.splitlines() if line.strip()]

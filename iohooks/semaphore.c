@@ -21,7 +21,7 @@
 #include <sys/syscall.h>
 #include "iohooks/special.h"
 
-#define MAPS_MAX 1024 /* a power of two */
+#define MAPS_MAX 4096 /* a power of two; half of them may be used */
 #define PAGE 4096ul
 #define WAITER (1ul << 32)
 
@@ -85,11 +85,15 @@ bool tf_semaphore_map(uintptr_t from, size_t len)
 
 void tf_semaphore_unmap(uintptr_t from, size_t len)
 {
-    for (int i = 0; mapped && i < MAPS_MAX; i++)
+    if (!mapped)
+        return;
+    for (int i = 0; i < MAPS_MAX; i++)
         if (pages[i].from >= (from & ~(PAGE - 1)) && pages[i].from < from + len && pages[i].from > 1) {
             pages[i].from = 1;
             mapped--;
         }
+    if (!mapped) /* or the places that were used would make every search longer */
+        memset(pages, 0, sizeof pages);
 }
 
 /* ---- the operations themselves: 0 or -errno ---- */

@@ -248,19 +248,32 @@ static long readable_bytes(uintptr_t from, size_t len)
     return (long)len;
 }
 
-/* Also where the program may only read. */
-static void put_bytes(uintptr_t at, const void *bytes, size_t len)
+/* Record: may the program write there? */
+static bool writable(uintptr_t at)
 {
-    long fd = tf_sys(SYS_openat, AT_FDCWD, "/proc/self/mem", O_RDWR | O_CLOEXEC);
-    long n = TF_IS_ERR(fd) ? fd : tf_sys(SYS_pwrite64, fd, bytes, len, at);
-    if (!TF_IS_ERR(fd))
-        tf_sys(SYS_close, fd);
-    if (n != (long)len)
-        tf_diverge("cannot write to the memory of a map, at %#lx", (unsigned long)at);
+    long self = tf_sys(SYS_getpid);
+    char byte;
+    struct iovec own = {&byte, 1}, there = {(void *)at, 1};
+    return tf_sys(SYS_process_vm_readv, self, &own, 1, &there, 1, 0) == 1 &&
+           tf_sys(SYS_process_vm_writev, self, &own, 1, &there, 1, 0) == 1;
 }
 
-/* A call on the map that replay makes again, unless the log has a 1; then come the bytes that are to be
- * there. */
+/* Replay: also where the program may only read. */
+static void put_bytes(uintptr_t at, const void *bytes, size_t len, bool may_write)
+{
+    uintptr_t page = at & ~(PAGE - 1);
+    size_t size = PAGES(at + len - page);
+    if (!may_write && TF_IS_ERR(tf_sys(SYS_mprotect, page, size, PROT_READ | PROT_WRITE)))
+        tf_diverge("cannot write to the memory of a map, at %#lx", (unsigned long)at);
+    memcpy((void *)at, bytes, len);
+    if (!may_write)
+        tf_sys(SYS_mprotect, page, size, PROT_READ);
+}
+
+/* What the log has of a call on a map: what replay has to do; then the bytes that are to be there. */
+#define NOT_AGAIN 1u /* the call is not made again */
+#define MAY_WRITE 2u /* the program may write to those bytes */
+
 static long again_or_bytes(const struct tf_call_row *row, struct tf_call *call, uintptr_t bytes_at,
                            bool moves)
 {
@@ -272,14 +285,14 @@ static long again_or_bytes(const struct tf_call_row *row, struct tf_call *call, 
         return e->result;
     if (e->data_len < 8)
         tf_diverge("the log entry of this %s is damaged", row->name);
-    if (!*head) {
+    if (!(*head & NOT_AGAIN)) {
         r = tf_raw((long)call->nr, call->a[0], call->a[1], call->a[2], call->a[3], call->a[4], call->a[5]);
         if (r != e->result)
             tf_diverge("%s gave %#lx, in the recording it gave %#lx", row->name, (unsigned long)r,
                        (unsigned long)e->result);
     }
     if (e->data_len > 8)
-        put_bytes(moves ? (uintptr_t)r + bytes_at : bytes_at, head + 1, e->data_len - 8);
+        put_bytes(moves ? (uintptr_t)r + bytes_at : bytes_at, head + 1, e->data_len - 8, *head & MAY_WRITE);
     return r;
 }
 
@@ -315,6 +328,7 @@ TF_SPECIAL(mremap)
                 return r;
             }
             data[1] = (struct iovec){(uint8_t *)r + PAGES(old_len), (size_t)n};
+            head |= n && writable((uintptr_t)r + PAGES(old_len)) ? MAY_WRITE : 0;
         }
     }
     tf_log_put(call->nr, 0, r, args_buf, len, data, TF_IS_ERR(r) ? 0 : 2);
@@ -343,7 +357,7 @@ TF_SPECIAL(madvise)
     uintptr_t from = (uintptr_t)call->a[0];
     size_t bytes = (size_t)call->a[1];
     int advice = (int)call->a[2];
-    uint64_t head = 1;
+    uint64_t head = NOT_AGAIN;
     struct iovec data[2] = {{&head, sizeof head}, {NULL, 0}};
 
     if (tf.mode == TF_REPLAYS)
@@ -369,6 +383,7 @@ TF_SPECIAL(madvise)
             return r;
         }
         data[1] = (struct iovec){(void *)from, (size_t)n};
+        head |= n && writable(from) ? MAY_WRITE : 0;
     }
     tf_log_put(call->nr, 0, r, args_buf, len, data, TF_IS_ERR(r) ? 0 : 2);
     return r;

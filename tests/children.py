@@ -8,6 +8,7 @@ else: that is the oracle. For each Python and each program, and for each process
 
     tests/children.py [NAME...]
 """
+import concurrent.futures
 import random
 import sys
 
@@ -119,12 +120,19 @@ class Case:
 def main():
     need_timefork()
     tally = Tally()
-    for version, exe in pythons():
-        for name, argv, options in PROGRAMS_OF_SEVERAL:
-            if len(sys.argv) > 1 and name not in sys.argv[1:]:
-                continue
+
+    def one(version, exe, name, argv, options):
+        try:
             with Folder() as top:
                 Case(tally, top, version, exe, name, argv, options).go()
+        except Exception as e:
+            tally.fail(f"{version} {name}: the test itself failed", f"{type(e).__name__}: {e}")
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for version, exe in pythons():
+            for name, argv, options in PROGRAMS_OF_SEVERAL:
+                if len(sys.argv) == 1 or name in sys.argv[1:]:
+                    pool.submit(one, version, exe, name, argv, options)
     return tally.close()
 
 

@@ -4,6 +4,8 @@ recording says of what; the replay comes to the same line again, stands there, s
 
     tests/crashes.py [WAY...]     (of tests/programs/crash.py)
 """
+import concurrent.futures
+import functools
 import os
 import re
 import signal
@@ -149,24 +151,27 @@ def main():
     need_timefork()
     tally = Tally()
     names = sys.argv[1:]
+
+    def one(label, test):
+        try:
+            test()
+        except Exception as e:
+            tally.fail(f"{label}: the test itself failed", f"{type(e).__name__}: {e}")
+
+    def dies(version, exe, way, more):
+        with Folder() as top:
+            Death(tally, version, exe, way, more, top).go()
+
+    tests = []
     for version, exe in pythons():
-        for way in WAYS:
-            for more in (False, True):
-                if names and way not in names:
-                    continue
-                with Folder() as top:
-                    try:
-                        Death(tally, version, exe, way, more, top).go()
-                    except Exception as e:
-                        tally.fail(f"{version} {way}: the test itself failed", f"{type(e).__name__}: {e}")
-        for what, test in [(way, lambda w=way, s=number: outside(tally, version, exe, w, s)) for way, number in OUTSIDE] \
-                + [("later", lambda: needs_a_thread(tally, version, exe)), ("handled", lambda: handled(tally, version, exe))]:
-            if names and what not in names:
-                continue
-            try:
-                test()
-            except Exception as e:
-                tally.fail(f"{version} {what}: the test itself failed", f"{type(e).__name__}: {e}")
+        tests += [(version, way, functools.partial(dies, version, exe, way, more)) for way in WAYS for more in (False, True)]
+        tests += [(version, way, functools.partial(outside, tally, version, exe, way, number)) for way, number in OUTSIDE]
+        tests += [(version, "later", functools.partial(needs_a_thread, tally, version, exe)),
+                  (version, "handled", functools.partial(handled, tally, version, exe))]
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for version, what, test in tests:
+            if not names or what in names:
+                pool.submit(one, f"{version} {what}", test)
     return tally.close()
 
 

@@ -194,6 +194,10 @@ size_t tf_args_encode(const struct tf_call_row *row, const struct tf_call *call,
         case 'b':
             at = put64(at, ptr ? XXH3_64bits(ptr, (size_t)call->a[i + 1]) : 0);
             break;
+        case 'x':
+            at = put64(at, ptr && (size_t)call->a[i - 1] <= 1 << 20 ? XXH3_64bits(ptr, (size_t)call->a[i - 1])
+                                                                    : 0);
+            break;
         case 'A':
             at = put64(at, ptr ? XXH3_64bits(ptr, address_bytes(ptr, (socklen_t)call->a[i + 1])) : 0);
             break;

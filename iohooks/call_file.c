@@ -119,8 +119,6 @@ TF_SPECIAL(close_range)
         tf_barrier("close_range while files are mapped, shared and writable");
         return TF_NATIVE;
     }
-    if (call->a[2] & CLOSE_RANGE_UNSHARE)
-        return refuse(row, call, -EINVAL);
     long r = 0;
     if (own < first || own > last) {
         r = tf_sys(SYS_close_range, first, last, call->a[2]);

@@ -200,7 +200,8 @@ TF_SPECIAL(limit)
         return tf_logged(row, call);
     size_t len = tf_args_encode(row, call, args_buf);
     long r = tf_sys(call->nr, call->a[0], call->a[1], call->a[2], call->a[3]);
-    if (old && which == RLIMIT_STACK && !TF_IS_ERR(r) && tf.shm->stack_limit)
+    if (old && which == RLIMIT_STACK && !TF_IS_ERR(r) && tf.shm->stack_limit &&
+        old->rlim_cur == tf.own_stack_limit) /* else the program has set another one */
         old->rlim_cur = tf.shm->stack_limit;
     struct iovec data = {old, sizeof *old};
     tf_log_put(call->nr, 0, r, args_buf, len, &data, old && !TF_IS_ERR(r));

@@ -222,7 +222,7 @@ const struct tf_call_row tf_call_rows[TF_CALL_ROWS] = {
     SPECIAL(tkill, "dd"),
     LOG(time, "*"),
     LOG(futex, "*diT*i"),
-    LOG(sched_setaffinity, "dib"),
+    LOG(sched_setaffinity, "dix"),
     LOG(sched_getaffinity, "dir"),
     NONE(set_thread_area),
     NONE(io_setup),
@@ -522,6 +522,7 @@ size_t tf_call_format_args(char *buf, size_t size, unsigned call, const uint8_t 
             }
             break;
         case 'b':
+        case 'x':
         case 'v':
         case 'A':
         case 'm':

@@ -16,6 +16,7 @@
  *   Read by the kernel. All pointers may be NULL; what is hashed, by XXH3-64
  *   s  path or other C string
  *   b  bytes, the next argument says how many: hashed
+ *   x  bytes, the argument in front says how many: hashed
  *   v  struct iovec array, next argument the count: hashed
  *   V  NULL-terminated array of strings: hashed, and their text, up to 1 kB         H  the same, hashed only
  *   A  socket address, next argument its length: hashed

@@ -225,6 +225,8 @@ static int operate(unsigned nr, struct page *page, sem_t *sem, long second, long
 /* The page, if the operation is to be logged. */
 static struct page *shared(const sem_t *sem)
 {
+    if (!real_wait) /* a process that is not recorded, but has this library in front (--follow) */
+        tf_semaphore_start();
     if (!mapped || (tf.mode != TF_RECORDS && tf.mode != TF_REPLAYS && tf.mode != TF_LOOKS))
         return NULL;
     struct page *page = page_of((uintptr_t)sem);

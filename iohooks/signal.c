@@ -141,6 +141,7 @@ static void on_signal(int sig, siginfo_t *info, void *context)
         return;
     if (is_delivery(sig, info)) {
         siginfo_t as_it_came = given;
+        tf.delivering = 0; /* the handler may send itself the same one (faulthandler's chain) */
         call_handler(sig, &as_it_came, context);
         return;
     }

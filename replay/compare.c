@@ -129,6 +129,7 @@ static const char *letter_name(char letter)
     case 's':
         return "text";
     case 'b':
+    case 'x':
         return "data";
     case 'V':
     case 'H':
@@ -181,7 +182,7 @@ static const char *letter_name(char letter)
 /* Of these the log has a hash only. */
 static bool is_hashed(char letter)
 {
-    return strchr("bvmAyfnVHBGhz", letter) != NULL;
+    return strchr("bxvmAyfnVHBGhz", letter) != NULL;
 }
 
 struct argument {

@@ -31,7 +31,7 @@ counter = ctypes.CFUNCTYPE(ctypes.c_uint32)(ctypes.addressof(ctypes.c_char.from_
 WRITES = COUNTER + """
 import os
 def tell():
-    os.write(1, b"%d\\n" % counter())
+    os.write(1, b"%010d\\n" % counter())
 tell()
 """
 FINE = COUNTER + "counter()\n"

@@ -10,7 +10,7 @@ try:
         fds.append(os.open("/dev/null", os.O_RDONLY))
 except OSError as e:
     print(e.errno)
-print(fds == sorted(set(fds)), fds[-1] - fds[0] - len(fds) < 5)  # a recorder may have one in between
+print(fds == list(range(fds[0], fds[0] + len(fds))))
 os.closerange(fds[0], fds[-1] + 1)
 print(os.dup(1), os.dup2(1, 50), fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, 60))
 os.write(50, b"by a copy\n")

@@ -88,7 +88,7 @@ def many():
         m.hdr.iov = ctypes.pointer(iovec(ctypes.addressof(k), len(k)))
         m.hdr.iovlen = 1
         m.hdr.name, m.hdr.namelen = ctypes.addressof(name), 2
-    left = (ctypes.c_long * 2)(0, 1000000)
+    left = (ctypes.c_long * 2)(30, 0)
     print(libc.recvmmsg(b.fileno(), came, 5, socket.MSG_DONTWAIT, left), [(m.len, k.raw, m.hdr.flags) for m, k in zip(came, room)])
     print(libc.recvmmsg(b.fileno(), came, 5, socket.MSG_DONTWAIT, None), errno.errorcode[ctypes.get_errno()])
     print(libc.sendmmsg(b.fileno(), None, 1, 0), errno.errorcode[ctypes.get_errno()])

@@ -156,6 +156,8 @@ static void join_as_child(int shm, int socket)
     tf_trap_on(); /* not inherited */
 }
 
+static struct tf_range wiped[TF_MAPS_MAX];
+
 static long fork_recorded(struct tf_call *call, const struct birth *b, size_t len)
 {
     int sockets[2] = {-1, -1}, shm = -1;
@@ -164,6 +166,7 @@ static long fork_recorded(struct tf_call *call, const struct birth *b, size_t le
     long pid = tf_raw((long)call->nr, call->a[0], call->a[1], call->a[2], call->a[3], call->a[4], call->a[5]);
     if (pid == 0) {
         int32_t own = (int32_t)tf_sys(SYS_getpid);
+        int n = tf_maps_wipe(wiped);
         tf_signal_forked();
         if (sockets[0] >= 0)
             tf_sys(SYS_close, sockets[0]);
@@ -171,8 +174,8 @@ static long fork_recorded(struct tf_call *call, const struct birth *b, size_t le
             join_as_child(shm, sockets[1]);
         else
             tf_emit_off();
-        struct iovec data = {&own, sizeof own};
-        tf_log_put(call->nr, 0, 0, args_buf, len, &data, 1); /* nothing, when it is not recorded */
+        struct iovec data[2] = {{&own, sizeof own}, {wiped, (size_t)n * sizeof *wiped}};
+        tf_log_put(call->nr, 0, 0, args_buf, len, data, 2); /* nothing, when it is not recorded */
         return 0;
     }
     for (int i = 0; i < 2; i++)
@@ -184,6 +187,21 @@ static long fork_recorded(struct tf_call *call, const struct birth *b, size_t le
     return pid;
 }
 
+/* Replay, in the child: what the recorded one had as zeros. */
+static void wipe_again(const uint8_t *ranges, size_t len)
+{
+    struct tf_range range;
+    for (; len >= sizeof range; ranges += sizeof range, len -= sizeof range) {
+        memcpy(&range, ranges, sizeof range);
+        long r = tf_sys(SYS_madvise, range.from, range.len, MADV_DONTNEED);
+        if (TF_IS_ERR(r))
+            tf_diverge("memory at %#lx, which a forked child has as zeros, cannot be wiped (%s)",
+                       (unsigned long)range.from, strerrorname_np((int)-r));
+    }
+    if (len)
+        tf_diverge("the log entry of this fork is damaged");
+}
+
 static long fork_replayed(const struct tf_call *call, const struct birth *b, size_t len)
 {
     const struct tf_outside *e = tf_log_take(call->nr, args_buf, len);
@@ -192,8 +210,9 @@ static long fork_replayed(const struct tf_call *call, const struct birth *b, siz
         write_again(b, e);
         return e->result;
     }
-    if (e->data_len == sizeof own) {
+    if (e->data_len >= sizeof own) {
         memcpy(&own, tf_outside_data(e), sizeof own);
+        wipe_again(tf_outside_data(e) + sizeof own, e->data_len - sizeof own);
         tf.forked_pid = (uint32_t)own;
         if ((b->flags & CLONE_CHILD_SETTID) && b->child_tid)
             *b->child_tid = own;

@@ -25,6 +25,9 @@
 #ifndef MAP_DENYWRITE
 #define MAP_DENYWRITE 0x0800
 #endif
+#ifndef MAP_DROPPABLE
+#define MAP_DROPPABLE 0x08
+#endif
 
 enum { KIND_ANONYMOUS = 0, KIND_LIBRARY = 1, KIND_DATA = 2, KIND_SEMAPHORE = 3 };
 
@@ -133,6 +136,15 @@ static bool classify(const struct tf_call *call, const struct stat *st, enum tf_
     return true;
 }
 
+/* What libc keeps for the vDSO's getrandom, for example. The kernel may make zeros of it at any time, which
+ * could not be replayed; so it gets memory that stays. A forked child is to have zeros, a checkpoint is not:
+ * call_child.c sees to the former. */
+static long never_dropped(long at, size_t len, int prot, int flags)
+{
+    flags = (flags & ~(MAP_TYPE | MAP_FIXED_NOREPLACE)) | MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE;
+    return tf_sys(SYS_mmap, at, len, prot, flags, -1, 0);
+}
+
 static bool is_zero_device(const struct stat *st)
 {
     return S_ISCHR(st->st_mode) && st->st_rdev == makedev(1, 5);
@@ -164,7 +176,7 @@ TF_SPECIAL(mmap)
 
     if (flags & MAP_ANONYMOUS) {
         if ((flags & MAP_TYPE) != MAP_PRIVATE)
-            map_kind = TF_MAP_ANONYMOUS;
+            map_kind = (flags & MAP_TYPE) == MAP_DROPPABLE ? TF_MAP_DROPPABLE : TF_MAP_ANONYMOUS;
     } else if (!TF_IS_ERR(tf_sys(SYS_fstat, fd, &st))) { /* a bad descriptor is the kernel's to refuse */
         char link[64];
         snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
@@ -195,6 +207,10 @@ TF_SPECIAL(mmap)
         }
     }
     long r = tf_sys(SYS_mmap, call->a[0], len, prot, flags, fd, call->a[5]);
+    if (!TF_IS_ERR(r) && map_kind == TF_MAP_DROPPABLE && TF_IS_ERR(never_dropped(r, len, prot, flags))) {
+        tf_barrier("mmap of memory that the kernel may drop");
+        return r;
+    }
     if (!TF_IS_ERR(r)) {
         if (flags & MAP_FIXED) {
             tf_maps_remove((uintptr_t)r, len);
@@ -321,7 +337,8 @@ TF_SPECIAL(mremap)
     long r = tf_sys(SYS_mremap, old, old_len, new_len, call->a[3], call->a[4]);
     if (!TF_IS_ERR(r) && m) {
         tf_maps_move(old, old_len, (uintptr_t)r, new_len);
-        if (map.kind != TF_MAP_ANONYMOUS && PAGES(new_len) > PAGES(old_len)) { /* more of the file */
+        bool of_file = map.kind != TF_MAP_ANONYMOUS && map.kind != TF_MAP_DROPPABLE;
+        if (of_file && PAGES(new_len) > PAGES(old_len)) { /* more of the file */
             long n = readable_bytes((uintptr_t)r + PAGES(old_len), PAGES(new_len) - PAGES(old_len));
             if (TF_IS_ERR(n)) {
                 tf_barrier("mremap of a file's map: what is in the new part cannot be told");
@@ -370,6 +387,8 @@ TF_SPECIAL(madvise)
         tf_barrier("madvise gives back memory of which only a part is a map of a file or of shared memory");
         return TF_NATIVE;
     }
+    if (m && m->kind == TF_MAP_DROPPABLE)
+        m = NULL; /* as other private memory */
     if (advice == MADV_DONTFORK || advice == MADV_WIPEONFORK)
         tf.shared_memory = tf.fork_differs = true;
     long r = tf_sys(SYS_madvise, from, bytes, advice);

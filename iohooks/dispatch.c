@@ -28,6 +28,7 @@ static void barrier(enum tf_mark kind, const char *fmt, va_list ap)
     tf_lease_drop_all();
     tf_signal_loose();
     tf_child_loose();
+    tf_maps_loose();
     if (tf.mode == TF_RECORDS)
         tf.mode = TF_LOOSE;
     tf.selector = 0;

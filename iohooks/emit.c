@@ -68,8 +68,10 @@ static bool have_space(size_t words)
 
 void tf_emit_off(void)
 {
-    if (tf.mode == TF_RECORDS)
+    if (tf.mode == TF_RECORDS) {
         tf_signal_loose();
+        tf_maps_loose();
+    }
     tf.mode = TF_OFF;
     tf.selector = 0;
     if (tf.words) {

@@ -20,11 +20,10 @@
 #include <sys/syscall.h>
 #include "iohooks/process.h"
 
-#define MAPS_MAX 2048
 #define PASSED_MAX 256
 #define PAGE 4096ul
 
-static struct tf_map maps[MAPS_MAX]; /* in no order */
+static struct tf_map maps[TF_MAPS_MAX]; /* in no order */
 static int count;
 static struct {
     uint64_t device, inode;
@@ -105,7 +104,7 @@ bool tf_maps_passed(const struct stat *st)
 
 bool tf_maps_add(uintptr_t from, size_t len, enum tf_map_kind kind, const struct stat *st, uint64_t offset)
 {
-    if (count == MAPS_MAX)
+    if (count == TF_MAPS_MAX)
         return false;
     tf_maps_forget_fd(-1);
     maps[count++] = (struct tf_map){.from = from,
@@ -129,10 +128,10 @@ void tf_maps_remove(uintptr_t from, size_t len)
             rest.offset += to - rest.from;
             rest.from = to;
             m->to = from;
-            if (count < MAPS_MAX)
+            if (count < TF_MAPS_MAX)
                 maps[count++] = rest;
             else
-                tf_barrier("more than %d maps of files and of shared memory", MAPS_MAX);
+                tf_barrier("more than %d maps of files and of shared memory", TF_MAPS_MAX);
         } else if (m->from < from) {
             m->to = from;
         } else if (m->to > to) {
@@ -157,8 +156,8 @@ void tf_maps_move(uintptr_t from, size_t len, uintptr_t to, size_t new_len)
     moved.offset += from > moved.from ? from - moved.from : 0;
     moved.from = to;
     moved.to = page_end(to + new_len);
-    if (count == MAPS_MAX) {
-        tf_barrier("more than %d maps of files and of shared memory", MAPS_MAX);
+    if (count == TF_MAPS_MAX) {
+        tf_barrier("more than %d maps of files and of shared memory", TF_MAPS_MAX);
         return;
     }
     /* So that of the file one map remains all the while. */
@@ -207,6 +206,25 @@ bool tf_maps_shared(void)
         if (maps[i].kind == TF_MAP_OWN_FILE || maps[i].kind == TF_MAP_ANONYMOUS)
             return true;
     return false;
+}
+
+int tf_maps_wipe(struct tf_range *wiped)
+{
+    int n = 0;
+    for (int i = 0; i < count; i++) {
+        if (maps[i].kind != TF_MAP_DROPPABLE)
+            continue;
+        wiped[n++] = (struct tf_range){maps[i].from, maps[i].to - maps[i].from};
+        tf_sys(SYS_madvise, maps[i].from, maps[i].to - maps[i].from, MADV_DONTNEED);
+    }
+    return n;
+}
+
+void tf_maps_loose(void)
+{
+    for (int i = 0; i < count; i++)
+        if (maps[i].kind == TF_MAP_DROPPABLE)
+            tf_sys(SYS_madvise, maps[i].from, maps[i].to - maps[i].from, MADV_WIPEONFORK);
 }
 
 /* Is a byte at or behind `start` of this file mapped? */

@@ -151,6 +151,7 @@ enum tf_map_kind {
     TF_MAP_OWN_FILE,         /* shared and writable: a file that only this process has */
     TF_MAP_ANONYMOUS,        /* shared, of no file */
     TF_MAP_SEMAPHORE,        /* of /dev/shm/sem.*: semaphore.c */
+    TF_MAP_DROPPABLE,        /* private, of no file; zeros in a forked child */
 };
 struct tf_map {
     uintptr_t from, to;
@@ -174,7 +175,14 @@ bool tf_maps_own(void); /* is there a TF_MAP_OWN_FILE? */
 bool tf_maps_shared(void);
 bool tf_maps_passed(const struct stat *st); /* may others have a descriptor of it that they got from here? */
 bool tf_maps_own_passed(void);              /* of a TF_MAP_OWN_FILE? */
-void tf_maps_forget_fd(long fd);            /* it is closed, or becomes another one; -1: any may be */
+struct tf_range {
+    uint64_t from, len;
+};
+#define TF_MAPS_MAX 2048
+/* In a forked child: TF_MAP_DROPPABLE maps become zeros. Returns how many there are, and where. */
+int tf_maps_wipe(struct tf_range *wiped /* TF_MAPS_MAX */);
+void tf_maps_loose(void);        /* nothing is recorded any more: the kernel wipes them */
+void tf_maps_forget_fd(long fd); /* it is closed, or becomes another one; -1: any may be */
 /* Does the call change the bytes of a file that is mapped, behind the map's back? */
 bool tf_maps_written(const struct tf_call *call);
 

@@ -259,7 +259,7 @@ int tf_diverged_words(struct tf_timeline *t, uint64_t block, const uint32_t *did
 {
     const uint32_t *has;
     uint32_t has_n;
-    uint64_t frame;
+    uint64_t frame = 0;
     int r = part(t, block, did, n, &has, &has_n, &frame, err);
     if (r < 0)
         return r;

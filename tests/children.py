@@ -22,6 +22,7 @@ PROGRAMS_OF_SEVERAL = [
     ("served", ["served.py"], []),
     ("locked", ["locked.py"], []),
     ("reaper", ["reaper.py"], []),
+    ("droppable", ["droppable.py"], []),
     ("follows", ["follows.py"], ["--follow"]),
 ]
 

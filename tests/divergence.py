@@ -120,7 +120,7 @@ class Case:
     def record(self, name, text, exe=None, status=0):
         script, recording = self.top / f"{name}.py", self.top / f"{name}.timefork"
         script.write_text(text)
-        (self.top / "data.txt").write_text("0\n")
+        (self.top / "data.txt").write_text("00\n")  # not what files of the system have
         recorded = timefork("record", "--quiet", "-o", recording, "--python", exe or self.exe, script, cwd=self.top)
         self.check(f"{name} is recorded", recorded.status == status, recorded)
         return recording
@@ -248,7 +248,7 @@ def case_order(c):
 
     recording = c.record("swapped", STEPS)
     with Damage(recording) as d:
-        at = d.find(READ, data=b"0\n")
+        at = d.find(READ, data=b"00\n")
         d.outside[at], d.outside[at + 1] = d.outside[at + 1], d.outside[at]
     report = c.report("two calls are swapped", recording, kind="call")
     c.check("two calls are swapped: both sides", "close(" in report["recorded"] and "read(" in report["did"], report)
@@ -295,7 +295,7 @@ def case_fault(c):
     for name, number, kind, line in (("function", 1, "function", 23), ("crash", 2, "fault", 25), ("stray", 3, "stray call", 27)):
         recording = c.record(name, ways)
         with Damage(recording) as d:
-            d.outside[d.find(READ, data=b"0\n")].data = b"%d\n" % number
+            d.outside[d.find(READ, data=b"00\n")].data = b"%02d\n" % number
         report = c.report(name, recording, kind=kind)
         c.check(f"{name}: the place", report["stack"][-1] ==
                 {"file": str(c.top / f"{name}.py"), "function": "<module>", "line": line}, report)

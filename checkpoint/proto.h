@@ -76,11 +76,12 @@ enum tf_op {
     TF_REP_PROGRESS, /* u64: frame events that have happened; at the end of each block */
     TF_REP_SCANNED,  /* struct tf_stop_rep: the scan has ended; so does the process */
     /* while recording */
-    TF_REP_WAKE,   /* there is much in the ring */
-    TF_REP_FORK,   /* struct tf_place, + the socket of the child to be: take all that is in my ring; FORKED */
-    TF_REP_JOIN,   /* struct tf_place: an interpreter that was executed (record --follow) has begun; JOINED */
-    TF_REQ_FORKED, /* + the child's shared header and ring, if it shall be recorded */
-    TF_REQ_JOINED, /* + the shared header and ring */
+    TF_REP_WAKE, /* there is much in the ring */
+    TF_REP_FORK, /* struct tf_place, + the socket of the child to be: take all that is in my ring; FORKED */
+    TF_REP_JOIN, /* struct tf_place: an interpreter that was executed (record --follow) has begun; JOINED */
+    TF_REP_LEFT_OUT, /* struct tf_place: a child with that pid is not recorded, for want of descriptors */
+    TF_REQ_FORKED,   /* + the child's shared header and ring, if it shall be recorded */
+    TF_REQ_JOINED,   /* + the shared header and ring */
 };
 
 struct tf_scan_log {

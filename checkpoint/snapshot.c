@@ -129,6 +129,16 @@ void tf_place(struct tf_place *place)
         (struct tf_place){.pid = (uint32_t)tf_sys(SYS_getpid), .frame = tf_frames(), .offset = tf.offset};
 }
 
+void tf_say_left_out(uint32_t pid)
+{
+    struct tf_place place = {.pid = pid};
+    struct tf_msg head = {.op = TF_REP_LEFT_OUT, .len = sizeof place};
+    struct iovec parts[2] = {{&head, sizeof head}, {&place, sizeof place}};
+    struct msghdr msg = {.msg_iov = parts, .msg_iovlen = 2};
+    if (tf.socket >= 0)
+        tf_sys(SYS_sendmsg, tf.socket, &msg, MSG_NOSIGNAL);
+}
+
 int tf_ask_fork(int other)
 {
     struct tf_place place = {.pid = (uint32_t)tf.pid};

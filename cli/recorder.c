@@ -336,6 +336,18 @@ static void answer(int socket, enum tf_op op, int fd)
         ;
 }
 
+/* Says that a child is not recorded, now and in the recording. */
+static void leave_out(struct process *parent, pid_t pid, const char *why)
+{
+    char text[512], who[32] = "";
+    if (pid)
+        snprintf(who, sizeof who, " (pid %d)", (int)pid);
+    snprintf(text, sizeof text, "a child process%s is not recorded: %s", who, why);
+    fprintf(stderr, "timefork: %s\n", text);
+    if (parent->in)
+        tf_ingest_note(parent->in, text);
+}
+
 /* The process is about to fork, and waits. Takes the message's descriptor. */
 static void on_fork(struct tf_recorder *rec, struct process *parent)
 {
@@ -356,7 +368,7 @@ static void on_fork(struct tf_recorder *rec, struct process *parent)
     if (!child) {
         close(socket);
         if (err.code)
-            fprintf(stderr, "timefork: a child process is not recorded: %s\n", err.msg);
+            leave_out(parent, 0, err.msg);
     }
     answer(parent->control.socket, TF_REQ_FORKED, child ? child->map.fd : -1);
     if (child)
@@ -378,6 +390,10 @@ static void hear(struct tf_recorder *rec, struct process *p)
             on_announced(rec);
         } else if (!r && rec->message.op == TF_REP_FORK && whole) {
             on_fork(rec, p);
+        } else if (!r && rec->message.op == TF_REP_LEFT_OUT && rec->message.len == sizeof(struct tf_place)) {
+            struct tf_place place;
+            memcpy(&place, rec->message.data, sizeof place);
+            leave_out(p, (pid_t)place.pid, "its parent had no descriptors left");
         } else {
             if (!r)
                 close_fd(&rec->message.fd);

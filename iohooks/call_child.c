@@ -149,20 +149,37 @@ static void put_birth(const struct tf_call *call, const struct birth *b, size_t 
 /* In the child, before it does anything: from here on it writes to its own ring. */
 static void join_as_child(int shm, int socket)
 {
-    if (!tf_join_child(shm, socket)) {
-        tf_emit_off();
+    if (shm >= 0 && tf_join_child(shm, socket)) {
+        tf_trap_on(); /* not inherited */
         return;
     }
-    tf_trap_on(); /* not inherited */
+    tf_make_plain();
+    tf_emit_off();
+}
+
+/* Asks the supervisor for what the child needs; the program may have used up its descriptors. -1: the child
+ * will not be recorded; sockets[0] is -1 if the supervisor does not know yet. */
+static int ask(int sockets[2])
+{
+    struct rlimit files = {0, 0}, raised;
+    int shm = -1;
+    if (tf.socket < 0)
+        return -1;
+    tf_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, &files);
+    raised = files;
+    raised.rlim_cur = files.rlim_max;
+    tf_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, &raised, 0);
+    if (!TF_IS_ERR(tf_sys(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets)))
+        shm = tf_ask_fork(sockets[0]);
+    tf_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, &files, 0);
+    return shm;
 }
 
 static struct tf_range wiped[TF_MAPS_MAX];
 
 static long fork_recorded(struct tf_call *call, const struct birth *b, size_t len)
 {
-    int sockets[2] = {-1, -1}, shm = -1;
-    if (tf.socket >= 0 && !TF_IS_ERR(tf_sys(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets)))
-        shm = tf_ask_fork(sockets[0]);
+    int sockets[2] = {-1, -1}, shm = ask(sockets);
     long pid = tf_raw((long)call->nr, call->a[0], call->a[1], call->a[2], call->a[3], call->a[4], call->a[5]);
     if (pid == 0) {
         int32_t own = (int32_t)tf_sys(SYS_getpid);
@@ -170,10 +187,7 @@ static long fork_recorded(struct tf_call *call, const struct birth *b, size_t le
         tf_signal_forked();
         if (sockets[0] >= 0)
             tf_sys(SYS_close, sockets[0]);
-        if (shm >= 0)
-            join_as_child(shm, sockets[1]);
-        else
-            tf_emit_off();
+        join_as_child(shm, sockets[1]);
         struct iovec data[2] = {{&own, sizeof own}, {wiped, (size_t)n * sizeof *wiped}};
         tf_log_put(call->nr, 0, 0, args_buf, len, data, 2); /* nothing, when it is not recorded */
         return 0;
@@ -183,6 +197,8 @@ static long fork_recorded(struct tf_call *call, const struct birth *b, size_t le
             tf_sys(SYS_close, sockets[i]);
     if (shm >= 0)
         tf_sys(SYS_close, shm);
+    if (sockets[0] < 0 && !TF_IS_ERR(pid))
+        tf_say_left_out((uint32_t)pid);
     put_birth(call, b, len, pid);
     return pid;
 }

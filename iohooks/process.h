@@ -347,8 +347,11 @@ void tf_child_loose(void);
 bool tf_child_exits(const struct tf_call_row *row, struct tf_call *call);
 
 /* ---- start.c ---- */
-/* dup3(), to a number that may be behind the program's limit. Record; in replay the limit is high enough. */
-long tf_dup_high(int fd, int to, int flags);
+/* A copy of a descriptor at that number, which may be behind the program's limit; else at the highest number
+ * that there is. Returns the number. Record; in replay the limit is high enough. */
+long tf_dup_high(int fd, int to);
+/* Record: a child that is not recorded gets what it would have without timefork. */
+void tf_make_plain(void);
 const char *tf_own_path(void); /* of this library */
 /* Record, in a forked child: joins the session that tf_ask_fork() got. False: it cannot be recorded. The
  * descriptors are taken. */
@@ -370,6 +373,8 @@ void tf_send_parts(struct iovec *parts, int n); /* a whole message, its head inc
  * child, whose socket is `other`. Returns a descriptor of the child's memory; -1: the child will not be
  * recorded. */
 int tf_ask_fork(int other);
+/* Record: a child could not be prepared for. */
+void tf_say_left_out(uint32_t pid);
 /* Record: the answer to a request that was sent on that socket, a head without payload; *fd: a descriptor
  * that came with it. False: the supervisor is gone. */
 bool tf_answer(int socket, struct tf_msg *answer, int *fd);

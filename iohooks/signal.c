@@ -76,7 +76,11 @@ static siginfo_t given; /* what comes with the signal that is being given to the
 /* The signals that are timefork's, as a mask: never blocked, never the program's. */
 #define OURS ((1ul << (SIGSYS - 1)) | (1ul << (TF_NUDGE - 1)))
 
-static char fault_stack[65536] __attribute__((aligned(16)));
+/* The alternate stack of the process. Also of a program that has a small one: each call in a handler takes a
+ * signal frame (3 kB with AVX-512), and signals are given in calls. */
+static char fault_stack[262144] __attribute__((aligned(16)));
+#define SMALL_STACK 131072
+static stack_t kernels_stack; /* what the kernel has */
 /* What the program believes to have as its alternate stack. Without one, its SA_ONSTACK means nothing. */
 static stack_t programs_stack = {.ss_flags = SS_DISABLE};
 static bool loosened;
@@ -447,6 +451,7 @@ void tf_signal_start(void)
 {
     uint64_t state[2] = {0, 0};
     const stack_t own = {.ss_sp = fault_stack, .ss_size = sizeof fault_stack};
+    kernels_stack = own;
     tf_sys(SYS_sigaltstack, &own, 0);
     if (tf.mode == TF_REPLAYS) {
         const struct tf_outside *e = tf_log_take(TF_CALL_START, NULL, 0);
@@ -580,15 +585,19 @@ TF_SPECIAL(sigaltstack)
     const struct tf_outside *e = tf.mode == TF_REPLAYS ? tf_log_take(call->nr, args_buf, len) : NULL;
     long r = 0;
 
-    if (!(before.ss_flags & SS_DISABLE) && sp - (uintptr_t)before.ss_sp <= before.ss_size)
+    if (!(before.ss_flags & SS_DISABLE) && sp - (uintptr_t)kernels_stack.ss_sp <= kernels_stack.ss_size)
         before.ss_flags |= SS_ONSTACK;
     if (set) {
         bool off = set->ss_flags & SS_DISABLE;
         const stack_t own = {.ss_sp = fault_stack, .ss_size = sizeof fault_stack};
+        const stack_t *real = off || set->ss_size < SMALL_STACK ? &own : set;
         r = before.ss_flags & SS_ONSTACK ? -EPERM : tf_sys(SYS_sigaltstack, off ? &own : set, 0);
+        if (!TF_IS_ERR(r) && real != set) /* the kernel has judged what the program wants */
+            r = tf_sys(SYS_sigaltstack, &own, 0);
         if (!TF_IS_ERR(r)) {
+            kernels_stack = *real;
             programs_stack = off ? (stack_t){.ss_flags = SS_DISABLE} : *set;
-            call->uc->uc_stack = off ? own : *set; /* the trap's return would put the former one back */
+            call->uc->uc_stack = *real; /* the trap's return would put the former one back */
             for (int sig = 1; sig <= 64; sig++)
                 if (tf_signal_has_handler(sig) && (actions[sig].flags & SA_ONSTACK) &&
                     !(OURS >> (sig - 1) & 1))

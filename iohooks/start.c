@@ -21,6 +21,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/personality.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -89,18 +90,37 @@ static bool map_session(int fd)
     return tf.ring && map_fd(fd, TF_RING_ADDR + bytes, bytes, PROT_READ | PROT_WRITE, TF_SHM_HEADER);
 }
 
-long tf_dup_high(int fd, int to, int flags)
+long tf_dup_high(int fd, int to)
 {
     struct rlimit files, raised;
-    long r = tf_sys(SYS_dup3, fd, to, flags);
+    long r = tf_sys(SYS_dup3, fd, to, O_CLOEXEC);
     if (r != -EBADF || TF_IS_ERR(tf_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, &files)))
         return r;
     raised = files;
     raised.rlim_cur = files.rlim_max;
     tf_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, &raised, 0);
-    r = tf_sys(SYS_dup3, fd, to, flags);
+    r = tf_sys(SYS_dup3, fd, to, O_CLOEXEC);
+    /* The hard limit is lower than that, too. */
+    for (long top = (long)raised.rlim_cur - 1; r == -EBADF && top > 2 && top < to; top--)
+        if (tf_sys(SYS_fcntl, top, F_GETFD) == -EBADF)
+            r = tf_sys(SYS_dup3, fd, top, O_CLOEXEC);
     tf_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, &files, 0);
     return r;
+}
+
+void tf_make_plain(void)
+{
+    struct rlimit stack;
+    long persona = tf_sys(SYS_personality, 0xffffffffu);
+    if (tf.follow[0])
+        return; /* its descendants may be recorded again */
+    if (tf.shm->stack_limit && !TF_IS_ERR(tf_sys(SYS_prlimit64, 0, RLIMIT_STACK, 0, &stack)) &&
+        stack.rlim_cur == tf.own_stack_limit) {
+        stack.rlim_cur = tf.shm->stack_limit;
+        tf_sys(SYS_prlimit64, 0, RLIMIT_STACK, &stack, 0);
+    }
+    if (!TF_IS_ERR(persona) && !tf.shm->was_fixed)
+        tf_sys(SYS_personality, persona & ~ADDR_NO_RANDOMIZE);
 }
 
 bool tf_join_child(int shm, int socket)
@@ -109,10 +129,13 @@ bool tf_join_child(int shm, int socket)
     tf_sys(SYS_munmap, TF_SHM_ADDR, TF_SHM_HEADER);
     bool mapped = map_session(shm);
     tf_sys(SYS_close, shm);
-    long r = tf_dup_high(socket, tf.socket, O_CLOEXEC); /* the parent's goes with that */
+    long r = tf_dup_high(socket, tf.socket);
     tf_sys(SYS_close, socket);
+    if (r != tf.socket) /* else the parent's went with that */
+        tf_sys(SYS_close, tf.socket);
     if (!mapped || TF_IS_ERR(r))
         return false;
+    tf.socket = (int)r;
     tf.shm->attach = TF_ATTACH_OK;
     tf_emit_start_child();
     return true;
@@ -120,7 +143,7 @@ bool tf_join_child(int shm, int socket)
 
 /* record --follow: asks the supervisor at its socket (TF_ENV=@NAME,N) for a session. False: it is gone, and
  * this process runs as if there were none. */
-static bool ask_session(const char *name)
+static bool ask_session(const char *name, int *own_shm, int *own_socket)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     struct tf_place place = {.pid = (uint32_t)tf_sys(SYS_getpid)};
@@ -144,19 +167,25 @@ static bool ask_session(const char *name)
         tf_sys(SYS_close, fd);
         return false;
     }
-    tf_dup_high(shm, tf.first_fd + TF_FD_SHM, 0);
-    tf_dup_high((int)fd, tf.first_fd + TF_FD_SOCKET, 0);
-    tf_sys(SYS_close, shm);
+    long socket = tf_dup_high((int)fd, tf.first_fd + TF_FD_SOCKET);
     tf_sys(SYS_close, fd);
+    if (TF_IS_ERR(socket)) {
+        tf_sys(SYS_close, shm);
+        return false;
+    }
+    *own_shm = shm;
+    *own_socket = (int)socket;
     return true;
 }
 
-/* Joins the session whose descriptors begin at tf.first_fd. False: another process has. */
-static bool join(void)
+/* Joins the session whose descriptors begin at tf.first_fd; or, if they were asked for, these. False: another
+ * process has. */
+static bool join(int shm, int socket)
 {
     int fd = tf.first_fd;
+    bool asked = shm >= 0;
     tf.socket = -1;
-    if (!map_session(fd + TF_FD_SHM)) {
+    if (!map_session(asked ? shm : fd + TF_FD_SHM)) {
         tf.shm = NULL;
         fail("cannot join the session: its descriptors did not get here");
     }
@@ -170,7 +199,7 @@ static bool join(void)
             return false;
         }
         memcpy(tf.follow, tf.shm->follow, sizeof tf.follow);
-        tf.socket = fd + TF_FD_SOCKET;
+        tf.socket = asked ? socket : fd + TF_FD_SOCKET;
         tf_sys(SYS_fcntl, tf.socket, F_SETFD, FD_CLOEXEC);
     }
     if (tf.shm->mode == TF_MODE_REPLAY || tf.shm->snapshots) {
@@ -185,7 +214,9 @@ static bool join(void)
     if (TF_IS_ERR(r))
         fail("cannot map memory for the event words");
     tf.words = (uint32_t *)WORDS_ADDR;
-    for (int i = 0; i < TF_FDS; i++)
+    if (asked)
+        tf_sys(SYS_close, shm);
+    for (int i = 0; i < TF_FDS && !asked; i++)
         if (fd + i != tf.socket)
             tf_sys(SYS_close, fd + i);
     return true;
@@ -389,9 +420,10 @@ static void attach(int argc, char **argv, char **envp, const char *session)
         return; /* not a Python */
     const char *number = strchr(session, ',');
     tf.first_fd = atoi(number ? number + 1 : session);
-    if (*session == '@' && !ask_session(session + 1))
+    int shm = -1, socket = -1;
+    if (*session == '@' && !ask_session(session + 1, &shm, &socket))
         return;
-    if (!join()) { /* another one is recorded */
+    if (!join(shm, socket)) { /* another one is recorded */
         clean_environment(envp);
         for (int i = 0; i < TF_FDS; i++)
             tf_sys(SYS_close, tf.first_fd + i);

@@ -366,6 +366,21 @@ void tf_ingest_leave(struct tf_ingest *in, const char *text)
     fail(in, &why);
 }
 
+void tf_ingest_note(struct tf_ingest *in, const char *text)
+{
+    struct tf_err err;
+    if (in->failed.code || !in->started)
+        return;
+    if (tf_writer_mark(&in->w, in->block.first_frame - 1 + in->block.n, TF_MARK_NOTE, text, strlen(text),
+                       &err))
+        fail(in, &err);
+}
+
+bool tf_ingest_knows_end(const struct tf_ingest *in)
+{
+    return in->said_status >= 0 || in->said_signal;
+}
+
 bool tf_ingest_started(const struct tf_ingest *in)
 {
     return in->started;

@@ -266,6 +266,10 @@ int tf_ingest_fork(struct tf_ingest *parent, struct tf_shm *shm, uint32_t *ring,
 /* Nothing more will be taken, though the process runs on: text says why. It stays incomplete, with a
  * TF_MARK_STOPPED row. */
 void tf_ingest_leave(struct tf_ingest *in, const char *text);
+/* A TF_MARK_NOTE row for people, at the present end. */
+void tf_ingest_note(struct tf_ingest *in, const char *text);
+/* Has the process said how it ends (TF_MARK_EXIT)? */
+bool tf_ingest_knows_end(const struct tf_ingest *in);
 /* The process's number in its run; 0: it has no row yet. */
 uint32_t tf_ingest_process(const struct tf_ingest *in);
 /* Takes what is in the ring now (at most the whole of it once). Returns the number of words taken (0: empty)

@@ -111,6 +111,8 @@ ALL = [
     Program("own_signals.py", args=("killed",), oracle=False),
     Program("own_signals.py", args=("opened",), oracle=False),
     Program("database.py", oracle=False, places=50),
+    Program("chained.py", oracle=False),
+    Program("affinity.py", oracle=False),
     Program("alarm.py", oracle=False, places=50),
     Program("timers.py", varies=True, oracle=False, places=50),
     Program("messages.py"),

@@ -94,8 +94,6 @@ int tf_find_process(struct tf_store *store, const char *id, uint64_t process, st
     rc = tf_store_find_process(store, first.id, process < UINT32_MAX ? (uint32_t)process : UINT32_MAX, out,
                                err);
     tf_run_clear(&first);
-    if (rc == TF_E_NOTFOUND)
-        rc = err->code = TF_E_USAGE;
     return rc;
 }
 

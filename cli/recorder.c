@@ -33,6 +33,7 @@
 #include "replay/prepare.h"
 
 #define NUDGE_MS 500
+#define REAPED_MS 300               /* its parent will have waited for it by then, or does not */
 #define STRAGGLER_MS 1000           /* children that end right after the first process are still recorded */
 #define CHILD_RING_WORDS (1u << 20) /* 4 MiB: there may be many */
 
@@ -42,6 +43,7 @@ struct process {
     struct tf_runner control; /* its socket; the pid is not used, for it may be nobody's child here */
     pid_t pid;                /* 0: not known yet */
     int pidfd;
+    int64_t over_since;  /* when it had ended, ms; 0: it has not, or it was told how at once */
     int64_t waits_since; /* when a signal was first seen waiting for an event, ms; 0: none */
 };
 
@@ -301,15 +303,24 @@ static void finish(struct tf_recorder *rec, size_t i, int status, int sig, struc
     }
 }
 
-static void finish_child(struct tf_recorder *rec, size_t i)
+/* False: how it ended is not known yet; the kernel tells when somebody has waited for it. */
+static bool finish_child(struct tf_recorder *rec, size_t i)
 {
+    struct process *p = rec->processes[i];
     int status, sig;
-    exit_of(rec->processes[i], &status, &sig);
+    exit_of(p, &status, &sig);
+    if (status < 0 && !sig && p->in && p->pidfd >= 0 && !became(p) && !tf_ingest_knows_end(p->in)) {
+        if (!p->over_since)
+            p->over_since = tf_now_ms();
+        if (tf_now_ms() - p->over_since < REAPED_MS)
+            return false;
+    }
     if (became(rec->processes[i])) { /* that was another program's */
         status = -1;
         sig = 0;
     }
     finish(rec, i, status, sig, NULL);
+    return true;
 }
 
 /* ---- requests ---- */

@@ -85,6 +85,9 @@ static void print_json(const struct tf_run *run, int status, const struct tf_ver
                                                        : "failed",
                           "frames", (json_int_t)v->frames, "outside", (json_int_t)v->outside, "at_frame",
                           (json_int_t)v->at.frame, "elapsed_ms", v->elapsed_ms);
+    json_object_set_new(o, "state", json_string(run->state == TF_RUN_COMPLETE ? "complete" : "incomplete"));
+    if (run->exit_signal)
+        json_object_set_new(o, "exit_signal", json_integer(run->exit_signal));
     if (report) {
         json_object_set_new(o, "text", tf_divergence_text(report));
         json_object_set(o, "divergence", report);
@@ -111,7 +114,7 @@ static int verify(const char *path, struct tf_store *store, const struct tf_run 
     json_t *report = NULL;
     struct tf_err err = {0};
     struct tf_verified *v = calloc(1, sizeof *v);
-    char which[32] = "", name[32] = "";
+    char which[32] = "", name[32] = "", signal[64];
     if (!v) {
         tf_say("out of memory");
         return TF_EXIT_ERROR;
@@ -142,8 +145,13 @@ static int verify(const char *path, struct tf_store *store, const struct tf_run 
         note_changed_sources(store, run, looked);
     if (status == 0) {
         if (!o->json)
-            printf("%s: run %.8s%s: equal: %llu frame events, %llu outside calls, %.2f s\n", path, run->id,
-                   which, (unsigned long long)v->frames, (unsigned long long)v->outside, v->elapsed_ms / 1e3);
+            printf("%s: run %.8s%s: equal: %llu frame events, %llu outside calls, %.2f s%s%s%s\n", path,
+                   run->id, which, (unsigned long long)v->frames, (unsigned long long)v->outside,
+                   v->elapsed_ms / 1e3, run->exit_signal ? "; then it was ended by " : "",
+                   run->exit_signal ? tf_signal_text(run->exit_signal, signal, sizeof signal) : "",
+                   run->state == TF_RUN_COMPLETE
+                       ? ""
+                       : "; the recording is incomplete: what came then is not in it");
         fflush(stdout);
     } else if (status == TF_EXIT_BARRIER) {
         tf_say("%sequal for %llu frame events and %llu outside calls, then comes what replay does not "

@@ -94,7 +94,7 @@ static int find_reach(struct tf_timeline *t, struct tf_err *err)
             t->reach = marks[i].frame;
             t->why = strdup(marks[i].text);
             break;
-        } else if (marks[i].kind == TF_MARK_EXIT) {
+        } else if (marks[i].kind == TF_MARK_EXIT || marks[i].kind == TF_MARK_EXEC) {
             t->ended = true;
         }
     tf_marks_free(marks, n);

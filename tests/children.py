@@ -21,6 +21,7 @@ PROGRAMS_OF_SEVERAL = [
     ("pools-spawn", ["pools.py", "spawn"], ["--follow"]),
     ("served", ["served.py"], []),
     ("locked", ["locked.py"], []),
+    ("narrow", ["narrow.py"], ["--follow"]),
     ("reaper", ["reaper.py"], []),
     ("droppable", ["droppable.py"], []),
     ("follows", ["follows.py"], ["--follow"]),

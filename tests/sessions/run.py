@@ -22,7 +22,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-from lib import PROGRAMS, ROOT, TIMEFORK, Folder, Tally, clean_env, need_timefork, pythons, run  # noqa: E402
+from lib import BUILD, PROGRAMS, ROOT, TIMEFORK, Folder, Tally, clean_env, need_timefork, pythons, run  # noqa: E402
 
 FRAME_OF = """#!{python}
 import json, subprocess, sys
@@ -85,6 +85,7 @@ def play(tally, path, version, exe, show):
             tool.chmod(0o755)
         env = clean_env(PYTHON=exe)
         env["PATH"] = f"{tools}:{env['PATH']}"
+        env["BUILD"] = str(BUILD)
         for step in parse(path):
             result = run(["bash", "-c", f"exec 2>&1\n{step.command}"], cwd=folder, env=env)
             if show:

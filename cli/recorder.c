@@ -565,6 +565,12 @@ static void leave_behind(struct tf_recorder *rec)
         struct process *p = rec->processes[i];
         if (!p)
             continue;
+        if (is_over(rec, p)) {
+            int status, sig;
+            exit_of(p, &status, &sig);
+            finish(rec, i, status, sig, NULL);
+            continue;
+        }
         wake_all(p);
         if (p->in && tf_ingest_process(p->in))
             fprintf(

@@ -14,13 +14,15 @@ import sys
 
 from lib import PROGRAMS, Folder, Tally, json_lines, need_timefork, pythons, run, timefork
 
-# (name, what is recorded, options of record)
+# (name, what is recorded, options of record, where a replay of the first process stops)
 PROGRAMS_OF_SEVERAL = [
     ("forks", ["forks.py"], []),
     ("pools", ["pools.py", "fork"], []),
     ("pools-spawn", ["pools.py", "spawn"], ["--follow"]),
     ("served", ["served.py"], []),
     ("locked", ["locked.py"], []),
+    ("pooled", ["pooled.py", "fork"], [], "clone3: the program starts a thread"),
+    ("pooled-spawn", ["pooled.py", "spawn"], ["--follow"], "clone3: the program starts a thread"),
     ("narrow", ["narrow.py"], ["--follow"]),
     ("reaper", ["reaper.py"], []),
     ("droppable", ["droppable.py"], []),
@@ -29,10 +31,10 @@ PROGRAMS_OF_SEVERAL = [
 
 
 class Case:
-    def __init__(self, tally, top, version, exe, name, argv, options):
+    def __init__(self, tally, top, version, exe, name, argv, options, stops=""):
         self.tally, self.top, self.exe = tally, top, exe
         self.label = f"{version} {name}"
-        self.argv, self.options = argv, options
+        self.argv, self.options, self.stops = argv, options, stops
         self.recording = top / f"{name}.timefork"
         self.rng = random.Random(self.label)
 
@@ -59,7 +61,7 @@ class Case:
         self.equal("exit status", recorded.status, plain.status, recorded)
         if not self.check("is recorded", self.recording.exists(), recorded):
             return
-        self.check("nothing is left out", "replay will be exact up to" not in recorded.errtext, recorded)
+        self.check("nothing is left out", ("will be exact up to" in recorded.errtext) == bool(self.stops), recorded)
         self.equal("as many values as without", len(recorded.text.splitlines()), len(plain.text.splitlines()), recorded)
         printed = {}
         parents = {}
@@ -69,11 +71,11 @@ class Case:
             parents[int(pid)] = int(parent)
 
         verified = timefork("verify", self.recording, cwd=self.top)
-        self.check("verify", verified.status == 0, verified)
+        self.check("verify", verified.status == (4 if self.stops else 0) and self.stops in verified.errtext, verified)
         processes = self.query("--list-processes")
         by_pid = {p["pid"]: p for p in reversed(processes)}  # the first that had it: exec keeps the pid
         self.check("every process is there", set(printed) <= set(by_pid), (sorted(printed), sorted(by_pid)))
-        self.equal("processes that verify names", len(verified.text.splitlines()), len(processes), verified)
+        self.equal("processes that verify names", len(verified.text.splitlines()) + bool(self.stops), len(processes), verified)
         for p in processes:
             pid = p["pid"]
             became = p["process"] > 1 and processes[p["parent"] - 1]["pid"] == pid
@@ -86,7 +88,7 @@ class Case:
 
     def random_places(self, processes):
         """The frame that is asked for is the frame that is answered, with the function and kind that query tells."""
-        for p in processes:
+        for p in processes[bool(self.stops):]:
             number = str(p["process"])
             events = self.query("--process", number, "--frames", "--all", "--limit", "1000000")
             chosen = self.rng.sample(events, min(len(events), max(2, 50 // len(processes))))
@@ -123,18 +125,18 @@ def main():
     need_timefork()
     tally = Tally()
 
-    def one(version, exe, name, argv, options):
+    def one(version, exe, name, *what):
         try:
             with Folder() as top:
-                Case(tally, top, version, exe, name, argv, options).go()
+                Case(tally, top, version, exe, name, *what).go()
         except Exception as e:
             tally.fail(f"{version} {name}: the test itself failed", f"{type(e).__name__}: {e}")
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         for version, exe in pythons():
-            for name, argv, options in PROGRAMS_OF_SEVERAL:
+            for name, *what in PROGRAMS_OF_SEVERAL:
                 if len(sys.argv) == 1 or name in sys.argv[1:]:
-                    pool.submit(one, version, exe, name, argv, options)
+                    pool.submit(one, version, exe, name, *what)
     return tally.close()
 
 

@@ -325,26 +325,11 @@ static bool finish_child(struct tf_recorder *rec, size_t i)
 
 /* ---- requests ---- */
 
-static void answer(int socket, enum tf_op op, int fd)
+/* Who does not hear it has gone; that is noticed otherwise. */
+static void answer(const struct tf_runner *control, enum tf_op op, int fd)
 {
-    struct tf_msg msg = {.op = op};
-    struct iovec part = {&msg, sizeof msg};
-    union {
-        struct cmsghdr align;
-        char space[CMSG_SPACE(sizeof(int))];
-    } control = {0};
-    struct msghdr head = {.msg_iov = &part, .msg_iovlen = 1};
-    if (fd >= 0) {
-        head.msg_control = &control;
-        head.msg_controllen = sizeof control;
-        struct cmsghdr *c = CMSG_FIRSTHDR(&head);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(c), &fd, sizeof fd);
-    }
-    while (sendmsg(socket, &head, MSG_NOSIGNAL) < 0 && errno == EINTR)
-        ;
+    struct tf_err ignored;
+    tf_runner_send_fd(control, op, fd, &ignored);
 }
 
 /* Says that a child is not recorded, now and in the recording. */
@@ -381,7 +366,7 @@ static void on_fork(struct tf_recorder *rec, struct process *parent)
         if (err.code)
             leave_out(parent, 0, err.msg);
     }
-    answer(parent->control.socket, TF_REQ_FORKED, child ? child->map.fd : -1);
+    answer(&parent->control, TF_REQ_FORKED, child ? child->map.fd : -1);
     if (child)
         close_fd(&child->map.fd);
 }
@@ -492,7 +477,7 @@ static void on_connection(struct tf_recorder *rec)
     }
     begin(rec, p, peer.pid, parent, &err);
     p->pidfd = (int)syscall(SYS_pidfd_open, peer.pid, 0);
-    answer(control.socket, TF_REQ_JOINED, p->map.fd);
+    answer(&control, TF_REQ_JOINED, p->map.fd);
     close_fd(&p->map.fd);
 }
 

@@ -205,18 +205,23 @@ int tf_runner_wait(const struct tf_runner *runner, const volatile bool *cancel, 
     }
 }
 
+int tf_runner_send_fd(const struct tf_runner *runner, enum tf_op op, int fd, struct tf_err *err)
+{
+    struct tf_msg msg = {.op = op};
+    struct iovec part = {&msg, sizeof msg};
+    return send_all(runner, &part, 1, fd, err);
+}
+
 int tf_runner_fork(const struct tf_runner *runner, struct tf_runner *copy, struct tf_place *place,
                    struct tf_err *err)
 {
     int fds[2];
     struct tf_message message = {0};
-    struct tf_msg msg = {.op = TF_REQ_FORK};
-    struct iovec part = {&msg, sizeof msg};
 
     *copy = TF_RUNNER_NONE;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
         return tf_err_set(err, TF_E_IO, "cannot make a socket: %s", strerror(errno));
-    int r = send_all(runner, &part, 1, fds[1], err);
+    int r = tf_runner_send_fd(runner, TF_REQ_FORK, fds[1], err);
     close(fds[1]);
     copy->socket = fds[0];
     if (r == 0)

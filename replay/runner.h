@@ -30,6 +30,8 @@ struct tf_message {
 
 int tf_runner_send(const struct tf_runner *runner, enum tf_op op, const void *head, size_t head_len,
                    const void *body, size_t body_len, struct tf_err *err);
+/* A message without payload, with a descriptor (-1: none), which stays the caller's. */
+int tf_runner_send_fd(const struct tf_runner *runner, enum tf_op op, int fd, struct tf_err *err);
 /* Next message. deadline_ms: CLOCK_MONOTONIC, -1 for none. TF_E_TIMEOUT; TF_E_REPLAY when the process is gone
  * (the message says how it ended, as far as is known). */
 int tf_runner_recv(const struct tf_runner *runner, struct tf_message *message, int64_t deadline_ms,

@@ -1,7 +1,12 @@
 /*
  * engine.h: the border between the preload library (core: iohooks/, checkpoint/) and the engine of one Python
  * version. Both are in the recorded or replaying process. The core calls the engine through struct tf_engine;
- * the engine calls the core through struct tf_core. Everything runs on the thread that holds the GIL.
+ * the engine calls the core through struct tf_core. Everything runs on the thread that holds the GIL, where
+ * nothing else is said.
+ *
+ * At a SWITCH the thread has just taken the GIL and is not yet the interpreter's current one: tstate and
+ * frame are NULL, and PyGILState_GetThisThreadState() knows it. It stands in the C function that gave the GIL
+ * away, called by the top of its stack.
  *
  * The rule above all: in the program's own timeline (mode record, and mode replay until a stop) the engine
  * allocates nothing from Python's allocators or malloc and creates no object, except the once-only co_extra
@@ -14,8 +19,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "store/outside.h"
 
-#define TF_ENGINE_ABI 1
+#define TF_ENGINE_ABI 2
 
 /* Where a runner shall stop. */
 enum tf_stop_kind {
@@ -59,6 +65,8 @@ enum tf_item {
                          expression to get it, as "[3]", "['key']" or ".name"; else a text in "<>" */
     TF_ITEM_COUNT,    /* u64: how many children there are */
     TF_ITEM_NAME,     /* a name, for completion */
+    TF_ITEM_THREAD, /* u32 number, u32 1 if it is the one that runs, u64 tid, u32 line, name\0, file\0, qualname\0
+                       of where it is; file is empty when it runs no Python function */
     TF_ITEM_PROGRAM,  /* an expression that was prepared: struct tf_prepared, then its texts */
 };
 /* What is known of an expression that was prepared in a function. */
@@ -78,6 +86,7 @@ enum tf_inspect {
     TF_INSPECT_NAMES,   /* NAME items: text is "" (variables, globals, builtins) or an expression (attributes)
                          */
     TF_INSPECT_PREPARE, /* PROGRAM or ERROR, DONE: text is an expression, see engine/pure.h */
+    TF_INSPECT_THREADS, /* THREAD items of all threads that have a Python state, by number, DONE */
     TF_INSPECT_PURE,    /* VALUE: for tests, what engine/pure.c says of an expression and what Python says */
 };
 /* An expression that was prepared. module\0, program, program of the place, its text\0 follow. */
@@ -97,6 +106,8 @@ struct tf_inspect_req {
     uint32_t from;  /* LOCALS, ARGS, EXPAND: the first to send */
     uint32_t count; /* EXPAND: how many at most */
     uint32_t frame; /* which function of the stack: 0 is the innermost. Not there: ERROR, DONE */
+    uint32_t thread; /* whose stack; UINT32_MAX: of the one that runs. Not there: ERROR, DONE */
+    uint32_t reserved;
     uint64_t object,
         type; /* EVAL: if there is an object of this type at this address, `_` is it, else: ERROR */
 };
@@ -178,8 +189,11 @@ struct tf_core {
                      const char *name, size_t name_len);
     /* The id that code() gives next. */
     uint32_t (*next_code)(void);
-    /* The frame events that follow belong to another thread. */
-    void (*thread)(uint32_t thread);
+    /* Once, before there are threads: where the GIL is (struct _gil_runtime_state), and its interval in
+     * microseconds, which the program may change. */
+    void (*gil)(void *mutex, void *cond, void *switch_mutex, void *switch_cond, const unsigned long *interval);
+    /* The thread whose pthread_t is `ident`; *tid: the kernel's id that it had in the recording. -1: none. */
+    int64_t (*thread_of)(uint64_t ident, int32_t *tid);
     /* A stop was reached: parks the process and serves questions. Never returns. */
     void (*stopped)(int why /* enum tf_stopped */, uint64_t lines) __attribute__((noreturn));
     /* Sends one item to who asked. parts are concatenated. */
@@ -222,6 +236,15 @@ struct tf_engine {
     void (*scan)(const struct tf_scan *scan, void *tstate, void *frame, int event);
     /* Each later event, if the scan wants it. */
     void (*scan_event)(uint32_t word, void *tstate, void *frame);
+    /* Right after a frame event: gives the GIL away and takes it again. May run other threads. */
+    void (*yield)(void);
+    /* Asks the thread that has the GIL to give it away at its next check (on), or not any more. Any thread. */
+    void (*ask_to_drop)(bool on);
+    /* Where the thread that has the GIL is, in the middle of a check: frame, instruction, and, if `full`, the
+     * fingerprint. Allocates nothing. */
+    void (*place)(struct tf_preempt *place, bool full);
+    /* What threading calls the thread that is about to evaluate this frame, its first: as where(). 0: not known. */
+    size_t (*thread_name)(void *frame, char *buf, size_t size);
     /* Questions; in a fork of a stopped process. Sends items and TF_ITEM_DONE. */
     void (*inspect)(const struct tf_inspect_req *req, const char *text, size_t text_len);
     /* Writes "file:line in function" of the innermost Python frames, one a line, for messages. Allocates

@@ -53,20 +53,6 @@ static inline __attribute__((always_inline)) void emit(uint32_t word, PyThreadSt
         tf_state.slow(word, ts, frame);
 }
 
-static __attribute__((noinline, cold)) void switch_thread(PyThreadState *ts)
-{
-    /* Thread states are numbered from 1 in the order of their creation; numbers are not used again, addresses
-     * are. */
-    tf_state.last_id = ts->id;
-    tf_state.core->thread((uint32_t)(ts->id - 1));
-}
-
-#define ON_THREAD(ts)                                                                                        \
-    do {                                                                                                     \
-        if (TF_UNLIKELY((ts)->id != tf_state.last_id))                                                       \
-            switch_thread(ts);                                                                               \
-    } while (0)
-
 #if !TF_PY311
 /* The distance on the C stack between the evaluation of f and the evaluation that it was called from; 0 if
  * not known. */
@@ -259,7 +245,6 @@ static __attribute__((noinline)) void enter_rare(PyThreadState *ts, tf_frame *fr
         if (tf_frame_started(frame))
             tag = TF_RESUME;
     }
-    ON_THREAD(ts);
     emit(TF_WORD(tag, TF_CODE_ID(value)), ts, frame);
 }
 
@@ -277,7 +262,6 @@ static __attribute__((noinline)) void leave_rare(PyThreadState *ts, tf_frame *fr
     /* Whoever resumed the generator holds it, and looks at its state after us too. */
     if (result && (value & TF_CODE_GENERATOR) && tf_gen_suspended(tf_gen_state(frame)))
         tag = TF_YIELD;
-    ON_THREAD(ts);
     emit(TF_WORD(tag, 0), ts, NULL);
 }
 
@@ -295,10 +279,8 @@ static PyObject *hook(PyThreadState *ts, tf_frame *frame, int exc)
         leave_rare(ts, frame, value, result, &r);
         return result;
     }
-    ON_THREAD(ts);
     emit(TF_WORD(TF_CALL, TF_CODE_ID(value)), ts, frame);
     PyObject *result = tf_state.eval(ts, frame, exc);
-    ON_THREAD(ts);
     emit(result ? TF_WORD(TF_RETURN, 0) : TF_WORD(TF_UNWIND, 0), ts, NULL);
     return result;
 }
@@ -307,7 +289,6 @@ void tf_hook_install(void)
 {
     PyThreadState *ts = PyThreadState_Get();
     PyInterpreterState *interp = PyThreadState_GetInterpreter(ts);
-    tf_state.last_id = ts->id;
     tf_state.slot = tf_request_extra_index(tf_code_freed);
     if (tf_state.slot < 0)
         Py_FatalError("timefork: every slot for extra data of code objects is taken");

@@ -18,7 +18,6 @@ struct tf_state {
     /* Hot: one cache line. */
     uint32_t **p, **limit;
     tf_eval_fn eval;  /* the evaluator that was there before */
-    uint64_t last_id; /* the thread of the last event */
     Py_ssize_t slot;  /* of co_extra */
     void (*slow)(uint32_t word, void *tstate, void *frame);
 

@@ -37,12 +37,8 @@ size_t tf_where(char *buf, size_t size)
         return 0;
     buf[0] = 0;
     PyThreadState *ts = tf_this_thread();
-    PyInterpreterState *interp = PyInterpreterState_Main();
-    /* In a call that waits, the thread has given the GIL away: then it is the one that had the last event. */
-    for (ts = ts || !interp ? ts : PyInterpreterState_ThreadHead(interp); ts && !tf_this_thread();
-         ts = PyThreadState_Next(ts))
-        if (ts->id == tf_state.last_id)
-            break;
+    if (!ts) /* in a call that waits: it has given the GIL away */
+        ts = PyGILState_GetThisThreadState();
     if (!ts)
         return 0;
 #if !TF_PY313

@@ -380,15 +380,6 @@ static uint32_t next_code(void)
     return tf.next_code + 1;
 }
 
-static void on_thread(uint32_t thread)
-{
-    if (thread == tf.thread)
-        return;
-    tf.thread = thread;
-    if (tf.mode == TF_RECORDS || tf.mode == TF_LOOSE)
-        tf_log_record(TF_REC_THREAD, &thread, sizeof thread, NULL, 0);
-}
-
 static void __attribute__((noreturn)) on_stopped(int why, uint64_t lines)
 {
     struct tf_stop_rep rep = {
@@ -423,7 +414,6 @@ const struct tf_core tf_core = {
     .slow = tf_slow,
     .code = on_code,
     .next_code = next_code,
-    .thread = on_thread,
     .stopped = on_stopped,
     .item = on_item,
     .mute = tf_look_mute,

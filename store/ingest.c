@@ -301,7 +301,16 @@ int64_t tf_ingest_drain(struct tf_ingest *in, struct tf_err *err)
             break;
         if (in->forked && !in->started && (rc = begin_forked(in, err)))
             break;
-        if (TF_IS_FRAME(word)) {
+        if (TF_IS_SWITCH(word) && in->started) { /* the block's thread is that of the event */
+            if (in->block.n == TF_BLOCK_FRAMES && (rc = write_frames(in, true, err)))
+                break;
+            if (tf_block_thread(&in->block, TF_LOW(word))) {
+                rc = tf_db_memory(err);
+                break;
+            }
+            in->block.words[in->block.n++] = word;
+            taken++;
+        } else if (TF_IS_FRAME(word)) {
             if (!in->started) {
                 rc = ingest_senseless("a frame event before the start", err);
                 break;
@@ -326,16 +335,15 @@ int64_t tf_ingest_drain(struct tf_ingest *in, struct tf_err *err)
                 break;
             taken++;
         } else {
-            bool record = TF_TAG(word) == TF_RECORD;
-            uint64_t len = record ? TF_RECORD_WORDS(word) : TF_LOW(word);
-            if (len + 1 > size || (record && len + 1 > TF_ITEM_MAX_WORDS)) {
+            uint64_t len = TF_RECORD_WORDS(word);
+            if (len + 1 > size || len + 1 > TF_ITEM_MAX_WORDS) {
                 rc = ingest_senseless("an item that is too long", err);
                 break;
             }
             if (taken + 1 + len > size)
                 break; /* the next drain starts here and has it all in front of it */
-            if (record &&
-                (rc = ingest_record(in, TF_RECORD_TYPE(word), (const uint8_t *)(p + 1), len * 4, err)))
+            rc = ingest_record(in, TF_RECORD_TYPE(word), (const uint8_t *)(p + 1), len * 4, err);
+            if (rc)
                 break;
             taken += 1 + len;
         }

@@ -88,6 +88,7 @@ static int add_event(struct tf_ingest *in, const struct tf_rec_outside *rec, con
         .total_len = (uint32_t)total,
         .call = rec->call,
         .thread = (uint16_t)in->thread,
+        .thread_high = (uint16_t)(in->thread >> 16),
         .frame = in->block.first_frame - 1 + in->block.n,
         .result = rec->result,
         .args_len = rec->args_len,
@@ -198,6 +199,19 @@ static int item_outside(struct tf_ingest *in, const uint8_t *p, size_t len, stru
     return add_event(in, &rec, p, p + at, len - at, err);
 }
 
+static int item_turn(struct tf_ingest *in, const uint8_t *p, size_t len, struct tf_err *err)
+{
+    struct tf_rec_turn rec;
+    uint64_t why;
+    if (len < sizeof rec)
+        return ingest_senseless("short turn", err);
+    memcpy(&rec, p, sizeof rec);
+    in->thread = rec.thread;
+    why = rec.why;
+    struct tf_rec_outside event = {.call = TF_CALL_TURN, .args_len = sizeof why, .result = rec.thread};
+    return add_event(in, &event, &why, NULL, 0, err);
+}
+
 /* A time that was asked for: as the event that iohooks/args.c would have made of it. */
 static int item_clock(struct tf_ingest *in, const uint8_t *p, size_t len, struct tf_err *err)
 {
@@ -222,6 +236,7 @@ static int item_clock(struct tf_ingest *in, const uint8_t *p, size_t len, struct
         .total_len = sizeof event,
         .call = SYS_clock_gettime,
         .thread = (uint16_t)in->thread,
+        .thread_high = (uint16_t)(in->thread >> 16),
         .frame = in->block.first_frame - 1 + in->block.n,
         .args_len = sizeof event.clock,
         .data_len = sizeof event.time,
@@ -339,7 +354,7 @@ int ingest_record(struct tf_ingest *in, enum tf_record type, const uint8_t *p, s
             return add_start(in, p, len, err);
         return in->missing ? add_data(in, p, len, err) : ingest_senseless("data without an event", err);
     }
-    if (!in->started && type != TF_REC_TIME && type != TF_REC_START && type != TF_REC_THREAD)
+    if (!in->started && type != TF_REC_TIME && type != TF_REC_START)
         return ingest_senseless("an event before the start", err);
     if (in->missing &&
         (type == TF_REC_OUTSIDE || type == TF_REC_CLOCK || type == TF_REC_CODE || type == TF_REC_MARK))
@@ -350,12 +365,10 @@ int ingest_record(struct tf_ingest *in, enum tf_record type, const uint8_t *p, s
             return ingest_senseless("short time", err);
         memcpy(&tsc, p, sizeof tsc);
         return ingest_set_time(in, tsc >> TF_TIME_UNIT_SHIFT, err);
+    case TF_REC_TURN:
+        return item_turn(in, p, len, err);
     case TF_REC_THREAD:
-        if (len < sizeof number)
-            return ingest_senseless("short thread", err);
-        memcpy(&number, p, sizeof number);
-        in->thread = number;
-        return tf_block_thread(&in->block, number) ? tf_db_memory(err) : 0;
+        return 0;
     case TF_REC_CODE:
         return item_code(in, p, len, err);
     case TF_REC_OUTSIDE:

@@ -14,19 +14,38 @@
 struct tf_outside {
     uint32_t total_len; /* of the whole event in bytes, a multiple of 8; a single event is below 4 GiB */
     uint16_t call;      /* system call number or TF_CALL_... */
-    uint16_t thread;
+    uint16_t thread; /* the lower half of its number */
     uint64_t frame;    /* how many frame events had happened */
     int64_t result;    /* -errno on failure */
     uint32_t args_len; /* bytes of arguments right behind this header, then padding to 8, then the data */
     uint16_t flags;    /* TF_OUT_STDOUT, TF_OUT_STDERR (ring.h) */
-    uint16_t reserved;
+    uint16_t thread_high;
     uint64_t data_len;
 };
+static inline uint32_t tf_outside_thread(const struct tf_outside *e)
+{
+    return e->thread | (uint32_t)e->thread_high << 16;
+}
 
 /* When a signal that had been kept was given to the program. */
 enum tf_moment {
     TF_AFTER_EVENT = 1, /* right after a frame event */
     TF_AFTER_CALL = 2,  /* right after the outside call in front of it */
+};
+
+/* What a thread that has its turn is to find of what it waited for. */
+enum tf_turn {
+    TF_TURN_PLAIN = 0,
+    TF_TURN_TIMEOUT = 1, /* its time is over */
+    TF_TURN_SIGNAL = 2,  /* a signal came */
+};
+
+/* Where a thread was that had to give the GIL away without a frame event or call of its own: see
+ * docs/threads.md. */
+struct tf_preempt {
+    uint64_t checks;      /* how many checks of the interpreter's for such requests since the last event, or UINT64_MAX: not counted */
+    uint64_t frame, instruction; /* addresses */
+    uint64_t fingerprint; /* of what the function can see */
 };
 
 /* Pseudo calls, in the same stream so that their order is checked too. */
@@ -38,6 +57,10 @@ enum {
         1003, /* a signal was given to the program; result = its number, args = u64 enum tf_moment */
     TF_CALL_FAULT = 1004, /* SIGBUS: a mapped page whose file had become too short; result = the signal, args
                              = u64 its si_code, u64 the address */
+    /* Threads (iohooks/turn.h). The event after TURN is that thread's. */
+    TF_CALL_TURN = 1005,    /* result = the thread, args = u64 enum tf_turn */
+    TF_CALL_YIELD = 1006,   /* right after this frame event the thread gives the GIL away and wants it back. No args */
+    TF_CALL_PREEMPT = 1007, /* the same in the middle of a function: args = struct tf_preempt */
     TF_CALL_MARK = 1001,  /* args = u32 kind, u32 0, text */
     /* Operations on a semaphore that processes share (iohooks/semaphore.c): args as a system call's; data:
      * u32 its value afterwards. The rows of calls.c that stand behind the system calls are theirs. */

@@ -16,10 +16,14 @@
  *   4            UNWIND 0
  *   5            TIME   time since the previous TIME or RECORD_TIME, in units of 16 TSC ticks
  *   6            RECORD bits 28..24 record type (enum tf_record), bits 23..0 payload length in words
- *   7            SKIP   nothing, length in words that follow is in bits 28..0 (alignment, never stored)
+ *   7            SWITCH number of the thread that goes on with Python code from here (0: main)
  *
  * A frame event is the whole word: its meaning does not depend on what follows. A TIME applies to the frame
  * event in front of it (the one that was written last).
+ *
+ * SWITCH is a frame event, too: a thread has taken the GIL that did not have it at the last frame event. So
+ * between two frame events one thread runs, and what it runs is the top of its stack. It leaves the stack as
+ * it is. The first events of a process belong to thread 0.
  *
  * Invariants:
  *  1. A word that was not yet written is zero. The consumer zeroes what it consumed before it advances
@@ -40,7 +44,7 @@
 #define TF_SHM_ADDR 0x5f0000000000ul
 #define TF_RING_ADDR 0x600000000000ul
 #define TF_SHM_MAGIC 0x6b726f66u /* "fork" */
-#define TF_SHM_VERSION 2u
+#define TF_SHM_VERSION 3u
 #define TF_SHM_HEADER 4096u
 #define TF_NUDGE                                                                                             \
     64 /* signal that the supervisor sends when a signal waits too long: the last real-time one */
@@ -52,14 +56,15 @@
 #define TF_WORD(tag, low) (((uint32_t)(tag) << TF_TAG_SHIFT) | (uint32_t)(low))
 #define TF_TIME_UNIT_SHIFT 4
 
-enum tf_tag { TF_CALL, TF_RETURN, TF_YIELD, TF_RESUME, TF_UNWIND, TF_TIME, TF_RECORD, TF_SKIP };
-#define TF_IS_FRAME(w) (TF_TAG(w) <= TF_UNWIND)
+enum tf_tag { TF_CALL, TF_RETURN, TF_YIELD, TF_RESUME, TF_UNWIND, TF_TIME, TF_RECORD, TF_SWITCH };
+#define TF_IS_FRAME(w) ((0x9fu >> TF_TAG(w)) & 1)
+#define TF_IS_SWITCH(w) (TF_TAG(w) == TF_SWITCH)
 /* Of a frame event: does it put a function onto the stack? (TF_CALL and TF_RESUME) */
 #define TF_IS_ENTRY(w) ((0x9u >> TF_TAG(w)) & 1)
 
 enum tf_record {
     TF_REC_TIME = 1, /* u64 TSC: absolute time; the first item of every stream, and after gaps */
-    TF_REC_THREAD,   /* u32 thread: what follows belongs to this thread (0 = main, until said otherwise) */
+    TF_REC_TURN,     /* struct tf_rec_turn: another thread has its turn; the outside events that follow are its */
     TF_REC_CODE,     /* struct tf_rec_code: definition of the next code id */
     TF_REC_OUTSIDE,  /* struct tf_rec_outside */
     TF_REC_DATA,     /* bytes: more data of the outside event in front of it, or more of the START's blob */
@@ -68,6 +73,7 @@ enum tf_record {
     TF_REC_MAPPED,   /* NUL-terminated path of a file whose pages the program mapped (a library) */
     TF_REC_SNAPSHOT, /* u32 serial: a fork checkpoint was taken here */
     TF_REC_CLOCK,    /* struct tf_rec_clock: clock_gettime() that succeeded, the commonest call, in short */
+    TF_REC_THREAD,   /* struct tf_rec_thread: what becomes known of a thread, for people */
 };
 #define TF_RECORD_WORD(type, words) TF_WORD(TF_RECORD, ((uint32_t)(type) << 24) | (uint32_t)(words))
 #define TF_RECORD_TYPE(w) (TF_LOW(w) >> 24)
@@ -104,6 +110,28 @@ struct tf_rec_clock {
     int64_t sec;
     uint32_t nsec;
     int32_t clock;
+};
+
+/* TF_REC_TURN: becomes the outside event TF_CALL_TURN (outside.h). Only one thread at a time has the turn: it
+ * writes to the ring. Who runs without the GIL does so out of turn (iohooks/turn.h). */
+struct tf_rec_turn {
+    uint32_t thread;
+    uint32_t why; /* enum tf_turn */
+};
+
+/* TF_REC_THREAD. The name follows (UTF-8, NUL-terminated, padded). Threads are numbered in the order in which
+ * they are started, from 1; main is 0; numbers are not used again. */
+struct tf_rec_thread {
+    uint32_t what; /* enum tf_thread_news */
+    uint32_t thread;
+    uint32_t parent; /* BORN: who started it */
+    int32_t tid;     /* BORN: the kernel's id, threading.get_native_id() */
+    uint32_t name_len;
+};
+enum tf_thread_news {
+    TF_THREAD_BORN = 1,
+    TF_THREAD_NAMED, /* what threading.Thread calls it when it begins to run; not of threads that are none of Python's */
+    TF_THREAD_ENDED,
 };
 
 /* TF_REC_START: everything that a replay needs to start the same process. The blob follows: strings, each
@@ -161,6 +189,7 @@ struct tf_shm {
     uint64_t tsc_start;          /* TSC when the process attached */
     uint32_t was_fixed;          /* address space randomisation was off before timefork switched it off */
     uint32_t became;             /* program: it becomes another one (execve) */
+    uint64_t chaos;              /* record --chaos: the seed, odd; 0: threads are switched as usual */
     char follow[96];             /* value of TIMEFORK= for programs that are executed, or empty */
     char python_version[32];
     char exe[1024];

@@ -275,15 +275,6 @@ static uint32_t core_code(uint64_t hash, uint32_t line, uint32_t flags, const ch
     return next_code++;
 }
 
-static void core_thread(uint32_t thread)
-{
-    if (wrap)
-        return;
-    *p++ = TF_RECORD_WORD(TF_REC_THREAD, 1); /* its payload is folded into the next word for the dump */
-    *p++ = TF_WORD(TF_SKIP, thread);
-    limit += 2;
-}
-
 static void core_divergence(const char *fmt, ...)
 {
     va_list ap;
@@ -299,7 +290,6 @@ static const struct tf_core core = {
     .limit = &limit,
     .slow = core_slow,
     .code = core_code,
-    .thread = core_thread,
     .stopped = (void *)core_stopped,
     .item = core_item,
     .mute = core_mute,
@@ -330,7 +320,7 @@ static void dump(void)
         case TF_UNWIND:
             fprintf(f, "U\n");
             break;
-        case TF_SKIP:
+        case TF_SWITCH:
             fprintf(f, "T %u\n", TF_LOW(*w));
             break;
         }

@@ -48,7 +48,7 @@ static void produce(struct fx_ring *r, uint64_t n, volatile uint64_t *done)
             done[1]++;
         }
         if (i % 3333 == 0)
-            fx_item(r, TF_WORD(TF_SKIP, 3), data, 3);
+            fx_item(r, TF_WORD(TF_SWITCH, 3), data, 3);
     }
 }
 
@@ -267,7 +267,7 @@ static void test_garbage(void **state)
         {{TF_RECORD_WORD(TF_REC_CODE, 1), 1}, "short code"},
         {{TF_RECORD_WORD(TF_REC_START, 0)}, "start"},
         {{TF_RECORD_WORD(TF_REC_OUTSIDE, 0xffffff)}, "too long"},
-        {{TF_WORD(TF_SKIP, 1 << 28)}, "too long"},
+        {{TF_WORD(TF_SWITCH, 1 << 28)}, "too long"},
         {{TF_RECORD_WORD(TF_REC_MAPPED, 1), 0x41414141}, "mapped"},
     };
     for (size_t i = 0; i < sizeof garbage / sizeof *garbage; i++) {

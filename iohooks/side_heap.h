@@ -10,11 +10,11 @@
 /* Place k has the addresses from TF_SIDE_ADDR + k * TF_SIDE_SIZE on. Below everything that is mapped in an
  * ordinary process (programs that are not position-independent aside: they begin at 4 MiB) and below
  * timefork's own addresses (proto.h, ring.h). */
-#define TF_SIDE_SHIFT 32
-#define TF_SIDE_SIZE (1ul << TF_SIDE_SHIFT)
 #ifndef TF_SIDE_ADDR
 #define TF_SIDE_ADDR 0x200000000000ul
+#define TF_SIDE_SHIFT 32
 #endif
+#define TF_SIDE_SIZE (1ul << TF_SIDE_SHIFT)
 /* The last one is that of all threads that timefork does not know. */
 #define TF_SIDE_STRANGERS TF_THREADS_MAX
 #define TF_SIDE_PLACES (TF_THREADS_MAX + 1)

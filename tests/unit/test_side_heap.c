@@ -291,6 +291,7 @@ static void test_model(void **state)
     uint64_t seed = 1;
     char *top = NULL;
     (void)state;
+    assert_false(tf_side_heap_in_front()); /* here it is not called malloc() */
     for (int round = 0; round < 3; round++) {
         seed = 1;
         for (int i = 0; i < 30000; i++) {

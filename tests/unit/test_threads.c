@@ -801,7 +801,10 @@ static void test_query(void **state)
                              0);
         else
             assert_int_equal(command(tf_cmd_query, "query", path, "--stats", "--format", "json"), 0);
-        for (int k = 0; stats[i].rows[k].function; k++) {
+        int k = 0, lines = 0;
+        for (const char *p = said; (p = strchr(p, '\n')); p++)
+            lines++;
+        for (; stats[i].rows[k].function; k++) {
             o = line(k);
             assert_string_equal(text(o, "function"), stats[i].rows[k].function);
             assert_int_equal(number(o, "calls"), stats[i].rows[k].calls);
@@ -809,6 +812,7 @@ static void test_query(void **state)
             assert_int_equal(number(o, "self_ns"), stats[i].rows[k].self);
             json_decref(o);
         }
+        assert_int_equal(lines, k);
     }
 
     assert_int_equal(command(tf_cmd_query, "query", path, "--output", "--thread", "1"), 0);

@@ -11,8 +11,8 @@
 
 const char *tf_event_name(enum tf_tag event)
 {
-    static const char *const names[] = {"call", "return", "yield", "resume", "unwind"};
-    return event <= TF_UNWIND ? names[event] : "?";
+    static const char *const names[] = {"call", "return", "yield", "resume", "unwind", "?", "?", "switch"};
+    return event <= TF_SWITCH ? names[event] : "?";
 }
 
 json_t *tf_json_text(const void *data, size_t len)
@@ -162,6 +162,28 @@ static int on_item(void *ctx, enum tf_item type, const uint8_t *data, size_t len
     case TF_ITEM_NAME:
         json_array_append_new(c->into, tf_json_text(data, len));
         break;
+    case TF_ITEM_THREAD: {
+        uint32_t head[5];
+        uint64_t tid;
+        if (len < sizeof head)
+            break;
+        memcpy(head, data, sizeof head);
+        memcpy(&tid, data + 8, sizeof tid);
+        const uint8_t *at = data + sizeof head;
+        size_t left = len - sizeof head;
+        o = json_pack("{s:I, s:I, s:b}", "number", (json_int_t)head[0], "tid", (json_int_t)tid, "runs",
+                      head[1] != 0);
+        json_object_set_new(o, "name", next_text(&at, &left));
+        json_t *file = next_text(&at, &left), *function = next_text(&at, &left);
+        bool python = json_string_length(file) > 0;
+        json_object_set_new(o, "function", python ? json_incref(function) : json_null());
+        json_object_set_new(o, "file", python ? json_incref(file) : json_null());
+        json_object_set_new(o, "line", python ? json_integer(head[4]) : json_null());
+        json_decref(file);
+        json_decref(function);
+        json_array_append_new(c->into, o);
+        break;
+    }
     case TF_ITEM_PROGRAM:
     case TF_ITEM_DONE:
         break;

@@ -9,10 +9,11 @@
 #define CONTEXT_LINES 4
 #define TEXT_MAX 4000 /* bytes of one repr in the text form */
 
+const char *const tf_tag_names[8] = {"call", "return", "yield", "resume", "unwind", [TF_SWITCH] = "switch"};
+
 const char *tf_event_name(enum tf_tag event)
 {
-    static const char *const names[] = {"call", "return", "yield", "resume", "unwind", "?", "?", "switch"};
-    return event <= TF_SWITCH ? names[event] : "?";
+    return tf_tag_names[event & 7] ? tf_tag_names[event & 7] : "?";
 }
 
 json_t *tf_json_text(const void *data, size_t len)
@@ -238,7 +239,7 @@ json_t *tf_answer_names(struct tf_timeline *t, enum tf_inspect what, uint32_t fr
                         struct tf_err *err)
 {
     struct collect c = {.into = json_array()};
-    struct tf_inspect_req req = {.what = what, .frame = frame};
+    struct tf_inspect_req req = {.what = what, .frame = frame, .thread = UINT32_MAX};
     if (ask_each(t, req, NULL, c.into, timeout_ms, &c, err) == 0)
         return c.into;
     json_decref(c.into);
@@ -249,7 +250,7 @@ json_t *tf_answer_completions(struct tf_timeline *t, const char *expr, uint32_t 
                               struct tf_err *err)
 {
     struct collect c = {.into = json_array()};
-    struct tf_inspect_req req = {.what = TF_INSPECT_NAMES, .frame = frame};
+    struct tf_inspect_req req = {.what = TF_INSPECT_NAMES, .frame = frame, .thread = UINT32_MAX};
     if (ask(t, req, expr, timeout_ms, &c, err) == 0)
         return c.into;
     json_decref(c.into);
@@ -261,10 +262,12 @@ static json_t *stack(struct tf_timeline *t, json_t *answer, enum tf_tag event, i
                      struct tf_err *err)
 {
     struct collect c = {.into = json_array(), .answer = answer};
-    int r = ask(t, (struct tf_inspect_req){.what = TF_INSPECT_STACK}, NULL, timeout_ms, &c, err);
+    int r = ask(t, (struct tf_inspect_req){.what = TF_INSPECT_STACK, .thread = UINT32_MAX}, NULL, timeout_ms,
+                &c, err);
     if (r == 0)
         return c.into;
-    if (no_repr(r) && json_array_size(c.into) && event != TF_CALL && event != TF_RESUME) {
+    if (no_repr(r) && json_array_size(c.into) && event != TF_CALL && event != TF_RESUME &&
+        event != TF_SWITCH) {
         bool raised = event == TF_UNWIND;
         json_object_set_new(answer, raised ? "raised" : "returned",
                             json_pack("{s:s, s:s}", "type", "?", raised ? "text" : "repr", no_repr(r)));
@@ -347,7 +350,7 @@ json_t *tf_answer(struct tf_timeline *t, struct tf_store *store, const struct tf
     json_t *values = json_array();
     json_object_set_new(a, "eval", values);
     for (size_t i = 0; i < opts->evals_n; i++) {
-        struct tf_inspect_req req = {.what = TF_INSPECT_EVAL};
+        struct tf_inspect_req req = {.what = TF_INSPECT_EVAL, .thread = UINT32_MAX};
         json_t *v = tf_answer_eval(t, &req, opts->evals[i], opts->timeout_ms, err);
         if (!v)
             goto fail;

@@ -38,6 +38,8 @@ void tf_answer_print_value(FILE *out, json_t *object, const char *key);
 /* "TYPE: TEXT" of a "raised", with the end of the line. */
 void tf_answer_print_raised(FILE *out, json_t *raised);
 void tf_answer_print(FILE *out, json_t *answer, struct tf_store *store, const struct tf_run *run);
+/* By tag; NULL: it is no frame event. */
+extern const char *const tf_tag_names[8];
 const char *tf_event_name(enum tf_tag event);
 
 /* Has a source file changed (or gone) since it was recorded with this text? */

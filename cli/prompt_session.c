@@ -93,13 +93,15 @@ static void print_when(struct tf_prompt *p, json_t *result)
     char position[64], frames[32];
     double all = (double)p->run->duration_ns / 1e9;
     json_int_t checkpoints = json_integer_value(json_object_get(result, "checkpoints"));
-    fprintf(p->out, "#%s of %s frame events, %.6f s of %.6f s, depth %lld, thread %lld, %lld checkpoint%s\n",
+    char name[256];
+    fprintf(p->out, "#%s of %s frame events, %.6f s of %.6f s, depth %lld, %s, %lld checkpoint%s\n",
             tf_position_text(p->here.position, position, sizeof position),
             tf_count_text(p->run->frames, frames, sizeof frames),
             (double)json_integer_value(json_object_get(at, "time_ns")) / 1e9, all,
             (long long)json_integer_value(json_object_get(at, "depth")),
-            (long long)json_integer_value(json_object_get(at, "thread")), (long long)checkpoints,
-            checkpoints == 1 ? "" : "s");
+            tf_prompt_thread_text(p, (uint32_t)json_integer_value(json_object_get(at, "thread")), name,
+                                  sizeof name),
+            (long long)checkpoints, checkpoints == 1 ? "" : "s");
 }
 
 /* ---- divergences ---- */

@@ -102,10 +102,13 @@ static void list_events(struct tf_timeline *t, struct tf_divergence *d, uint64_t
         while (d->events_n < EVENTS_BEFORE && tf_cursor_next(cursor, &event, &ignored) == 1 &&
                event.frame < frame)
             d->events[d->events_n++] = (struct tf_event_pair){
-                .frame = event.frame, .recorded = word_text(t, TF_WORD(event.event, event.code), event.code)};
+                .frame = event.frame,
+                .recorded =
+                    word_text(t, TF_WORD(event.event, event.event == TF_SWITCH ? event.thread : event.code),
+                              event.code)};
     /* Who leaves, if one does: the innermost after the event before. */
     if (frame > 1 && tf_cursor_activations(cursor, frame - 1, &stack, &depth, &event, &ignored) == 0) {
-        if (depth && event.event != TF_CALL && event.event != TF_RESUME)
+        if (depth && tf_is_exit(event.event))
             depth--;
         top = depth ? stack[depth - 1].code : 0;
     }

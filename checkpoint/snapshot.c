@@ -169,7 +169,7 @@ static long copy_process(void)
     long pid = tf_sys(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0);
     if (pid == 0) {
         tf_sys(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
-        if (tf.selector) /* trapping is not inherited */
+        if (tf_self->selector) /* trapping is not inherited */
             tf_trap_on();
     }
     return pid;
@@ -206,7 +206,7 @@ static void begin_run(const struct tf_run_req *req, const uint32_t *prefix)
     tf.run = *req;
     tf.running = true;
     tf.armed = false;
-    tf_pending = 0;
+    tf_self->pending = 0;
     tf.run_due = tf_tsc() + req->snapshot_ticks;
     if (req->place_known) { /* taken while recording: here it becomes a replaying process */
         tf.mode = TF_REPLAYS;
@@ -300,10 +300,21 @@ void tf_snapshot_record(uint64_t now)
     struct tf_place place = {.serial = tf.snapshot_serial + 1};
 
     tf.snapshot_due = now + tf.shm->snapshot_min_ticks;
-    if (tf.socket < 0 || !socket_pair(fds))
+    if (tf.socket < 0)
         return;
+    if (tf_many && !tf_turn_freeze()) { /* a thread is in the middle of something: at one of the next events */
+        tf.snapshot_due = now + tf.shm->snapshot_min_ticks / 16;
+        return;
+    }
+    if (!socket_pair(fds)) {
+        tf_turn_thaw();
+        return;
+    }
     long pid = copy_process();
+    if (pid != 0)
+        tf_turn_thaw();
     if (pid == 0) {
+        tf_turn_adopt();
         struct rlimit files; /* as replaying processes have it: the program's own limit is only told */
         if (!TF_IS_ERR(tf_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, &files))) {
             files.rlim_cur = files.rlim_max;

@@ -65,8 +65,8 @@ enum tf_item {
                          expression to get it, as "[3]", "['key']" or ".name"; else a text in "<>" */
     TF_ITEM_COUNT,    /* u64: how many children there are */
     TF_ITEM_NAME,     /* a name, for completion */
-    TF_ITEM_THREAD, /* u32 number, u32 1 if it is the one that runs, u64 tid, u32 line, name\0, file\0, qualname\0
-                       of where it is; file is empty when it runs no Python function */
+    TF_ITEM_THREAD,   /* u32 number, u32 1 if it is the one that runs, u64 tid, u32 line, name\0, file\0,
+                         qualname\0   of where it is; file is empty when it runs no Python function */
     TF_ITEM_PROGRAM,  /* an expression that was prepared: struct tf_prepared, then its texts */
 };
 /* What is known of an expression that was prepared in a function. */
@@ -102,10 +102,10 @@ struct tf_prepared {
 };
 /* A question. */
 struct tf_inspect_req {
-    uint32_t what;  /* enum tf_inspect */
-    uint32_t from;  /* LOCALS, ARGS, EXPAND: the first to send */
-    uint32_t count; /* EXPAND: how many at most */
-    uint32_t frame; /* which function of the stack: 0 is the innermost. Not there: ERROR, DONE */
+    uint32_t what;   /* enum tf_inspect */
+    uint32_t from;   /* LOCALS, ARGS, EXPAND: the first to send */
+    uint32_t count;  /* EXPAND: how many at most */
+    uint32_t frame;  /* which function of the stack: 0 is the innermost. Not there: ERROR, DONE */
     uint32_t thread; /* whose stack; UINT32_MAX: of the one that runs. Not there: ERROR, DONE */
     uint32_t reserved;
     uint64_t object,
@@ -191,7 +191,8 @@ struct tf_core {
     uint32_t (*next_code)(void);
     /* Once, before there are threads: where the GIL is (struct _gil_runtime_state), and its interval in
      * microseconds, which the program may change. */
-    void (*gil)(void *mutex, void *cond, void *switch_mutex, void *switch_cond, const unsigned long *interval);
+    void (*gil)(void *mutex, void *cond, void *switch_mutex, void *switch_cond,
+                const unsigned long *interval);
     /* The thread whose pthread_t is `ident`; *tid: the kernel's id that it had in the recording. -1: none. */
     int64_t (*thread_of)(uint64_t ident, int32_t *tid);
     /* A stop was reached: parks the process and serves questions. Never returns. */
@@ -236,14 +237,17 @@ struct tf_engine {
     void (*scan)(const struct tf_scan *scan, void *tstate, void *frame, int event);
     /* Each later event, if the scan wants it. */
     void (*scan_event)(uint32_t word, void *tstate, void *frame);
-    /* Right after a frame event: gives the GIL away and takes it again. May run other threads. */
+    /* Right after a frame event: gives the GIL away and takes it again. May run other threads. When a
+     * generator has just been left it does nothing (every time): no other thread may enter it there. */
     void (*yield)(void);
-    /* Asks the thread that has the GIL to give it away at its next check (on), or not any more. Any thread. */
+    /* Asks the thread that has the GIL to give it away at its next check (on), or not any more. Any thread.
+     */
     void (*ask_to_drop)(bool on);
     /* Where the thread that has the GIL is, in the middle of a check: frame, instruction, and, if `full`, the
      * fingerprint. Allocates nothing. */
     void (*place)(struct tf_preempt *place, bool full);
-    /* What threading calls the thread that is about to evaluate this frame, its first: as where(). 0: not known. */
+    /* What threading calls the thread that is about to evaluate this frame, its first: as where(). 0: not
+     * known. */
     size_t (*thread_name)(void *frame, char *buf, size_t size);
     /* Questions; in a fork of a stopped process. Sends items and TF_ITEM_DONE. */
     void (*inspect)(const struct tf_inspect_req *req, const char *text, size_t text_len);

@@ -262,7 +262,10 @@ static __attribute__((noinline)) void leave_rare(PyThreadState *ts, tf_frame *fr
     /* Whoever resumed the generator holds it, and looks at its state after us too. */
     if (result && (value & TF_CODE_GENERATOR) && tf_gen_suspended(tf_gen_state(frame)))
         tag = TF_YIELD;
+    /* Who resumed it has not yet made its state what it will be: no other thread may resume it before. */
+    tf_state.keep = value & TF_CODE_GENERATOR;
     emit(TF_WORD(tag, 0), ts, NULL);
+    tf_state.keep = false;
 }
 
 static PyObject *hook(PyThreadState *ts, tf_frame *frame, int exc)
@@ -296,6 +299,7 @@ void tf_hook_install(void)
     deep_below = ts->c_recursion_remaining - DEEP_MARGIN;
 #endif
     tf_shortcuts_close();
+    tf_gil_find(interp);
     tf_state.eval = (tf_eval_fn)_PyInterpreterState_GetEvalFrameFunc(interp);
     _PyInterpreterState_SetEvalFrameFunc(interp, (_PyFrameEvalFunction)hook);
 }

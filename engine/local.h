@@ -17,12 +17,13 @@
 struct tf_state {
     /* Hot: one cache line. */
     uint32_t **p, **limit;
-    tf_eval_fn eval;  /* the evaluator that was there before */
-    Py_ssize_t slot;  /* of co_extra */
+    tf_eval_fn eval; /* the evaluator that was there before */
+    Py_ssize_t slot; /* of co_extra */
     void (*slow)(uint32_t word, void *tstate, void *frame);
 
     const struct tf_core *core;
     bool throwing; /* the generator that is being entered was entered by throw() or close() */
+    bool keep;     /* this event is no place to give the GIL away */
 };
 extern struct tf_state tf_state;
 
@@ -50,6 +51,20 @@ static inline __attribute__((always_inline)) uint64_t tf_code_extra_of(const PyC
 /* hook.c */
 void tf_hook_install(void);
 void tf_hook_remove(void);
+
+/* gil.c */
+void tf_gil_find(PyInterpreterState *interp);
+void tf_gil_yield(void);
+void tf_gil_ask(bool on);
+
+/* depth.c: how many values stand on the function's stack before, and after, the instruction at this index (a
+ * jump is taken); -1: not known. */
+int tf_code_depth(PyCodeObject *co, Py_ssize_t index);
+int tf_code_depth_after(PyCodeObject *co, Py_ssize_t index);
+
+/* place.c */
+void tf_place(struct tf_preempt *place, bool full);
+size_t tf_thread_name(void *frame, char *buf, size_t size);
 
 /* shortcuts.c */
 void tf_shortcuts_close(void);

@@ -30,6 +30,10 @@ static const struct tf_engine engine = {
     .lines_seen = tf_stop_lines_seen,
     .scan = tf_scan,
     .scan_event = tf_scan_event,
+    .yield = tf_gil_yield,
+    .ask_to_drop = tf_gil_ask,
+    .place = tf_place,
+    .thread_name = tf_thread_name,
     .inspect = tf_inspect,
     .where = tf_where,
 };

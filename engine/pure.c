@@ -703,7 +703,7 @@ static enum tf_pure compare(const struct value *a, const struct value *b, int op
     else if (equality && a->kind == V_OBJECT && b->kind == V_OBJECT && PyDict_CheckExact(a->object) &&
              PyDict_CheckExact(b->object))
         r = compare_dicts(a->object, b->object, depth, &equal);
-    else if ((a->kind == V_BYTES || b->kind == V_BYTES) && tf_this_thread()->interp->config.bytes_warning)
+    else if ((a->kind == V_BYTES || b->kind == V_BYTES) && PyInterpreterState_Main()->config.bytes_warning)
         r = TF_PURE_CANNOT;
     else if (!equality)
         r = TF_PURE_RAISES;
@@ -2071,4 +2071,41 @@ tf_engine_pure_test(const uint8_t *program, size_t len, void *frame, bool *truth
     if (r == TF_PURE_CANNOT)
         return r;
     return fingerprint ? tf_pure_fingerprint(program, len, &scope, fingerprint) : r;
+}
+
+static bool as_key(PyObject *name, struct value *key)
+{
+    *key = of_object(name);
+    return key->kind == V_STR && hash_of(key, 0, &key->s.hash) == TF_PURE_OK;
+}
+
+PyObject *tf_pure_dict_item(PyObject *dict, PyObject *name)
+{
+    struct value key;
+    PyObject *value;
+    if (!as_key(name, &key) || find_in_dict(dict, &key, key.s.hash, 0, &value) != TF_PURE_OK)
+        return NULL;
+    return value;
+}
+
+static PyObject *own_attribute(PyObject *o, const struct value *key)
+{
+    PyObject *value;
+    if (PyModule_Check(o)) {
+        PyObject *dict = ((PyModuleObject *)o)->md_dict;
+        return dict && find_in_dict(dict, key, key->s.hash, 0, &value) == TF_PURE_OK ? value : NULL;
+    }
+    return find_in_instance(o, key, &value) == TF_PURE_OK ? value : NULL;
+}
+
+PyObject *tf_pure_own_attribute(PyObject *o, PyObject *name)
+{
+    struct value key;
+    return as_key(name, &key) ? own_attribute(o, &key) : NULL;
+}
+
+PyObject *tf_pure_named_attribute(PyObject *o, const char *name)
+{
+    struct value key = of_text(name, strlen(name));
+    return hash_of(&key, 0, &key.s.hash) == TF_PURE_OK ? own_attribute(o, &key) : NULL;
 }

@@ -63,4 +63,10 @@ enum tf_pure tf_pure_fingerprint(const uint8_t *program, size_t len, const struc
 /* The same of an object. */
 uint64_t tf_pure_object_fingerprint(PyObject *value);
 
+/* What a dict has under a name, and what an object has of its own (in its __dict__, which is not made), both
+ * borrowed; NULL: nothing, or only Python can tell. The name is a str. Need no current thread state. */
+PyObject *tf_pure_dict_item(PyObject *dict, PyObject *name);
+PyObject *tf_pure_own_attribute(PyObject *o, PyObject *name);
+PyObject *tf_pure_named_attribute(PyObject *o, const char *name);
+
 #endif

@@ -42,12 +42,12 @@
 
 extern char **environ;
 
-static uint8_t args_buf[TF_ARGS_MAX];
+#define args_buf (tf_self->args)
 
 /* What is to be born, whichever call says it. */
 struct birth {
     uint64_t flags; /* CLONE_..., without the signal */
-    uint64_t signal, stack, stack_size;
+    uint64_t signal, stack, stack_size, tls;
     int *parent_tid, *child_tid, *pidfd;
     struct clone_args args; /* of clone3 */
 };
@@ -70,6 +70,7 @@ static bool read_birth(const struct tf_call *call, struct birth *b)
         b->parent_tid = (int *)call->a[2];
         b->pidfd = b->parent_tid;
         b->child_tid = (int *)call->a[3];
+        b->tls = (uint64_t)call->a[4];
         return true;
     default: { /* clone3 */
         size_t size = (size_t)call->a[1];
@@ -80,6 +81,7 @@ static bool read_birth(const struct tf_call *call, struct birth *b)
         b->signal = b->args.exit_signal;
         b->stack = b->args.stack;
         b->stack_size = b->args.stack_size;
+        b->tls = b->args.tls;
         b->parent_tid = (int *)b->args.parent_tid;
         b->child_tid = (int *)b->args.child_tid;
         b->pidfd = (int *)b->args.pidfd;
@@ -184,6 +186,7 @@ static long fork_recorded(struct tf_call *call, const struct birth *b, size_t le
     if (pid == 0) {
         int32_t own = (int32_t)tf_sys(SYS_getpid);
         int n = tf_maps_wipe(wiped);
+        tf_thread_forked();
         tf_signal_forked();
         if (sockets[0] >= 0)
             tf_sys(SYS_close, sockets[0]);
@@ -233,6 +236,7 @@ static long fork_replayed(const struct tf_call *call, const struct birth *b, siz
         if ((b->flags & CLONE_CHILD_SETTID) && b->child_tid)
             *b->child_tid = own;
     }
+    tf_thread_forked();
     tf_signal_forked();
     return 0;
 }
@@ -279,7 +283,7 @@ static bool save_parent(const struct tf_call *call)
     borrowed.parent = *call->uc;
     memcpy(parent_fp, call->uc->uc_mcontext.fpregs, size);
     borrowed.parent.uc_mcontext.fpregs = (void *)parent_fp;
-    borrowed.inside = tf.inside;
+    borrowed.inside = tf_self->inside;
     memcpy(borrowed.std_fds, tf.std_fds, sizeof tf.std_fds);
     memcpy(borrowed.err_fds, tf.err_fds, sizeof tf.err_fds);
     borrowed.moved = tf.moved;
@@ -299,7 +303,7 @@ static void __attribute__((noreturn)) run_child(void)
         regs[REG_RSP] = (greg_t)(borrowed.birth.stack + borrowed.birth.stack_size);
     if (borrowed.birth.flags & CLONE_CLEAR_SIGHAND)
         tf_signal_clear();
-    tf.inside = borrowed.inside - 1;
+    tf_self->inside = borrowed.inside - 1;
     tf_sigreturn_at(&borrowed.child);
 }
 
@@ -311,7 +315,7 @@ static void __attribute__((noreturn)) run_parent(long pid)
     memcpy(tf.err_fds, borrowed.err_fds, sizeof tf.err_fds);
     tf.moved = borrowed.moved;
     tf_signal_give_back();
-    tf.inside = borrowed.inside - 1;
+    tf_self->inside = borrowed.inside - 1;
     borrowed.parent.uc_mcontext.gregs[REG_RAX] = pid;
     tf_sigreturn_at(&borrowed.parent);
 }
@@ -403,9 +407,19 @@ TF_SPECIAL(child)
     struct birth b;
     if (!read_birth(call, &b))
         return tf_logged(row, call); /* the kernel refuses it */
-    if (b.flags & CLONE_THREAD)
-        return not_covered(row, call, "the program starts a thread, which is not covered yet");
     size_t len = encode(row, call, &b);
+    if (b.flags & CLONE_THREAD) {
+        if (borrowed.active || !call->uc || (b.flags & (CLONE_VM | CLONE_SETTLS)) != (CLONE_VM | CLONE_SETTLS))
+            return not_covered(row, call, "a thread that is not made as libc makes them");
+        return tf_thread_clone(call,
+                               &(struct tf_thread_birth){.flags = b.flags | b.signal,
+                                                         .stack = b.stack,
+                                                         .stack_size = b.stack_size,
+                                                         .tls = b.tls,
+                                                         .parent_tid = b.parent_tid,
+                                                         .child_tid = b.child_tid},
+                               len);
+    }
     uint64_t plain = CLONE_PARENT_SETTID | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | CLONE_PIDFD |
                      CLONE_CLEAR_SIGHAND | CLONE_VFORK | CLONE_VM | CLONE_SETTLS | CLONE_UNTRACED |
                      CLONE_DETACHED;

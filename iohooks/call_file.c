@@ -5,16 +5,19 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <limits.h>
 #include <linux/fs.h>
 #include <net/if.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <termios.h>
 #include "iohooks/special.h"
 
-static uint8_t args_buf[TF_ARGS_MAX];
+#define args_buf (tf_self->args)
 
 /* ---- which descriptors are standard output and error ---- */
 
@@ -49,18 +52,38 @@ static void closed(long fd)
     set_bit(tf.err_fds, fd, false);
 }
 
+/* Threads that write at the same time: what they write is in the log in the order in which it came out. A write that
+ * may have to wait for a reader lets the others run. */
+static bool to_output(long fd)
+{
+    return is_set(tf.std_fds, fd) || is_set(tf.err_fds, fd);
+}
+
+static long write_in_turn(const struct tf_call *call)
+{
+    struct pollfd ready = {.fd = (int)call->a[0], .events = POLLOUT};
+    struct stat st;
+    bool file = !TF_IS_ERR(tf_sys(SYS_fstat, call->a[0], &st)) && S_ISREG(st.st_mode);
+    bool fits = call->nr == SYS_write && call->a[2] <= PIPE_BUF && tf_sys(SYS_poll, &ready, 1, 0) == 1;
+    if (!tf_many || !(file || fits))
+        return tf_true_call(call);
+    return tf_sys(call->nr, call->a[0], call->a[1], call->a[2]);
+}
+
 /* write and writev: the log has a hash of what was written, and the bytes themselves if they are output. */
 TF_SPECIAL(write)
 {
-    static struct iovec pieces[1024];
+    struct iovec *pieces = tf_self->pieces;
     struct iovec one = {(void *)call->a[1], (size_t)call->a[2]}, *iov = &one;
     long fd = (int)call->a[0], count = 1;
     int n = 0;
 
+    if (to_output(fd) && !tf_turn_is_mine())
+        tf_turn_take(false, TF_TURN_PLAIN);
     size_t len = tf_args_encode(row, call, args_buf);
     if (tf.mode == TF_REPLAYS)
         return tf_log_take(call->nr, args_buf, len)->result;
-    long r = tf_true_call(call);
+    long r = to_output(fd) ? write_in_turn(call) : tf_true_call(call);
     unsigned flags = is_set(tf.std_fds, fd) ? TF_OUT_STDOUT : is_set(tf.err_fds, fd) ? TF_OUT_STDERR : 0;
     if (flags && r > 0) {
         size_t left = (size_t)r;

@@ -34,7 +34,7 @@ enum { KIND_ANONYMOUS = 0, KIND_LIBRARY = 1, KIND_DATA = 2, KIND_SEMAPHORE = 3 }
 #define PAGE 4096ul
 #define PAGES(len) (((size_t)(len) + PAGE - 1) & ~(PAGE - 1))
 
-static uint8_t args_buf[256];
+#define args_buf (tf_self->args)
 static char path[4096];
 
 static long map_at(long addr, size_t len, int prot, int flags, int fd, long offset)

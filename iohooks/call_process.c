@@ -11,7 +11,7 @@
 #include <sys/syscall.h>
 #include "iohooks/special.h"
 
-static uint8_t args_buf[TF_ARGS_MAX];
+#define args_buf (tf_self->args)
 
 /* The end of the process is a mark, so that a replay can tell it from a recording that was cut off. */
 TF_SPECIAL(exit)
@@ -97,17 +97,6 @@ TF_SPECIAL(kill)
         return TF_NATIVE;
     }
     return tf_logged(row, call);
-}
-
-/* exit(2) ends a thread; libc ends the process by exit_group. */
-TF_SPECIAL(thread_exit)
-{
-    if (tf.mode == TF_REPLAYS) {
-        tf_log_take(call->nr, NULL, 0); /* reports the barrier */
-        tf_diverge("the end of a thread is in the log, but cannot be replayed");
-    }
-    tf_barrier("%s: a thread ends, which is not covered yet", row->name);
-    return TF_NATIVE;
 }
 
 /* How many arguments a request has besides its number: the others may be anything. */

@@ -19,9 +19,9 @@
 struct head {
     uint32_t name_len, flags, control_len, len;
 };
-static uint8_t args_buf[256];
+#define args_buf (tf_self->args)
 static struct head heads[MESSAGES_MAX];
-static uint32_t name_room[MESSAGES_MAX];
+#define name_room (tf_self->name_room)
 static struct iovec pieces[PIECES_MAX];
 
 static bool many(const struct tf_call *call)

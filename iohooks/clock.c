@@ -29,10 +29,10 @@ typedef long (*vdso_fn)(long, long);
 /* The call while recording: the vDSO answers, its answer is logged. */
 static inline long ask(unsigned nr, vdso_fn fast, long a, long b)
 {
-    tf.inside++;
-    tf.selector = 0; /* for the clocks that it does not know, the vDSO makes a system call of its own */
+    tf_self->inside++;
+    tf_self->selector = 0; /* for the clocks that it does not know, the vDSO makes a system call of its own */
     long r = nr == SYS_time ? (long)(int64_t)fast(a, b) : (long)(int)fast(a, b);
-    tf.selector = 1;
+    tf_self->selector = 1;
     if (nr == SYS_clock_gettime && r == 0 && b) {
         tf_log_clock((int)a, (const struct timespec *)b);
     } else {
@@ -45,8 +45,8 @@ static inline long ask(unsigned nr, vdso_fn fast, long a, long b)
         int n = tf_outs(row, &call, r, pieces, 2, &total, scratch);
         tf_log_put(nr, 0, r, args, tf_args_encode(row, &call, args), pieces, n);
     }
-    tf.inside--;
-    if (tf_pending)
+    tf_self->inside--;
+    if (tf_self->pending)
         tf_signal_safe_point(TF_AFTER_CALL);
     return r;
 }

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <limits.h>
+#include <linux/futex.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,15 +15,17 @@
 #define ERESTARTNOINTR 513      /* of raw.S: cut short before the kernel was entered */
 #define WAITED_TICKS (1u << 17) /* some 50 microseconds: a call that waited for something */
 
-/* One call at a time is encoded: no handler of the program runs inside a call (signal.c). */
-static uint8_t args_buf[TF_ARGS_MAX];
-static struct iovec pieces[1030];
+/* A thread has one call at a time: no handler of the program runs inside a call (signal.c). */
+#define args_buf (tf_self->args)
+#define pieces (tf_self->pieces)
 
 static void barrier(enum tf_mark kind, const char *fmt, va_list ap)
 {
     char text[512];
     if (tf.mode != TF_RECORDS)
         return;
+    if (!tf_turn_is_mine())
+        tf_turn_take(false, TF_TURN_PLAIN);
     vsnprintf(text, sizeof text, fmt, ap);
     tf_log_mark(kind, text);
     tf_lease_drop_all();
@@ -31,7 +34,7 @@ static void barrier(enum tf_mark kind, const char *fmt, va_list ap)
     tf_maps_loose();
     if (tf.mode == TF_RECORDS)
         tf.mode = TF_LOOSE;
-    tf.selector = 0;
+    tf_thread_untrap();
 }
 
 void tf_barrier(const char *fmt, ...)
@@ -53,21 +56,40 @@ void tf_barrier_in_loop(const char *fmt, ...)
 long tf_true_call(const struct tf_call *call)
 {
     uint64_t before = tf_tsc();
+    bool shares = tf_many && !tf_child_borrows(), mine = shares && tf_turn_is_mine();
+    if (mine)
+        tf_turn_release();
+    if (shares)
+        tf_turn_leave_for_call();
     long r =
         tf_raw_wait((long)call->nr, call->a[0], call->a[1], call->a[2], call->a[3], call->a[4], call->a[5]);
+    if (shares)
+        tf_turn_back_from_call();
+    if (mine)
+        tf_turn_take(false, TF_TURN_PLAIN);
     uint64_t after = tf_tsc();
-    if (after - before > WAITED_TICKS) { /* or what passed here would be spread over the events around */
+    if (after - before > WAITED_TICKS && !tf_many) { /* or what passed here would be spread over the events around */
         tf_ring_stamp(before);
         tf.stamp_at = 0; /* and the next event gets one */
     }
     if (r == -ERESTARTNOINTR)
         return tf_signal_cuts(call) ? -EINTR : TF_RESTART;
-    return r == -EINTR && tf_pending && tf_signal_restarts(call->nr) ? TF_RESTART : r;
+    return r == -EINTR && tf_self->pending && tf_signal_restarts(call->nr) ? TF_RESTART : r;
+}
+
+/* What goes into the log for the arguments. In a copy of a recording a call that was under way is made again; the
+ * kernel may have written to what it reads by then. */
+static size_t encode(const struct tf_call_row *row, const struct tf_call *call)
+{
+    if (!tf_self->again)
+        tf_self->args_len = tf_args_encode(row, call, args_buf);
+    tf_self->again = false;
+    return tf_self->args_len;
 }
 
 long tf_logged(const struct tf_call_row *row, struct tf_call *call)
 {
-    size_t len = tf_args_encode(row, call, args_buf);
+    size_t len = encode(row, call);
     if (tf.mode == TF_REPLAYS) {
         const struct tf_outside *e = tf_log_take(call->nr, args_buf, len);
         if (!tf_outs_restore(row, call, e->result, tf_outside_data(e), e->data_len))
@@ -82,9 +104,15 @@ long tf_logged(const struct tf_call_row *row, struct tf_call *call)
         if ((row->sig[i] == 'a' || row->sig[i] == 'o') && call->a[i + 1])
             scratch[0] = *(uint32_t *)call->a[i + 1];
     long r = tf_true_call(call);
-    int n = tf_outs(row, call, r, pieces, 1030, &total, scratch);
+    int n = tf_outs(row, call, r, pieces, TF_PIECES_MAX, &total, scratch);
     tf_log_put(call->nr, 0, r, args_buf, len, pieces, n);
     return r;
+}
+
+/* Calls that tell the kernel something of the calling thread. */
+static bool is_of_thread(unsigned nr)
+{
+    return nr == SYS_rseq || nr == SYS_set_robust_list;
 }
 
 /* A call that changes only this process: done in both modes, with the same outcome. */
@@ -97,6 +125,8 @@ long tf_run_again(const struct tf_call_row *row, struct tf_call *call)
         /* What failed changed nothing, whatever limit it was that it met: it fails again without being tried.
          */
         if (TF_IS_ERR(e->result) || (call->nr == SYS_brk && e->result != call->a[0]))
+            return e->result;
+        if (is_of_thread(call->nr) && tf_self->number) /* in replay it has no kernel thread */
             return e->result;
     }
     long r = tf_raw((long)call->nr, call->a[0], call->a[1], call->a[2], call->a[3], call->a[4], call->a[5]);
@@ -210,6 +240,34 @@ static long uncovered(unsigned nr)
     return TF_NATIVE;
 }
 
+/* While there are threads, how they wait for each other is not in the log (turn.c), only that they waited in vain. */
+static bool is_between_threads(unsigned nr)
+{
+    return tf_many && (nr == SYS_futex || nr == SYS_sched_yield);
+}
+
+static long between_threads(const struct tf_call *call)
+{
+    if (tf.mode == TF_REPLAYS)
+        return tf_turn_futex(call);
+    long r = tf_true_call(call);
+    int command = (int)call->a[1] & FUTEX_CMD_MASK;
+    bool waits = call->nr == SYS_futex && (command == FUTEX_WAIT || command == FUTEX_WAIT_BITSET);
+    if (waits && r != 0 && r != -EAGAIN)
+        tf_log_put(call->nr, 0, r, NULL, 0, NULL, 0);
+    return r;
+}
+
+/* Out of turn run calls that only ask or move data; what changes the process for all threads is done in turn. */
+static bool needs_turn(const struct tf_call_row *row, unsigned nr)
+{
+    if (!tf_many || is_between_threads(nr))
+        return false;
+    if (!row || row->cls == TF_CLASS_NONE || row->cls == TF_CLASS_RUN)
+        return true;
+    return row->cls == TF_CLASS_SPECIAL && nr != SYS_write && nr != SYS_writev;
+}
+
 long tf_dispatch(struct tf_call *call)
 {
     long r = TF_NATIVE;
@@ -224,24 +282,39 @@ long tf_dispatch(struct tf_call *call)
         return tf_look_clock(call); /* the interpreter asks when it takes a lock of its own */
     if (tf.mode == TF_ARMS)
         return tf_raw((long)call->nr, call->a[0], call->a[1], call->a[2], call->a[3], call->a[4], call->a[5]);
-    tf.inside++;
+    tf_self->inside++;
+    if (tf_many && !tf_child_borrows()) {
+        if (tf.mode == TF_RECORDS) {
+            tf_self->call_copy = (struct tf_call_copy){
+                call->nr, {call->a[0], call->a[1], call->a[2], call->a[3], call->a[4], call->a[5]}};
+            tf_self->call_inside = tf_self->inside;
+            if (tf_context_save(&tf_self->call_context)) { /* in a copy: as if it were called now, in replay */
+                tf_self->inside = tf_self->call_inside;
+                tf_self->again = true;
+                call->nr = tf_self->call_copy.nr;
+                memcpy(call->a, tf_self->call_copy.a, sizeof call->a);
+            }
+        }
+    }
+    const struct tf_call_row *row = call->nr < TF_CALL_ROWS ? &tf_call_rows[call->nr] : NULL;
+    if (needs_turn(row, call->nr) && !tf_turn_is_mine())
+        tf_turn_take(false, TF_TURN_PLAIN);
     if (tf.mode == TF_REPLAYS && tf_child_borrows())
         tf_child_killed();
     if (call->nr == SYS_mmap || call->nr == SYS_munmap || call->nr == SYS_mremap || call->nr == SYS_brk)
         tf.maps++;
-    const struct tf_call_row *row = call->nr < TF_CALL_ROWS ? &tf_call_rows[call->nr] : NULL;
-    tf.call = call;
+    tf_self->call = call;
     bool opened = tf.mode == TF_RECORDS && tf_lease_opened(call);
     if (opened || (tf.mode == TF_RECORDS && tf_maps_written(call))) {
         tf_barrier(opened
                        ? "%s of a file that is mapped, shared and writable: it can be changed in another way"
                        : "%s changes a file that is mapped: the change is seen in memory",
                    row->name);
-        tf.inside--;
-        tf.call = NULL;
-        return TF_NATIVE;
+        tf_self->inside--;
+        tf_self->call = NULL;
+        return TF_NATIVE; /* with the turn: nothing is recorded any more */
     }
-    switch (row ? row->cls : TF_CLASS_NONE) {
+    switch (is_between_threads(call->nr) ? TF_CLASS_NONE : row ? row->cls : TF_CLASS_NONE) {
     case TF_CLASS_LOG:
         r = tf_logged(row, call);
         break;
@@ -252,11 +325,14 @@ long tf_dispatch(struct tf_call *call)
         r = special(call->nr)(row, call);
         break;
     default:
-        r = uncovered(call->nr);
+        r = is_between_threads(call->nr) ? between_threads(call) : uncovered(call->nr);
         break;
     }
-    tf.call = NULL;
-    tf.inside--;
+    tf_self->call = NULL;
+    tf_self->again = false;
+    if (tf_many && tf_turn_is_mine() && !tf_self->has_gil && !tf_self->keeps && !tf_child_borrows())
+        tf_turn_release();
+    tf_self->inside--;
     if (tf.mode == TF_REPLAYS) {
         tf_fault_prepare();
         tf_stop_at_all();

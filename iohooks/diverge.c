@@ -50,7 +50,7 @@ static uint64_t first_difference(const struct iovec *iov, size_t n, const uint8_
  * among the arguments. */
 static void show_data(struct tf_diverge_rep *rep, const struct tf_outside *event)
 {
-    const struct tf_call *call = tf.call;
+    const struct tf_call *call = tf_self->call;
     const char *sig =
         call && call->nr == rep->call && call->nr < TF_CALL_ROWS ? tf_call_rows[call->nr].sig : NULL;
     struct iovec one;

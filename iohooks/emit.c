@@ -73,7 +73,7 @@ void tf_emit_off(void)
         tf_maps_loose();
     }
     tf.mode = TF_OFF;
-    tf.selector = 0;
+    tf_thread_untrap();
     if (tf.words) {
         tf.p = tf.words;
         tf.limit = tf.words + BLOCK_FRAMES;
@@ -120,16 +120,6 @@ void tf_ring_commit(uint32_t first_word, size_t payload_words)
         wake_supervisor(position());
 }
 
-void tf_log_clock(int clock, const struct timespec *now)
-{
-    const struct tf_rec_clock rec = {.sec = now->tv_sec, .nsec = (uint32_t)now->tv_nsec, .clock = clock};
-    uint32_t *at = tf_ring_reserve(1 + sizeof rec / 4);
-    if (!at)
-        return;
-    memcpy(at + 1, &rec, sizeof rec);
-    tf_ring_commit(TF_RECORD_WORD(TF_REC_CLOCK, sizeof rec / 4), sizeof rec / 4);
-}
-
 /* Writes the time that has passed since the last stamp. */
 static void stamp(uint64_t now)
 {
@@ -149,7 +139,7 @@ static void stamp(uint64_t now)
 
 void tf_ring_stamp(uint64_t now)
 {
-    if (tf_ring_reserve(0) && now > tf.last_tsc)
+    if (tf_turn_is_mine() && tf_ring_reserve(0) && now > tf.last_tsc)
         stamp(now);
 }
 
@@ -298,10 +288,12 @@ static void slow_replay(uint32_t word, void *tstate, void *frame)
 
 void tf_slow(uint32_t word, void *tstate, void *frame)
 {
-    tf.inside++;
+    tf_self->inside++;
     switch (tf.mode) {
     case TF_RECORDS:
     case TF_LOOSE:
+        if (!tf_self->named && frame)
+            tf_thread_named(frame);
         slow_record();
         if (tf.mode != TF_REPLAYS)
             break;
@@ -315,7 +307,8 @@ void tf_slow(uint32_t word, void *tstate, void *frame)
         tf_emit_off_again();
         break;
     }
-    tf.inside--;
+    tf_self->inside--;
+    tf_turn_slice(tf.last_tsc);
     tf_signal_safe_point(TF_AFTER_EVENT);
 }
 
@@ -423,5 +416,7 @@ const struct tf_core tf_core = {
     .mapped = tf_mapped,
     .scan_aside = tf_scan_aside,
     .scan_log = tf_scan_log,
+    .gil = tf_gil_at,
+    .thread_of = tf_thread_of,
     .divergence = tf_diverge,
 };

@@ -157,7 +157,7 @@ bool tf_fault_of_page(int sig, siginfo_t *info, ucontext_t *uc)
     uint64_t args[2] = {BUS_ADRERR, (uintptr_t)info->si_addr}, address;
     uintptr_t at = (uintptr_t)uc->uc_mcontext.gregs[REG_RIP];
 
-    if (tf.mode == TF_RECORDS && lost_page(sig, info) && !tf.inside && !tf_in_engine(at))
+    if (tf.mode == TF_RECORDS && lost_page(sig, info) && !tf_self->inside && !tf_in_engine(at))
         tf_log_put(TF_CALL_FAULT, 0, sig, args, sizeof args, NULL, 0);
     if (tf.mode != TF_REPLAYS || info->si_code <= 0)
         return false;
@@ -213,7 +213,7 @@ static void on_fault(int sig, siginfo_t *info, void *context)
     bool own = info->si_code > 0 && !told;
     if (own && (tf_fault_while_arming(sig) || tf_fault_of_page(sig, info, uc)))
         return;
-    if (own && tf.mode == TF_RECORDS && !tf.inside && !tf_in_engine(at) && !tf_child_borrows())
+    if (own && tf.mode == TF_RECORDS && !tf_self->inside && !tf_in_engine(at) && !tf_child_borrows())
         tf_end_by_signal(sig);
     if (tf.mode != TF_REPLAYS || !own) {
         give_up(sig, info);

@@ -34,6 +34,35 @@ static size_t copy_pieces(uint8_t *to, size_t max, const struct iovec *pieces, i
     return done;
 }
 
+/* Out of turn, a thread keeps its events (turn.c). There is room: tf_turn_writes_between(). */
+static uint32_t *room(size_t words)
+{
+    return tf_turn_is_mine() ? tf_ring_reserve(words) : tf_self->side + tf_self->side_words;
+}
+
+static void done(uint32_t first_word, size_t payload_words)
+{
+    if (tf_turn_is_mine()) {
+        tf_ring_commit(first_word, payload_words);
+        return;
+    }
+    tf_self->side[tf_self->side_words] = first_word;
+    tf_self->side_words += 1 + (uint32_t)payload_words;
+}
+
+/* True: the turn was taken for it. */
+static bool begin(size_t bytes)
+{
+    if (tf_turn_is_mine())
+        return false;
+    if (!tf_turn_writes_between(bytes)) {
+        tf_self->side_events++;
+        return false;
+    }
+    tf_turn_take(false, TF_TURN_PLAIN);
+    return true;
+}
+
 /* A record with a head of whole words, then the bytes of the pieces, as many as fit; the rest in records that
  * follow. */
 static void put_long(enum tf_record type, const struct iovec *head, int heads, const struct iovec *data,
@@ -47,7 +76,7 @@ static void put_long(enum tf_record type, const struct iovec *head, int heads, c
         data_len += data[i].iov_len;
     do {
         size_t n = data_len < CHUNK_WORDS * 4 ? data_len : CHUNK_WORDS * 4, words = WORDS(head_len + n);
-        uint32_t *at = tf_ring_reserve(1 + words);
+        uint32_t *at = room(1 + words);
         if (!at)
             return;
         uint8_t *to = (uint8_t *)(at + 1);
@@ -57,12 +86,25 @@ static void put_long(enum tf_record type, const struct iovec *head, int heads, c
             to += head[i].iov_len;
         }
         copy_pieces(to, n, data, pieces, &piece, &skip);
-        tf_ring_commit(TF_RECORD_WORD(type, words), words);
+        done(TF_RECORD_WORD(type, words), words);
         data_len -= n;
         head_len = 0;
         heads = 0;
         type = TF_REC_DATA;
     } while (data_len);
+}
+
+/* In a copy of a recording that was taken when the call had been made, and the thread waited for its turn to write
+ * that: what it is about to write is in the log. */
+static void was_put(unsigned nr)
+{
+    tf_turn_await();
+    const struct tf_outside *e = tf_log_peek();
+    if (!e)
+        tf_core.stopped(TF_STOPPED_END, 0);
+    if (e->call != nr)
+        tf_diverge("the log has another call than the one that was under way at a checkpoint");
+    tf_log_skip(e);
 }
 
 void tf_log_put(unsigned nr, unsigned flags, long result, const void *args, size_t args_len,
@@ -74,8 +116,34 @@ void tf_log_put(unsigned nr, unsigned flags, long result, const void *args, size
     struct iovec head[3] = {{&rec, sizeof rec}, {(void *)args, args_len}, {(void *)zero, -args_len & 7}};
     for (int i = 0; i < pieces; i++)
         rec.data_len += data[i].iov_len;
-    if (tf.mode == TF_RECORDS)
+    if (tf.mode == TF_REPLAYS)
+        was_put(nr);
+    if (tf.mode != TF_RECORDS)
+        return;
+    bool taken = begin(args_len + rec.data_len);
+    if (tf.mode == TF_REPLAYS)
+        was_put(nr);
+    else
         put_long(TF_REC_OUTSIDE, head, 3, data, pieces);
+    if (taken)
+        tf_turn_release();
+}
+
+void tf_log_clock(int clock, const struct timespec *now)
+{
+    const struct tf_rec_clock rec = {.sec = now->tv_sec, .nsec = (uint32_t)now->tv_nsec, .clock = clock};
+    bool taken = begin(8 + sizeof *now);
+    if (tf.mode == TF_REPLAYS) {
+        was_put(SYS_clock_gettime);
+        return;
+    }
+    uint32_t *at = room(1 + sizeof rec / 4);
+    if (at) {
+        memcpy(at + 1, &rec, sizeof rec);
+        done(TF_RECORD_WORD(TF_REC_CLOCK, sizeof rec / 4), sizeof rec / 4);
+    }
+    if (taken)
+        tf_turn_release();
 }
 
 void tf_log_start(const struct tf_rec_start *start, const struct iovec *texts, int n)
@@ -140,7 +208,7 @@ uint64_t tf_log_next_stop(void)
 {
     const struct tf_outside *e = tf_log_peek();
     uint32_t kind;
-    if (e && e->call == TF_CALL_SIGNAL)
+    if (e && (e->call == TF_CALL_SIGNAL || e->call == TF_CALL_YIELD))
         return e->frame;
     if (!e || e->call != TF_CALL_MARK || tf.run.stop.kind == TF_STOP_LINE || tf.run.stop.kind == TF_STOP_EXIT)
         return UINT64_MAX;
@@ -152,8 +220,16 @@ uint64_t tf_log_next_stop(void)
     return e->frame;
 }
 
+void tf_log_skip(const struct tf_outside *e)
+{
+    tf.offset += e->total_len;
+    if (!tf.armed && tf.offset < tf.ctl->outside_bytes && tf_log_next_stop() != UINT64_MAX)
+        tf_emit_resume(); /* the event after which it comes has to take the slow path */
+}
+
 const struct tf_outside *tf_log_take(unsigned nr, const void *args, size_t args_len)
 {
+    tf_turn_await();
     const struct tf_outside *e = tf_log_peek();
     if (!e)
         tf_core.stopped(TF_STOPPED_END, 0);
@@ -165,11 +241,13 @@ const struct tf_outside *tf_log_take(unsigned nr, const void *args, size_t args_
     }
     if (e->call == nr && e->frame == tf_frames() && e->args_len == args_len &&
         memcmp(tf_outside_args(e), args, args_len) == 0) {
-        tf.offset += e->total_len;
+        tf_log_skip(e);
         if (nr == SYS_chdir || nr == SYS_fchdir)
             tf.moved |= e->result == 0;
-        if (!tf.armed && tf.offset < tf.ctl->outside_bytes && tf_log_next_stop() != UINT64_MAX)
-            tf_emit_resume(); /* the event after which it comes has to take the slow path */
+        if (!tf_turn_is_mine() && tf_turn_writes_between(args_len + e->data_len)) {
+            tf_turn_take(false, TF_TURN_PLAIN); /* as it was when recording */
+            tf_turn_release();
+        }
         return e;
     }
     if (nr == TF_CALL_CODE) {

@@ -22,6 +22,7 @@
 #include "store/ring.h"
 #include "checkpoint/proto.h"
 #include "iohooks/calls.h"
+#include "iohooks/turn.h"
 
 enum tf_mode {
     TF_OFF,     /* nothing is logged; calls go to the kernel */
@@ -35,13 +36,12 @@ enum tf_mode {
 #define TF_CLOCKS 12
 struct tf_process {
     enum tf_mode mode;
-    char selector;       /* read by the kernel: 1 traps system calls, 0 lets them pass */
     uint32_t *p, *limit; /* the engine's emit pointers */
 
     const struct tf_engine *engine;
     int first_fd; /* TIMEFORK=first_fd */
     int socket;   /* to the supervisor, or -1 */
-    uint32_t thread, next_code;
+    uint32_t next_code;
     uint32_t std_fds[32]; /* bit sets over descriptors below 1024: refers to standard output */
     uint32_t err_fds[32];
 
@@ -79,16 +79,8 @@ struct tf_process {
     struct timespec last_clock[TF_CLOCKS]; /* what the program last read of each clock */
     uint64_t maps;                         /* calls that have changed what is mapped */
     uint64_t run_due;                      /* TSC at which the next checkpoint may be taken */
-
-    const struct tf_call *call; /* the program's, while it is dealt with; else NULL */
-
-    /* asynchronous signals */
-    int delivering;           /* a signal that is being given to the program, or 0 */
-    volatile uint32_t inside; /* depth in our own code: no place to run a handler */
 };
 extern struct tf_process tf;
-extern volatile uint32_t
-    tf_pending; /* a signal came that has not been given to the program yet; read by raw.S */
 
 /* ---- raw.S, trap.c ---- */
 long tf_raw(long nr, long a, long b, long c, long d, long e, long f);
@@ -125,8 +117,159 @@ void tf_barrier(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* The same for what comes in no call and at no event. */
 void tf_barrier_in_loop(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-/* ---- args.c: encoding of arguments and results, from the call's row ---- */
+/* ---- turn.c, thread.c: threads (turn.h) ---- */
+
+/* What is saved of a thread that does not run: raw.S knows the layout. */
+struct tf_context {
+    uint64_t rbx, rbp, r12, r13, r14, r15, rsp, rip, fs;
+    uint32_t mxcsr, fpu;
+};
+/* As setjmp(): 0; 1 when the context goes on. fs is the caller's own. */
+int tf_context_save(struct tf_context *ctx) __attribute__((returns_twice));
+/* Saves the caller's and goes on with the other one. Returns when somebody goes on with the caller's. */
+void tf_context_switch(struct tf_context *from, const struct tf_context *to);
+/* Loads all registers but rcx and r11, and goes to the instruction whose address is in REG_RIP; rax is 0, as behind a
+ * system call that has given a new thread. */
+void tf_registers_enter(const greg_t *regs) __attribute__((noreturn));
+void tf_on_stack_with(void (*fn)(void *), void *top, void *arg) __attribute__((noreturn));
+extern uint32_t tf_has_fsgsbase; /* may the FS register be written by an instruction? */
+
 #define TF_ARGS_MAX 12288
+#define TF_PIECES_MAX 1030
+#define TF_KEPT_MAX 512 /* signals */
+#define TF_EXIT_STACK 16384
+
+enum tf_thread_state {
+    TF_T_FREE = 0, /* the place is nobody's */
+    TF_T_RUNS,     /* record: its context is nowhere but in its registers. Replay: it can go on */
+    TF_T_WAITS,    /* record: it waits in the kernel, out of turn, and `resume` is where it goes on in a copy */
+    TF_T_ENDED,
+};
+#define TF_T_FROZEN 0x100u /* record: a checkpoint is being taken; it must not go on */
+
+/* One thread of the program. The first two members are known to raw.S and to the kernel. Written by the thread
+ * itself, or in turn. */
+struct tf_thread {
+    volatile uint32_t pending; /* a signal came that has not been given to the program yet */
+    char selector;             /* read by the kernel: 1 traps system calls, 0 lets them pass */
+    bool python;               /* it has had the GIL */
+    bool keeps;                /* it has the turn, and keeps it until it has had the GIL */
+    bool given;                /* replay: its turn came before it asked for it; why_given */
+    uint32_t why_given;
+    uint32_t place, number;
+    uint64_t ident; /* pthread_t: the address of its thread control block, the FS register */
+    int32_t tid;    /* as the program knows it */
+    uint32_t state; /* enum tf_thread_state, | TF_T_FROZEN */
+    volatile uint32_t inside; /* depth in our own code: no place to run a handler */
+    const struct tf_call *call; /* the program's, while it is dealt with; else NULL */
+    bool has_gil, drops, named;
+
+    struct tf_context context;  /* where it goes on */
+    struct tf_context call_context; /* record: the entry of the call that it is in */
+    struct tf_call_copy {
+        unsigned nr;
+        long a[6];
+    } call_copy;
+    uint32_t call_inside;
+    bool again;      /* in a copy: the call is made again, args are those that it was made with */
+    size_t args_len; /* of the call, while it waits */
+
+    uint32_t wake;          /* record: futex: it has been given the turn, or may try */
+    bool queued, wants_gil; /* record: in the queue for the turn */
+    struct tf_thread *next; /* in that queue */
+    uint32_t thawed;        /* record: futex */
+
+    const volatile uint32_t *blocked_on; /* replay: it sleeps in a futex, until this changes or it is woken */
+    uint32_t blocked_value;
+    bool woken, awaits; /* replay: awaits its turn */
+
+    uint32_t *side;      /* record: events out of turn, as they will be in the ring */
+    uint32_t side_words; /* of them */
+    uint32_t side_events;
+    uint64_t side_bytes; /* both modes: of events out of turn since the last turn */
+
+    /* birth and end */
+    greg_t regs[NGREG];
+    uint64_t mask; /* of blocked signals */
+    void *(*start)(void *);
+    bool start_is_python;
+    volatile uint32_t ended; /* futex */
+    int32_t *clear_tid;      /* of the program's, cleared when it ends */
+    int32_t kernel_tid;      /* record: the kernel clears it when the thread is gone */
+
+    int delivering;  /* a signal that is being given to the program, or 0 */
+    siginfo_t given_signal;
+    uint32_t kept_head, kept_tail; /* count on; places are modulo TF_KEPT_MAX */
+    uint64_t kept_set;             /* those that are not queued, but either there or not: bit per signal */
+    uint32_t kept_lost;            /* there was no place for them */
+    siginfo_t kept[TF_KEPT_MAX];
+
+    uint8_t args[TF_ARGS_MAX];
+    struct iovec pieces[TF_PIECES_MAX];
+    uint32_t name_room[1024];
+    char exit_stack[TF_EXIT_STACK] __attribute__((aligned(64)));
+};
+/* The thread of that place; NULL: nobody's. */
+struct tf_thread *tf_thread_at(unsigned place);
+unsigned tf_thread_places(void); /* all places in use are below */
+void tf_thread_start(void); /* the first thread */
+/* A new thread is about to begin: its place, in turn. NULL: there are too many. */
+struct tf_thread *tf_thread_new(void);
+/* In a forked child of the program's: the others are gone. */
+void tf_thread_forked(void);
+/* Record: stops trapping the calls of all threads. */
+void tf_thread_untrap(void);
+
+/* Both modes: waits for the turn, whose events (those out of turn) are then in the log, and gives the program the signals
+ * that came. want_gil: not while another thread has the GIL. Returns what the log has to say: enum tf_turn; `why`
+ * is what this thread knows, while recording. */
+enum tf_turn tf_turn_take(bool want_gil, enum tf_turn why);
+void tf_turn_release(void);
+void tf_turn_many(void);   /* the first thread is about to be started */
+void tf_turn_forked(void); /* in a child of the program's: there is one thread again */
+/* Both modes, out of turn, with an event of so many bytes: is it written at once, for which the turn is taken? */
+bool tf_turn_writes_between(size_t bytes);
+/* Replay: waits until what comes next in the log is this thread's. */
+void tf_turn_await(void);
+/* Out of turn (gives it back, if need be): sleeps while *word is value, until the time. Record: PLAIN, TIMEOUT or SIGNAL,
+ * which is for tf_turn_take(). Replay: PLAIN at once. until: of CLOCK_REALTIME if realtime, else CLOCK_MONOTONIC; NULL: for
+ * ever. */
+enum tf_turn tf_turn_sleep(const volatile uint32_t *word, uint32_t value, bool realtime, const struct timespec *until);
+/* Record, around a call that may wait: the thread's context is in memory while it lasts. */
+void tf_turn_leave_for_call(void);
+void tf_turn_back_from_call(void);
+/* Record, off the stack of a thread that ends: gives the turn back. Uses no thread-local data. */
+void tf_turn_leave(struct tf_thread *t);
+/* Replay: the calling thread ends. */
+void tf_turn_end(struct tf_thread *self) __attribute__((noreturn));
+void tf_turn_wake(const volatile int32_t *word); /* replay: those that sleep in a futex there */
+void tf_thread_find_python(void *function);      /* one that is Python's */
+void tf_thread_named(void *frame); /* record: its first frame event, of this function */
+/* The thread that had the last frame event. */
+extern uint32_t tf_running;
+/* Replay: futex and sched_yield: the other threads run. */
+long tf_turn_futex(const struct tf_call *call);
+/* After a frame event, in slow(): the thread's time is over, or the log has it here that it was: gives the GIL away. */
+void tf_turn_slice(uint64_t now);
+/* Record: stops all other threads for a fork. False: one of them cannot be copied now; nobody is stopped. */
+bool tf_turn_freeze(void);
+void tf_turn_thaw(void);
+/* In the copy of a recording: from now on threads are contexts. */
+void tf_turn_adopt(void);
+int64_t tf_thread_of(uint64_t ident, int32_t *tid);
+void tf_gil_at(void *mutex, void *cond, void *switch_mutex, void *switch_cond, const unsigned long *interval);
+/* Is this address in the instructions of Python itself? */
+bool tf_in_python(const void *address);
+/* A thread other than this one has the GIL. */
+bool tf_gil_is_others(void);
+/* call_thread.c: the program starts a thread (clone with CLONE_THREAD). */
+struct tf_thread_birth {
+    uint64_t flags, stack, stack_size, tls;
+    int32_t *parent_tid, *child_tid;
+};
+long tf_thread_clone(struct tf_call *call, const struct tf_thread_birth *birth, size_t args_len);
+
+/* ---- args.c: encoding of arguments and results, from the call's row ---- */
 size_t tf_args_encode(const struct tf_call_row *row, const struct tf_call *call,
                       uint8_t *out /* TF_ARGS_MAX */);
 /* The pieces of memory that the call wrote. Returns their number (at most max); *total their bytes. */
@@ -218,7 +361,10 @@ void tf_log_clock(int clock, const struct timespec *now);
 void tf_log_start(const struct tf_rec_start *start, const struct iovec *texts, int n);
 /* Replay: the next event, which must be this call with these arguments, or the replay stops. */
 const struct tf_outside *tf_log_take(unsigned nr, const void *args, size_t args_len);
+/* The next event of the log, whoever's it is; NULL: there is none. */
 const struct tf_outside *tf_log_peek(void);
+/* Passes over it. */
+void tf_log_skip(const struct tf_outside *event);
 /* Replay: the frame event after which the next thing in the log happens, if it is one that the program does
  * not call for: a signal, or, when all is to be compared, the mark of one that came in a loop (reported when
  * it is reached). Else UINT64_MAX. */

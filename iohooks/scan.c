@@ -146,7 +146,7 @@ bool tf_mapped(uint64_t address, size_t len)
 static void __attribute__((noreturn)) aside(void (*fn)(void *, struct tf_scan_aside *), void *arg)
 {
     tf_sys(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
-    if (tf.selector)
+    if (tf_self->selector)
         tf_trap_on();
     tf.mode = TF_LOOKS;
     tf_emit_off_again();

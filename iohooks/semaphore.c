@@ -116,6 +116,20 @@ static long try_wait(sem_t *sem)
     return -EAGAIN;
 }
 
+/* While it lasts, no checkpoint is taken: where it would go on is not in memory. */
+static long wait_outside(const struct tf_call *call)
+{
+    bool mine = tf_many && tf_turn_is_mine();
+    if (!tf_many)
+        return tf_true_call(call);
+    if (mine)
+        tf_turn_release();
+    long r = tf_raw_wait((long)call->nr, call->a[0], call->a[1], call->a[2], call->a[3], call->a[4], call->a[5]);
+    if (mine)
+        tf_turn_take(false, TF_TURN_PLAIN);
+    return r == -EINTR && tf_signal_restarts(call->nr) ? TF_RESTART : r == -513 ? TF_RESTART : r;
+}
+
 static long wait_until(sem_t *sem, clockid_t clock, const struct timespec *until)
 {
     int op = FUTEX_WAIT_BITSET | (clock == CLOCK_REALTIME ? FUTEX_CLOCK_REALTIME : 0);
@@ -135,7 +149,7 @@ static long wait_until(sem_t *sem, clockid_t clock, const struct timespec *until
         }
         struct tf_call wait = {.nr = SYS_futex,
                                .a = {(long)sem, op, 0, (long)until, 0, FUTEX_BITSET_MATCH_ANY}};
-        long r = until && until->tv_sec < 0 ? -ETIMEDOUT : tf_true_call(&wait);
+        long r = until && until->tv_sec < 0 ? -ETIMEDOUT : wait_outside(&wait);
         if (r == TF_RESTART && until)
             r = -EINTR; /* one that waits for a time is not made again (signal(7)) */
         if (r != 0 && r != -EAGAIN) {
@@ -194,8 +208,11 @@ static int operate(unsigned nr, struct page *page, sem_t *sem, long second, long
         *value_out = (int)page->value;
         return 0;
     }
+    bool mine = tf_turn_is_mine();
     do {
-        tf.inside++;
+        tf_self->inside++;
+        if (!mine)
+            tf_turn_take(false, TF_TURN_PLAIN);
         size_t len = tf_args_encode(row, &call, args);
         if (tf.mode == TF_REPLAYS) {
             const struct tf_outside *e = tf_log_take(nr, args, len);
@@ -208,7 +225,9 @@ static int operate(unsigned nr, struct page *page, sem_t *sem, long second, long
             struct iovec data = {&page->value, sizeof page->value};
             tf_log_put(nr, 0, r, args, len, &data, 1);
         }
-        tf.inside--;
+        if (!mine)
+            tf_turn_release();
+        tf_self->inside--;
         if (tf.mode == TF_REPLAYS)
             tf_stop_at_all();
         tf_signal_safe_point(TF_AFTER_CALL);
@@ -233,38 +252,136 @@ static struct page *shared(const sem_t *sem)
     return page && page->from == (uintptr_t)sem ? page : NULL;
 }
 
+/* ---- the others, while there are threads: they change in turn ---- */
+
+/* Is it one whose order is kept? What does so is in one thread's hands as long as there is one. */
+static bool ordered(void)
+{
+    return tf_many && (tf.mode == TF_RECORDS || tf.mode == TF_REPLAYS || tf.mode == TF_LOOSE || tf.mode == TF_OFF);
+}
+
+static int fails(int error)
+{
+    errno = error;
+    return -1;
+}
+
+/* Python wants the GIL next: it keeps the turn until then. */
+static void end(bool mine, const void *caller)
+{
+    if (mine)
+        return;
+    if (tf_in_python(caller))
+        tf_self->keeps = true;
+    else
+        tf_turn_release();
+}
+
+static bool take_one(sem_t *sem)
+{
+    if (!(uint32_t)load(sem))
+        return false;
+    __atomic_sub_fetch((uint64_t *)sem, 1, __ATOMIC_RELAXED);
+    return true;
+}
+
+static enum tf_turn sleep_for(sem_t *sem, clockid_t clock, const struct timespec *until)
+{
+    __atomic_add_fetch((uint64_t *)sem, WAITER, __ATOMIC_RELAXED);
+    enum tf_turn why = tf_turn_sleep((uint32_t *)sem, 0, clock == CLOCK_REALTIME, until);
+    __atomic_sub_fetch((uint64_t *)sem, WAITER, __ATOMIC_RELAXED);
+    return why;
+}
+
+static int wait_in_turn(sem_t *sem, clockid_t clock, const struct timespec *until, const void *caller)
+{
+    enum tf_turn why = TF_TURN_PLAIN;
+    bool mine = tf_turn_is_mine();
+    int error = 0;
+    if (until && (until->tv_nsec < 0 || until->tv_nsec >= 1000000000))
+        return fails(EINVAL);
+    if (!mine && !(uint32_t)load(sem))
+        why = sleep_for(sem, clock, until);
+    for (;;) {
+        why = tf_turn_take(false, why);
+        if (take_one(sem))
+            break;
+        if (why != TF_TURN_PLAIN) {
+            error = why == TF_TURN_TIMEOUT ? ETIMEDOUT : EINTR;
+            break;
+        }
+        why = sleep_for(sem, clock, until);
+    }
+    end(mine, caller);
+    return error ? fails(error) : 0;
+}
+
+static int post_in_turn(sem_t *sem, const void *caller)
+{
+    bool mine = tf_turn_is_mine();
+    if (!mine)
+        tf_turn_take(false, TF_TURN_PLAIN);
+    uint64_t d = load(sem);
+    int error = (uint32_t)d == SEM_VALUE_MAX ? EOVERFLOW : 0;
+    if (!error)
+        __atomic_add_fetch((uint64_t *)sem, 1, __ATOMIC_RELEASE);
+    if (!error && d / WAITER && tf.mode != TF_REPLAYS)
+        tf_sys(SYS_futex, sem, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1);
+    end(mine, caller);
+    return error ? fails(error) : 0;
+}
+
+static int try_in_turn(sem_t *sem, const void *caller)
+{
+    bool mine = tf_turn_is_mine();
+    if (!mine)
+        tf_turn_take(false, TF_TURN_PLAIN);
+    bool got = take_one(sem);
+    end(mine, caller);
+    return got ? 0 : fails(EAGAIN);
+}
+
+#define CALLER __builtin_return_address(0)
 #define DOOR __attribute__((visibility("default")))
 
 DOOR int sem_wait(sem_t *sem)
 {
     struct page *page = shared(sem);
-    return page ? operate(TF_CALL_SEM_WAIT, page, sem, 0, 0, NULL) : real_wait(sem);
+    return page        ? operate(TF_CALL_SEM_WAIT, page, sem, 0, 0, NULL)
+           : ordered() ? wait_in_turn(sem, CLOCK_MONOTONIC, NULL, CALLER)
+                       : real_wait(sem);
 }
 
 DOOR int sem_trywait(sem_t *sem)
 {
     struct page *page = shared(sem);
-    return page ? operate(TF_CALL_SEM_TRYWAIT, page, sem, 0, 0, NULL) : real_trywait(sem);
+    return page        ? operate(TF_CALL_SEM_TRYWAIT, page, sem, 0, 0, NULL)
+           : ordered() ? try_in_turn(sem, CALLER)
+                       : real_trywait(sem);
 }
 
 DOOR int sem_timedwait(sem_t *restrict sem, const struct timespec *restrict until)
 {
     struct page *page = shared(sem);
-    return page ? operate(TF_CALL_SEM_TIMEDWAIT, page, sem, (long)until, 0, NULL)
-                : real_timedwait(sem, until);
+    return page        ? operate(TF_CALL_SEM_TIMEDWAIT, page, sem, (long)until, 0, NULL)
+           : ordered() ? wait_in_turn(sem, CLOCK_REALTIME, until, CALLER)
+                       : real_timedwait(sem, until);
 }
 
 DOOR int sem_clockwait(sem_t *restrict sem, clockid_t clock, const struct timespec *restrict until)
 {
     struct page *page = shared(sem);
-    return page ? operate(TF_CALL_SEM_CLOCKWAIT, page, sem, clock, (long)until, NULL)
-                : real_clockwait(sem, clock, until);
+    return page        ? operate(TF_CALL_SEM_CLOCKWAIT, page, sem, clock, (long)until, NULL)
+           : ordered() ? wait_in_turn(sem, clock, until, CALLER)
+                       : real_clockwait(sem, clock, until);
 }
 
 DOOR int sem_post(sem_t *sem)
 {
     struct page *page = shared(sem);
-    return page ? operate(TF_CALL_SEM_POST, page, sem, 0, 0, NULL) : real_post(sem);
+    return page ? operate(TF_CALL_SEM_POST, page, sem, 0, 0, NULL)
+           : ordered() ? post_in_turn(sem, CALLER)
+                       : real_post(sem);
 }
 
 DOOR int sem_getvalue(sem_t *restrict sem, int *restrict value)

@@ -30,48 +30,42 @@
 #include "iohooks/special.h"
 #include "iohooks/start.h"
 
+#define args_buf (tf_self->args)
+
 extern char tf_raw_wait_call[], tf_raw_wait_cut[];
 
 /* What the program believes to have installed, by signal number. */
 static struct tf_ksigaction actions[65];
-volatile uint32_t tf_pending;
 
 /*
- * Signals that wait for a safe point, in the order in which they came. A handler may interrupt another one
- * between taking its place and filling it, but none is at work at a safe point: there all places are filled.
+ * Signals that wait for a safe point are kept with the thread that they came to, in the order in which they
+ * came. A handler may interrupt another one between taking its place and filling it, but none is at work at a
+ * safe point: there all places are filled.
  */
-#define KEPT_MAX 512
-static siginfo_t kept[KEPT_MAX];
-static uint32_t kept_head, kept_tail; /* count on; places are modulo KEPT_MAX */
-static uint64_t kept_set;             /* those that are not queued, but either there or not: bit per signal */
-static uint32_t kept_lost;            /* there was no place for them */
-
 static bool keep(int sig, const siginfo_t *info)
 {
     uint64_t bit = 1ul << (sig - 1);
-    if (sig < 32 && (__atomic_fetch_or(&kept_set, bit, __ATOMIC_ACQ_REL) & bit))
+    if (sig < 32 && (__atomic_fetch_or(&tf_self->kept_set, bit, __ATOMIC_ACQ_REL) & bit))
         return true;
-    if (kept_tail - kept_head >= KEPT_MAX - 64) { /* as many as can interrupt each other here */
-        kept_lost++;
+    if (tf_self->kept_tail - tf_self->kept_head >= TF_KEPT_MAX - 64) { /* as many as can interrupt each other here */
+        tf_self->kept_lost++;
         return false;
     }
-    uint32_t place = __atomic_fetch_add(&kept_tail, 1, __ATOMIC_ACQ_REL);
-    kept[place % KEPT_MAX] = *info;
-    kept[place % KEPT_MAX].si_signo = sig;
+    uint32_t place = __atomic_fetch_add(&tf_self->kept_tail, 1, __ATOMIC_ACQ_REL);
+    tf_self->kept[place % TF_KEPT_MAX] = *info;
+    tf_self->kept[place % TF_KEPT_MAX].si_signo = sig;
     return true;
 }
 
 static bool take(siginfo_t *info)
 {
-    if (kept_head == kept_tail)
+    if (tf_self->kept_head == tf_self->kept_tail)
         return false;
-    *info = kept[kept_head % KEPT_MAX];
-    __atomic_fetch_and(&kept_set, ~(1ul << (info->si_signo - 1)), __ATOMIC_ACQ_REL);
-    __atomic_fetch_add(&kept_head, 1, __ATOMIC_ACQ_REL);
+    *info = tf_self->kept[tf_self->kept_head % TF_KEPT_MAX];
+    __atomic_fetch_and(&tf_self->kept_set, ~(1ul << (info->si_signo - 1)), __ATOMIC_ACQ_REL);
+    __atomic_fetch_add(&tf_self->kept_head, 1, __ATOMIC_ACQ_REL);
     return true;
 }
-
-static siginfo_t given; /* what comes with the signal that is being given to the program */
 
 /* The signals that are timefork's, as a mask: never blocked, never the program's. */
 #define OURS ((1ul << (SIGSYS - 1)) | (1ul << (TF_NUDGE - 1)))
@@ -125,12 +119,12 @@ static bool is_fault(int sig, const siginfo_t *info)
 /* Is this the signal that is being given to the program just now? */
 static bool is_delivery(int sig, const siginfo_t *info)
 {
-    return sig == tf.delivering && info->si_code == SI_TKILL && info->si_pid == tf_sys(SYS_getpid);
+    return sig == tf_self->delivering && info->si_code == SI_TKILL && info->si_pid == tf_sys(SYS_getpid);
 }
 
 static void ask_for_safe_point(void)
 {
-    tf_pending = 1;
+    tf_self->pending = 1;
     __atomic_store_n(&tf.shm->pending, 1, __ATOMIC_RELEASE);
     tf.limit = tf.ring; /* the next event takes the slow path */
 }
@@ -144,8 +138,8 @@ static void on_signal(int sig, siginfo_t *info, void *context)
     if (is_fault(sig, info) && (tf_fault_while_arming(sig) || tf_fault_of_page(sig, info, uc)))
         return;
     if (is_delivery(sig, info)) {
-        siginfo_t as_it_came = given;
-        tf.delivering = 0; /* the handler may send itself the same one (faulthandler's chain) */
+        siginfo_t as_it_came = tf_self->given_signal;
+        tf_self->delivering = 0; /* the handler may send itself the same one (faulthandler's chain) */
         call_handler(sig, &as_it_came, context);
         return;
     }
@@ -178,13 +172,13 @@ static void deliver(const siginfo_t *info)
 {
     int sig = info->si_signo;
     uint64_t bit = 1ul << (sig - 1), before = 0;
-    given = *info;
-    tf.delivering = sig;
+    tf_self->given_signal = *info;
+    tf_self->delivering = sig;
     tf_sys(SYS_rt_sigprocmask, SIG_UNBLOCK, &bit, &before, 8);
     tf_signal_to_self(sig, SI_TKILL);
     if (before & bit)
         tf_sys(SYS_rt_sigprocmask, SIG_BLOCK, &bit, 0, 8);
-    tf.delivering = 0;
+    tf_self->delivering = 0;
 }
 
 static const struct tf_outside *next_signal(void)
@@ -197,7 +191,7 @@ void tf_signal_safe_point(enum tf_moment moment)
 {
     uint64_t args = moment;
     siginfo_t info;
-    if (tf.inside)
+    if (tf_self->inside)
         return;
     if (tf.mode == TF_REPLAYS) {
         for (const struct tf_outside *e; (e = next_signal()) && e->frame == tf_frames();) {
@@ -214,14 +208,14 @@ void tf_signal_safe_point(enum tf_moment moment)
         return;
     }
     /* Also when recording has just ended, at a barrier or otherwise: what was kept is the program's. */
-    while (tf_pending && tf.mode != TF_LOOKS && tf.mode != TF_ARMS) {
-        tf_pending = 0;
+    while (tf_self->pending && tf.mode != TF_LOOKS && tf.mode != TF_ARMS) {
+        tf_self->pending = 0;
         tf.shm->pending = 0;
         if (tf_lease_broken())
             tf_barrier_in_loop("another process opens a file that is mapped, shared and writable");
-        if (kept_lost)
-            tf_barrier("more signals were queued than are kept: %u are lost", kept_lost);
-        kept_lost = 0;
+        if (tf_self->kept_lost)
+            tf_barrier("more signals were queued than are kept: %u are lost", tf_self->kept_lost);
+        tf_self->kept_lost = 0;
         while (take(&info)) { /* once recording has ended, putting does nothing */
             struct iovec data = {&info, sizeof info};
             tf_log_put(TF_CALL_SIGNAL, 0, info.si_signo, &args, 8, &data, 1);
@@ -232,8 +226,8 @@ void tf_signal_safe_point(enum tf_moment moment)
 
 bool tf_signal_restarts(unsigned nr)
 {
-    for (uint32_t i = kept_head; i != kept_tail; i++)
-        if (!(actions[kept[i % KEPT_MAX].si_signo].flags & SA_RESTART))
+    for (uint32_t i = tf_self->kept_head; i != tf_self->kept_tail; i++)
+        if (!(actions[tf_self->kept[i % TF_KEPT_MAX].si_signo].flags & SA_RESTART))
             return false;
     switch (nr) {
     case SYS_read:
@@ -329,18 +323,18 @@ static void on_nudge(int sig, siginfo_t *info, void *context)
     if (tf.mode != TF_RECORDS)
         return;
     if (tf_lease_broken()) { /* who wants to open it waits until the lease is given back */
-        bool waits = tf.inside && at >= (uintptr_t)tf_raw_wait_call && at < (uintptr_t)tf_raw_wait_cut;
+        bool waits = tf_self->inside && at >= (uintptr_t)tf_raw_wait_call && at < (uintptr_t)tf_raw_wait_cut;
         if (waits)
             tf_barrier("another process opens a file that is mapped, shared and writable");
-        else if (!tf.inside && !tf_in_engine(at))
+        else if (!tf_self->inside && !tf_in_engine(at))
             tf_barrier_in_loop("another process opens a file that is mapped, shared and writable");
         else
             ask_for_safe_point();
         return;
     }
-    if (!tf_pending || tf.inside || tf_in_engine(at) || !take(&first))
+    if (!tf_self->pending || tf_self->inside || tf_in_engine(at) || !take(&first))
         return;
-    tf_pending = 0;
+    tf_self->pending = 0;
     tf.shm->pending = 0;
     tf_barrier_in_loop("signal %d arrived in a loop without calls", first.si_signo);
     do
@@ -377,10 +371,10 @@ void tf_signal_loose(void)
 
 void tf_signal_forked(void)
 {
-    kept_head = kept_tail;
-    kept_set = 0;
-    kept_lost = 0;
-    tf_pending = 0;
+    tf_self->kept_head = tf_self->kept_tail;
+    tf_self->kept_set = 0;
+    tf_self->kept_lost = 0;
+    tf_self->pending = 0;
 }
 
 /* ---- a child in this memory ---- */
@@ -418,7 +412,6 @@ TF_SPECIAL(sigaction)
     const struct tf_ksigaction *set = (void *)call->a[1];
     struct tf_ksigaction *old = (void *)call->a[2];
     struct tf_call logged = *call;
-    static uint8_t args_buf[128];
     size_t len = tf_args_encode(row, &logged, args_buf);
     const struct tf_outside *e = tf.mode == TF_REPLAYS ? tf_log_take(call->nr, args_buf, len) : NULL;
     long r = 0;
@@ -467,6 +460,7 @@ void tf_signal_start(void)
         }
         tf_fault_start();
         tf_sys(SYS_rt_sigprocmask, SIG_SETMASK, &state[1], 0, 8);
+        tf_self->mask = state[1];
         return;
     }
     for (int sig = 1; sig <= 64; sig++) {
@@ -484,6 +478,7 @@ void tf_signal_start(void)
     tf_sys(SYS_rt_sigprocmask, SIG_BLOCK, 0, &state[1], 8);
     uint64_t ours = OURS;
     tf_sys(SYS_rt_sigprocmask, SIG_UNBLOCK, &ours, 0, 8);
+    tf_self->mask = state[1] & ~OURS;
     struct iovec data = {state, sizeof state};
     tf_log_put(TF_CALL_START, 0, 0, NULL, 0, &data, 1);
 }
@@ -511,7 +506,7 @@ static void let_through(uint64_t opened)
         }
         while (tf_signal_has_handler(sig) && tf_sys(SYS_rt_sigtimedwait, &bit, &info, &now, 8) == sig) {
             keep(sig, &info);
-            tf_pending = 1;
+            tf_self->pending = 1;
         }
     }
 }
@@ -538,7 +533,6 @@ TF_SPECIAL(sigprocmask)
     int how = (int)call->a[0];
     const uint64_t *set = (void *)call->a[1];
     uint64_t *old = (void *)call->a[2];
-    static uint8_t args_buf[128];
     size_t len = tf_args_encode(row, call, args_buf);
     const struct tf_outside *e = tf.mode == TF_REPLAYS ? tf_log_take(call->nr, args_buf, len) : NULL;
     uint64_t *mask = (uint64_t *)&call->uc->uc_sigmask;
@@ -555,6 +549,7 @@ TF_SPECIAL(sigprocmask)
         r = -EINVAL;
     if (old && r == 0)
         *old = before;
+    tf_self->mask = *mask;
     if (!e) {
         tf_log_put(call->nr, 0, r, args_buf, len, NULL, 0);
         if ((before & ~*mask) && !tf_child_borrows())
@@ -571,7 +566,7 @@ TF_SPECIAL(sigprocmask)
 TF_SPECIAL(sigreturn)
 {
     (void)row;
-    tf.inside--;
+    tf_self->inside--;
     tf_sigreturn_at((void *)call->uc->uc_mcontext.gregs[REG_RSP]);
 }
 
@@ -580,7 +575,6 @@ TF_SPECIAL(sigaltstack)
     const stack_t *set = (void *)call->a[0];
     stack_t *old = (void *)call->a[1], before = programs_stack;
     uintptr_t sp = (uintptr_t)call->uc->uc_mcontext.gregs[REG_RSP];
-    static uint8_t args_buf[128];
     size_t len = tf_args_encode(row, call, args_buf);
     const struct tf_outside *e = tf.mode == TF_REPLAYS ? tf_log_take(call->nr, args_buf, len) : NULL;
     long r = 0;
@@ -618,7 +612,6 @@ TF_SPECIAL(sigtimedwait)
 {
     struct tf_call waits = *call;
     uint64_t set;
-    static uint8_t args_buf[128];
     siginfo_t *info = (void *)call->a[1];
     if (tf.mode == TF_REPLAYS || !tf_readable((void *)call->a[0]))
         return tf_logged(row, call);
@@ -633,7 +626,6 @@ TF_SPECIAL(sigtimedwait)
 
 TF_SPECIAL(sigpending)
 {
-    static uint8_t args_buf[128];
     size_t len = tf_args_encode(row, call, args_buf);
     if (tf.mode == TF_REPLAYS) {
         const struct tf_outside *e = tf_log_take(call->nr, args_buf, len);

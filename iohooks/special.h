@@ -31,10 +31,11 @@ TF_SPECIAL(getfd);
 /* call_process.c */
 TF_SPECIAL(exit);
 TF_SPECIAL(kill);
-TF_SPECIAL(thread_exit);
 TF_SPECIAL(prctl);
 TF_SPECIAL(limit);
 TF_SPECIAL(settid);
+/* thread.c */
+TF_SPECIAL(thread_exit);
 /* call_child.c */
 TF_SPECIAL(child);
 TF_SPECIAL(exec);

@@ -428,6 +428,8 @@ static void attach(int argc, char **argv, char **envp, const char *session)
 
     if (!version)
         return; /* not a Python */
+    tf_thread_start();
+    tf_thread_find_python((void *)version);
     const char *number = strchr(session, ',');
     tf.first_fd = atoi(number ? number + 1 : session);
     int shm = -1, socket = -1;
@@ -487,7 +489,7 @@ static void attach(int argc, char **argv, char **envp, const char *session)
         fail("the kernel does not let this process trap its system calls (PR_SET_SYSCALL_USER_DISPATCH, "
              "Linux 5.11)");
     real_main = engine_main;
-    tf.selector = 1;
+    tf_self->selector = 1;
 }
 
 __attribute__((visibility("default"))) int __libc_start_main(main_fn *main, int argc, char **argv,

@@ -42,7 +42,7 @@ static void on_sigsys(int sig, siginfo_t *info, void *context)
         tf_filter_stray(&call);
     long result = tf_dispatch(&call);
     if (result == TF_NATIVE) {
-        tf.selector = 0;
+        tf_self->selector = 0;
         regs[REG_RIP] -= 2; /* the syscall instruction, with all its registers as they were */
         return;
     }
@@ -67,6 +67,6 @@ int tf_trap_install(void)
 int tf_trap_on(void)
 {
     long r = tf_sys(SYS_prctl, PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, tf_region_start,
-                    tf_region_end - tf_region_start, &tf.selector);
+                    tf_region_end - tf_region_start, &tf_self->selector);
     return TF_IS_ERR(r) ? (int)r : 0;
 }

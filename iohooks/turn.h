@@ -19,14 +19,18 @@ extern __thread struct tf_thread *tf_self __attribute__((tls_model("initial-exec
 /* There is, or was, more than one thread: everything below has an effect. Both modes. */
 extern bool tf_many __attribute__((visibility("hidden")));
 
-/* Has the calling thread the turn? While there is one thread, it has. */
+/* Has the calling thread the turn? While there is one thread, it has. Once nothing is recorded any more,
+ * every thread has. A thread that timefork does not know (tf_self is NULL) never has before. */
 bool tf_turn_is_mine(void);
 
 /* ---- side_heap.c ---- */
 /* The calling thread has just taken the turn: what it freed out of turn is freed now. */
 void tf_side_heap_turn(void);
-/* A thread has ended (its place is used again), or was left behind by a fork: in turn. */
+/* A thread has ended, its place is used again: in turn, and behind the last thing that it freed. */
 void tf_side_heap_ended(unsigned place);
+/* In a forked child of the program (not in a checkpoint): the other threads are not there any more, and may
+ * have been left in the middle of anything. */
+void tf_side_heap_forked(void);
 /* The place of the calling thread, below TF_THREADS_MAX. */
 unsigned tf_thread_place(void);
 

@@ -1,0 +1,236 @@
+/*
+ * place.c: where a function is in the middle of itself, for a thread that has to give the GIL away there:
+ * frame, instruction, and a fingerprint of what the function can see, so that two turns of a loop that differ
+ * in anything that matters have different ones.
+ *
+ * The fingerprint is made of addresses and contents: objects have the same addresses when recording and when
+ * replaying. Left out is what the two do not have in common: reference counts of objects that threads share,
+ * and what native code may be writing without the GIL (the state of a compressor or a digest, the bytes of a
+ * buffer). How much is looked at is bounded, in a fixed order.
+ *
+ * Nothing is allocated, no code runs. The thread state may be detached: what is called here does not need it.
+ */
+#include "engine/compat.h"
+#include <internal/pycore_dict.h>
+#include <internal/pycore_long.h>
+#include <internal/pycore_object.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+#include "engine/local.h"
+#include "engine/pure.h"
+
+#define RAW_MAX 512         /* bytes of an object */
+#define TABLE_MAX (1 << 16) /* bytes of a list's or dict's table */
+#define DEPTH_MAX 3         /* objects in objects */
+#define EACH_MAX 64         /* objects that one object refers to */
+#define ALL_MAX 2000        /* objects in all */
+
+/* Under the GIL: one at a time. Static, for the C stack may be nearly used up. */
+static struct {
+    XXH3_state_t hash;
+    PyObject *names; /* co_names of the function */
+    unsigned left;   /* objects that may still be looked at */
+} look;
+
+static void take(const void *bytes, size_t len)
+{
+    XXH3_64bits_update(&look.hash, bytes, len);
+}
+
+static void take_word(uint64_t word)
+{
+    take(&word, sizeof(word));
+}
+
+/* From the start and, of what is too long, from the end. */
+static void take_bounded(const void *bytes, size_t len, size_t max)
+{
+    take_word(len);
+    if (len > max) {
+        take((const char *)bytes + len - max / 2, max / 2);
+        len = max / 2;
+    }
+    take(bytes, len);
+}
+
+/* Types whose objects are changed by native code that has given the GIL away. */
+static bool changes_without_gil(PyTypeObject *type)
+{
+    static const char *const modules[] = {"zlib.", "_bz2.",    "_lzma.", "_hashlib.", "_md5.",  "_sha1.",
+                                          "_sha",  "_blake2.", "_hmac.", "_ssl.",     "select."};
+    for (size_t i = 0; i < sizeof(modules) / sizeof(modules[0]); i++)
+        if (strncmp(type->tp_name, modules[i], strlen(modules[i])) == 0)
+            return true;
+    return false;
+}
+
+/* Large or executing things, which have an address only. */
+static bool has_only_address(PyObject *o)
+{
+    return PyType_Check(o) || PyCode_Check(o) || PyFrame_Check(o) || PyTraceBack_Check(o);
+}
+
+static bool is_generator(PyObject *o)
+{
+    return PyGen_CheckExact(o) || PyCoro_CheckExact(o) || PyAsyncGen_CheckExact(o);
+}
+
+static void take_dict(PyDictObject *dict)
+{
+    PyDictKeysObject *keys = dict->ma_keys;
+    size_t n = (size_t)keys->dk_nentries;
+    take_word((uint64_t)dict->ma_used);
+    take_word((uint64_t)(uintptr_t)keys);
+    if (dict->ma_values)
+        take_bounded(dict->ma_values->values, n * sizeof(PyObject *), TABLE_MAX);
+    else if (DK_IS_UNICODE(keys))
+        take_bounded(DK_UNICODE_ENTRIES(keys), n * sizeof(PyDictUnicodeEntry), TABLE_MAX);
+    else
+        take_bounded(DK_ENTRIES(keys), n * sizeof(PyDictKeyEntry), TABLE_MAX);
+}
+
+/* The object itself, without what it refers to. */
+static void take_object(PyObject *o)
+{
+    PyTypeObject *type = Py_TYPE(o);
+    take_word((uint64_t)(uintptr_t)o);
+    take_word((uint64_t)(uintptr_t)type);
+    if (PyUnicode_Check(o)) {
+        size_t len = (size_t)PyUnicode_GET_LENGTH(o);
+        if (PyUnicode_IS_READY(o))
+            take_bounded(PyUnicode_DATA(o), len * (size_t)PyUnicode_KIND(o), RAW_MAX);
+        return;
+    }
+    if (PyLong_Check(o) || PyBytes_Check(o)) { /* what follows the head: the digits, the bytes */
+        size_t size = (size_t)type->tp_basicsize;
+#if TF_PY311
+        size_t items = (size_t)(Py_SIZE(o) < 0 ? -Py_SIZE(o) : Py_SIZE(o));
+#else
+        size_t items = PyLong_Check(o) ? (size_t)_PyLong_DigitCount((PyLongObject *)o) : (size_t)Py_SIZE(o);
+#endif
+        if (PyLong_CheckExact(o) || PyBytes_CheckExact(o))
+            take_bounded((char *)o + sizeof(PyObject),
+                         size - sizeof(PyObject) + items * (size_t)type->tp_itemsize, RAW_MAX);
+        return;
+    }
+    if (PyDict_Check(o))
+        take_dict((PyDictObject *)o);
+    if (PyList_Check(o))
+        take_bounded(((PyListObject *)o)->ob_item, (size_t)Py_SIZE(o) * sizeof(PyObject *), TABLE_MAX);
+    if (PyTuple_Check(o))
+        take_bounded(((PyTupleObject *)o)->ob_item, (size_t)Py_SIZE(o) * sizeof(PyObject *), TABLE_MAX);
+    if (PyAnySet_Check(o))
+        take_bounded(((PySetObject *)o)->table, ((size_t)((PySetObject *)o)->mask + 1) * sizeof(setentry),
+                     TABLE_MAX);
+    if (has_only_address(o) || changes_without_gil(type))
+        return;
+    if (is_generator(o)) { /* its frame is part of it, and holds what looking at it may have made */
+        PyGenObject *gen = (PyGenObject *)o;
+        int8_t state = gen->gi_frame_state;
+        take(&state, sizeof(state));
+        if (state < FRAME_COMPLETED)
+            take_word((uint64_t)(uintptr_t)tf_frame_instr((tf_frame *)gen->gi_iframe));
+        return;
+    }
+    size_t size = (size_t)type->tp_basicsize;
+    if (size > RAW_MAX)
+        size = RAW_MAX;
+    if (size > sizeof(PyObject))
+        take((char *)o + sizeof(PyObject), size - sizeof(PyObject));
+}
+
+struct below {
+    int depth;
+    int left;
+};
+
+static void look_at(PyObject *o, int depth);
+
+static int visit(PyObject *o, void *arg)
+{
+    struct below *below = arg;
+    if (o && !has_only_address(o))
+        look_at(o, below->depth);
+    return --below->left <= 0;
+}
+
+static void look_at(PyObject *o, int depth)
+{
+    if (!look.left)
+        return;
+    look.left--;
+    take_object(o);
+    PyTypeObject *type = Py_TYPE(o);
+    if (depth >= DEPTH_MAX || has_only_address(o) || changes_without_gil(type))
+        return;
+    struct below below = {depth + 1, EACH_MAX};
+    /* What the function may ask such an object for are attributes; what else there is in a module is much. */
+    if (look.names && (type->tp_flags & Py_TPFLAGS_HEAPTYPE || PyModule_Check(o)))
+        for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(look.names) && i < EACH_MAX; i++) {
+            PyObject *value = tf_pure_own_attribute(o, PyTuple_GET_ITEM(look.names, i));
+            if (value && !has_only_address(value))
+                look_at(value, depth + 1);
+        }
+    if (PyModule_Check(o) || PyFunction_Check(o))
+        return;
+    if (type->tp_traverse && PyObject_IS_GC(o))
+        type->tp_traverse(o, visit, &below);
+}
+
+static uint64_t fingerprint(tf_frame *f)
+{
+    PyCodeObject *co = tf_frame_code(f);
+    XXH3_64bits_reset(&look.hash);
+    look.names = co->co_names;
+    look.left = ALL_MAX;
+    int depth = tf_code_depth_after(co, tf_frame_instr(f) - _PyCode_CODE(co));
+    int known = co->co_nlocalsplus + (depth > 0 ? depth : 0);
+    for (int i = 0; i < known; i++) {
+        PyObject *o = f->localsplus[i];
+        take_word((uint64_t)(uintptr_t)o);
+        if (o)
+            look_at(o, 0);
+    }
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(co->co_names); i++) {
+        PyObject *o = NULL, *name = PyTuple_GET_ITEM(co->co_names, i);
+        if (f->f_locals && f->f_locals != f->f_globals && PyDict_CheckExact(f->f_locals))
+            o = tf_pure_dict_item(f->f_locals, name);
+        if (!o && f->f_globals && PyDict_CheckExact(f->f_globals))
+            o = tf_pure_dict_item(f->f_globals, name);
+        take_word((uint64_t)(uintptr_t)o);
+        if (o)
+            look_at(o, 0);
+    }
+    return XXH3_64bits_digest(&look.hash);
+}
+
+void tf_place(struct tf_preempt *place, bool full)
+{
+    PyThreadState *ts = PyGILState_GetThisThreadState();
+    tf_frame *f = ts ? tf_current_frame(ts) : NULL;
+    while (f && tf_frame_is_entry(f))
+        f = f->previous;
+    place->frame = (uint64_t)(uintptr_t)f;
+    place->instruction = f ? (uint64_t)(uintptr_t)tf_frame_instr(f) : 0;
+    place->fingerprint = f && full ? fingerprint(f) : 0;
+}
+
+size_t tf_thread_name(void *frame, char *buf, size_t size)
+{
+    static const char path[] = "threading.py";
+    char text[4096];
+    if (size)
+        buf[0] = 0;
+    tf_frame *f = frame;
+    if (!f)
+        return 0;
+    PyCodeObject *co = tf_frame_code(f);
+    size_t len = tf_utf8(co->co_qualname, text, sizeof(text));
+    if (len != strlen("Thread._bootstrap") || strcmp(text, "Thread._bootstrap") != 0)
+        return 0;
+    len = tf_utf8(co->co_filename, text, sizeof(text));
+    if (len < strlen(path) || strcmp(text + len - strlen(path), path) != 0)
+        return 0;
+    PyObject *self = f->localsplus[0], *name = self ? tf_pure_named_attribute(self, "_name") : NULL;
+    return name && PyUnicode_Check(name) ? tf_utf8(name, buf, size) : 0;
+}

@@ -1,0 +1,786 @@
+/*
+ * turn.c: whose turn it is (docs/threads.md). While recording, the turn is a lock, in front of the GIL; in replay the
+ * log says who has it next, and threads are contexts on one kernel thread.
+ *
+ * The queue and everything else in `turn` is guarded by turn.lock, a futex of three states; what only its owner
+ * touches is not.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include "iohooks/process.h"
+
+#define SIDE_LIMIT (256u << 10) /* bytes of events out of turn, then they are written in between */
+
+bool tf_many;
+uint32_t tf_running;
+
+static struct {
+    uint32_t lock; /* 0: free, 1: taken, 2: taken, and somebody sleeps */
+    struct tf_thread *owner, *gil;
+    struct tf_thread *head, *tail; /* those that wait, in the order in which they came */
+    uint32_t last;                 /* who had it last, as the log knows it; both modes */
+    uint64_t turns;
+    volatile bool urgent; /* somebody has waited for longer than the interval */
+    volatile bool asked;  /* and Python has been asked to drop the GIL */
+    uint64_t dice;
+} turn;
+
+static void *gil_mutex, *gil_cond, *gil_switch_mutex, *gil_switch_cond;
+static const unsigned long *gil_interval; /* microseconds */
+
+static void futex_wake(const volatile uint32_t *word, int n)
+{
+    tf_sys(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, n);
+}
+
+static void lock(void)
+{
+    uint32_t free = 0;
+    if (__atomic_compare_exchange_n(&turn.lock, &free, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+        return;
+    while (__atomic_exchange_n(&turn.lock, 2, __ATOMIC_ACQUIRE) != 0)
+        tf_sys(SYS_futex, &turn.lock, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 2, 0);
+}
+
+static void unlock(void)
+{
+    if (__atomic_exchange_n(&turn.lock, 0, __ATOMIC_RELEASE) == 2)
+        futex_wake(&turn.lock, 1);
+}
+
+bool tf_turn_is_mine(void)
+{
+    return !tf_many || turn.owner == tf_self;
+}
+
+bool tf_gil_is_others(void)
+{
+    return turn.gil && turn.gil != tf_self;
+}
+
+/* ---- record: the queue ---- */
+
+static void enqueue(struct tf_thread *t, bool want_gil)
+{
+    t->wants_gil = want_gil;
+    if (t->queued)
+        return;
+    t->queued = true;
+    t->next = NULL;
+    if (turn.tail)
+        turn.tail->next = t;
+    else
+        turn.head = t;
+    turn.tail = t;
+}
+
+static void dequeue(struct tf_thread *t)
+{
+    struct tf_thread *before = NULL;
+    if (!t->queued)
+        return;
+    for (struct tf_thread *q = turn.head; q != t; q = q->next)
+        before = q;
+    if (before)
+        before->next = t->next;
+    else
+        turn.head = t->next;
+    if (turn.tail == t)
+        turn.tail = before;
+    t->queued = false;
+}
+
+static bool may_have_it(const struct tf_thread *t)
+{
+    return !t->wants_gil || !turn.gil || turn.gil == t;
+}
+
+/* A number below n (xorshift64*, Vigna 2016). */
+static uint32_t dice(uint32_t n)
+{
+    turn.dice ^= turn.dice >> 12;
+    turn.dice ^= turn.dice << 25;
+    turn.dice ^= turn.dice >> 27;
+    return (uint32_t)((turn.dice * 0x2545f4914f6cdd1dull) >> 33) % n;
+}
+
+static bool is_chaos(void)
+{
+    if (!tf.shm || !tf.shm->chaos)
+        return false;
+    if (!turn.dice)
+        turn.dice = tf.shm->chaos;
+    return true;
+}
+
+static struct tf_thread *choose(void)
+{
+    uint32_t n = 0;
+    struct tf_thread *first = NULL;
+    for (struct tf_thread *t = turn.head; t; t = t->next)
+        if (may_have_it(t)) {
+            first = first ? first : t;
+            n++;
+        }
+    if (n < 2 || !is_chaos())
+        return first;
+    uint32_t k = dice(n);
+    for (struct tf_thread *t = turn.head; t; t = t->next)
+        if (may_have_it(t) && k-- == 0)
+            return t;
+    return first;
+}
+
+/* hand_over: to one that waits; else who comes first takes it, and the one that waits longest is woken. */
+static void release(bool hand_over)
+{
+    lock();
+    turn.owner = NULL;
+    struct tf_thread *t = choose();
+    if (t) {
+        if (hand_over || turn.urgent || is_chaos()) {
+            turn.owner = t;
+            turn.urgent = false;
+            dequeue(t);
+        }
+        __atomic_store_n(&t->wake, 1, __ATOMIC_RELEASE);
+        futex_wake(&t->wake, 1);
+    }
+    unlock();
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    tf_sys(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t interval_ns(void)
+{
+    unsigned long us = gil_interval ? *gil_interval : 5000;
+    return (us ? us : 1) * 1000ull;
+}
+
+/* Sleeps until it is this thread's, or free. Who waits for the GIL sees to it that it is given away in the end. */
+static void acquire(struct tf_thread *self, bool want_gil)
+{
+    uint64_t seen = turn.turns, until = 0;
+    bool late = false;
+    lock();
+    self->wants_gil = want_gil;
+    for (;;) {
+        if (turn.owner == self)
+            break;
+        if (!turn.owner && may_have_it(self)) {
+            turn.owner = self;
+            dequeue(self);
+            break;
+        }
+        enqueue(self, want_gil);
+        __atomic_store_n(&self->wake, 0, __ATOMIC_RELEASE);
+        if (turn.turns != seen || !until) {
+            seen = turn.turns;
+            until = now_ns() + interval_ns();
+            late = false;
+        }
+        unlock();
+        uint64_t now = now_ns(), left = until > now ? until - now : 1000;
+        struct timespec wait = {(time_t)(left / 1000000000u), (long)(left % 1000000000u)};
+        tf_sys(SYS_futex, &self->wake, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, want_gil ? &wait : NULL);
+        lock();
+        if (want_gil && turn.owner != self && turn.turns == seen && now_ns() >= until) {
+            turn.urgent = true;
+            if (late && !turn.asked && turn.gil && tf.engine->ask_to_drop) {
+                turn.asked = true;
+                tf.engine->ask_to_drop(true);
+            }
+            late = true;
+            until = now_ns() + interval_ns();
+        }
+    }
+    unlock();
+}
+
+/* ---- the log ---- */
+
+/* Record: what this thread did out of turn. */
+static void flush(struct tf_thread *self)
+{
+    for (uint32_t at = 0; at < self->side_words;) {
+        uint32_t word = self->side[at], n = TF_RECORD_WORDS(word);
+        uint32_t *to = tf_ring_reserve(1 + n);
+        if (!to)
+            break;
+        memcpy(to + 1, self->side + at + 1, n * sizeof *to);
+        tf_ring_commit(word, n);
+        at += 1 + n;
+    }
+    self->side_words = self->side_events = 0;
+}
+
+static void log_turn(struct tf_thread *self, enum tf_turn why)
+{
+    struct tf_rec_turn rec = {.thread = self->number, .why = why};
+    if (turn.last != self->number)
+        turn.turns++;
+    if ((turn.last != self->number || why) && tf.mode == TF_RECORDS)
+        tf_log_record(TF_REC_TURN, &rec, sizeof rec, NULL, 0);
+    turn.last = self->number;
+    if (self->side_words)
+        flush(self);
+    self->side_bytes = 0;
+}
+
+static struct tf_thread *by_number(uint32_t number)
+{
+    for (unsigned i = 0; i < tf_thread_places(); i++) {
+        struct tf_thread *t = tf_thread_at(i);
+        if (t && t->number == number)
+            return t;
+    }
+    return NULL;
+}
+
+/* ---- replay: contexts ---- */
+
+static void go_on_with(struct tf_thread *to)
+{
+    struct tf_thread *self = tf_self;
+    tf_sys(SYS_rt_sigprocmask, SIG_SETMASK, &to->mask, &self->mask, 8);
+    tf_context_switch(&self->context, &to->context);
+}
+
+static bool sleeps(const struct tf_thread *t)
+{
+    return t->blocked_on && !t->woken && *t->blocked_on == t->blocked_value;
+}
+
+/* One that can go on without the log: not the calling one. Of several, the next by place. */
+static struct tf_thread *other(void)
+{
+    unsigned n = tf_thread_places();
+    for (unsigned i = 1; i < n; i++) {
+        struct tf_thread *t = tf_thread_at((tf_self->place + i) % n);
+        if (t && !t->awaits && !sleeps(t))
+            return t;
+    }
+    return NULL;
+}
+
+/* The thread whose turn it is by the log; NULL: it is gone. */
+static struct tf_thread *entitled(void)
+{
+    const struct tf_outside *e = tf_log_peek();
+    return by_number(e && e->call == TF_CALL_TURN ? (uint32_t)e->result : turn.last);
+}
+
+static void __attribute__((noreturn)) nobody(void)
+{
+    const struct tf_outside *e = tf_log_peek();
+    if (!e)
+        tf_core.stopped(TF_STOPPED_END, 0);
+    tf_diverge("thread %u waits for something that no thread does in the replay", tf_self->number);
+}
+
+/* Lets another thread run: the one whose turn it is, if it can. */
+static void give_way(void)
+{
+    struct tf_thread *t = entitled();
+    if (!t || t == tf_self || sleeps(t))
+        t = other();
+    if (!t)
+        nobody();
+    go_on_with(t);
+}
+
+/* The log has it that this thread has its turn now. */
+static enum tf_turn take_from_log(struct tf_thread *self)
+{
+    const struct tf_outside *e = tf_log_peek();
+    uint64_t why = TF_TURN_PLAIN;
+    if (e->args_len == sizeof why)
+        memcpy(&why, tf_outside_args(e), sizeof why);
+    if (e->frame != tf_frames())
+        tf_diverge("thread %u has its turn here, in the recording it has it after frame event %llu", self->number,
+                   (unsigned long long)e->frame);
+    tf_log_skip(e);
+    turn.last = self->number;
+    return (enum tf_turn)why;
+}
+
+/* In a copy of a recording: what this thread did before it was copied, and wrote later. */
+static void pass_over_side_events(struct tf_thread *self)
+{
+    for (; self->side_events; self->side_events--) {
+        const struct tf_outside *e = tf_log_peek();
+        if (!e)
+            break;
+        tf_log_skip(e);
+    }
+    self->side_words = 0;
+}
+
+void tf_turn_await(void)
+{
+    struct tf_thread *self = tf_self;
+    if (!tf_many)
+        return;
+    bool had = turn.owner == self;
+    for (;;) {
+        const struct tf_outside *e = tf_log_peek();
+        if (e && e->call == TF_CALL_TURN && (uint32_t)e->result == self->number) {
+            enum tf_turn why = take_from_log(self);
+            if (had) {
+                turn.owner = self;
+            } else {
+                self->given = true;
+                self->why_given = why;
+            }
+            break;
+        }
+        if (turn.last == self->number && !(e && e->call == TF_CALL_TURN))
+            break;
+        self->awaits = true;
+        give_way();
+        self->awaits = false;
+    }
+    if (self->side_events)
+        pass_over_side_events(self);
+}
+
+static enum tf_turn take_replayed(struct tf_thread *self)
+{
+    if (!self->given)
+        tf_turn_await();
+    enum tf_turn why = self->given ? (enum tf_turn)self->why_given : TF_TURN_PLAIN;
+    self->given = false;
+    turn.owner = self;
+    self->side_bytes = 0;
+    return why;
+}
+
+/* Record. False: in a copy, where the thread is to go on as a context. */
+static bool take_recorded(struct tf_thread *self, bool want_gil, enum tf_turn why)
+{
+    const uint32_t inside = self->inside;
+    if (tf_context_save(&self->context)) {
+        self->inside = inside;
+        return false;
+    }
+    __atomic_store_n(&self->state, TF_T_WAITS, __ATOMIC_RELEASE);
+    self->inside++;
+    acquire(self, want_gil);
+    __atomic_store_n(&self->state, TF_T_RUNS, __ATOMIC_RELEASE);
+    log_turn(self, why);
+    self->inside--;
+    return true;
+}
+
+/* ---- taking and releasing ---- */
+
+enum tf_turn tf_turn_take(bool want_gil, enum tf_turn why)
+{
+    struct tf_thread *self = tf_self;
+    if (!tf_many || turn.owner == self || tf.mode == TF_LOOKS || tf.mode == TF_ARMS)
+        return why;
+    if (tf.mode == TF_REPLAYS || !take_recorded(self, want_gil, why))
+        why = take_replayed(self);
+    tf_side_heap_turn();
+    tf_signal_safe_point(TF_AFTER_CALL);
+    return why;
+}
+
+void tf_turn_release(void)
+{
+    if (!tf_many || turn.owner != tf_self || tf.mode == TF_LOOKS || tf.mode == TF_ARMS)
+        return;
+    tf_self->keeps = false;
+    if (tf.mode == TF_REPLAYS) {
+        turn.owner = NULL;
+        return;
+    }
+    release(tf_self->drops);
+}
+
+static void back(struct tf_thread *self)
+{
+    for (;;) {
+        uint32_t waits = TF_T_WAITS;
+        if (__atomic_compare_exchange_n(&self->state, &waits, TF_T_RUNS, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+            return;
+        tf_sys(SYS_futex, &self->state, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, TF_T_WAITS | TF_T_FROZEN, 0);
+    }
+}
+
+enum tf_turn tf_turn_sleep(const volatile uint32_t *word, uint32_t value, bool realtime, const struct timespec *until)
+{
+    struct tf_thread *self = tf_self;
+    tf_turn_release();
+    if (tf.mode == TF_REPLAYS)
+        return TF_TURN_PLAIN;
+    if (until && until->tv_sec < 0)
+        return TF_TURN_TIMEOUT;
+    const uint32_t inside = self->inside;
+    if (tf_context_save(&self->context)) {
+        self->inside = inside;
+        return TF_TURN_PLAIN; /* in a copy: what comes of it is in the log */
+    }
+    __atomic_store_n(&self->state, TF_T_WAITS, __ATOMIC_RELEASE);
+    self->inside++;
+    int op = FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG | (realtime ? FUTEX_CLOCK_REALTIME : 0);
+    long r = tf_raw_wait(SYS_futex, (long)word, op, value, (long)until, 0, FUTEX_BITSET_MATCH_ANY);
+    self->inside--;
+    back(self);
+    if (r == -ETIMEDOUT)
+        return TF_TURN_TIMEOUT;
+    if (r != 0 && r != -EAGAIN) /* with a time limit it is not made again (signal(7)) */
+        return !until && tf_signal_restarts(SYS_futex) ? TF_TURN_PLAIN : TF_TURN_SIGNAL;
+    return TF_TURN_PLAIN;
+}
+
+void tf_turn_leave_for_call(void)
+{
+    tf_self->context = tf_self->call_context;
+    __atomic_store_n(&tf_self->state, TF_T_WAITS, __ATOMIC_RELEASE);
+}
+
+void tf_turn_back_from_call(void)
+{
+    back(tf_self);
+}
+
+/* ---- checkpoints of a recording ---- */
+
+void tf_turn_thaw(void)
+{
+    for (unsigned i = 0; i < tf_thread_places(); i++) {
+        struct tf_thread *t = tf_thread_at(i);
+        if (!t || !(__atomic_load_n(&t->state, __ATOMIC_ACQUIRE) & TF_T_FROZEN))
+            continue;
+        __atomic_store_n(&t->state, TF_T_WAITS, __ATOMIC_RELEASE);
+        futex_wake(&t->state, 1);
+    }
+}
+
+bool tf_turn_freeze(void)
+{
+    for (unsigned i = 0; i < tf_thread_places(); i++) {
+        struct tf_thread *t = tf_thread_at(i);
+        uint32_t waits = TF_T_WAITS;
+        if (!t || t == tf_self)
+            continue;
+        if (!__atomic_compare_exchange_n(&t->state, &waits, TF_T_WAITS | TF_T_FROZEN, false, __ATOMIC_ACQ_REL,
+                                         __ATOMIC_ACQUIRE)) {
+            tf_turn_thaw();
+            return false;
+        }
+    }
+    return true;
+}
+
+void tf_turn_adopt(void)
+{
+    for (unsigned i = 0; i < tf_thread_places(); i++) {
+        struct tf_thread *t = tf_thread_at(i);
+        if (!t)
+            continue;
+        t->state = TF_T_RUNS;
+        t->queued = false;
+        t->pending = 0;
+        t->kept_head = t->kept_tail;
+        t->selector = 1;
+    }
+    turn.head = turn.tail = NULL;
+    turn.lock = 0;
+    turn.urgent = turn.asked = false;
+    turn.owner = tf_self;
+}
+
+/* ---- the GIL ---- */
+
+void tf_gil_at(void *mutex, void *cond, void *switch_mutex, void *switch_cond, const unsigned long *interval)
+{
+    gil_mutex = mutex;
+    gil_cond = cond;
+    gil_switch_mutex = switch_mutex;
+    gil_switch_cond = switch_cond;
+    gil_interval = interval;
+    tf_self->has_gil = true; /* it is this thread that has started Python */
+    tf_self->python = true;
+    turn.gil = tf_self;
+}
+
+static bool follows(void)
+{
+    return gil_mutex && (tf.mode == TF_RECORDS || tf.mode == TF_REPLAYS || tf.mode == TF_LOOSE || tf.mode == TF_OFF);
+}
+
+/* The thread has taken the GIL. If another one had it at the last frame event, that is one, too. */
+static void has_it(struct tf_thread *self)
+{
+    self->has_gil = self->python = true;
+    self->keeps = false;
+    turn.gil = self;
+    if (turn.asked) {
+        turn.asked = false;
+        tf.engine->ask_to_drop(false);
+    }
+    if (tf_running == self->number || tf.mode == TF_OFF)
+        return;
+    tf_running = self->number;
+    if (!self->named && tf.mode == TF_RECORDS)
+        tf.limit = tf.p + 2; /* the event behind the switch is looked at */
+    uint32_t word = TF_WORD(TF_SWITCH, self->number);
+    __atomic_store_n(tf.p, word, __ATOMIC_RELEASE);
+    tf.p++;
+    if (tf.p >= tf.limit)
+        tf_slow(word, NULL, NULL);
+}
+
+#define DOOR __attribute__((visibility("default")))
+static int (*real_lock)(pthread_mutex_t *), (*real_unlock)(pthread_mutex_t *);
+
+static void *find(const char *name)
+{
+    return dlsym(RTLD_NEXT, name);
+}
+
+DOOR int pthread_mutex_lock(pthread_mutex_t *mutex)
+{
+    if ((void *)mutex == gil_mutex && follows() && !tf_self->has_gil) {
+        if (tf_many && turn.owner == tf_self && tf_gil_is_others())
+            tf_turn_release(); /* it has the turn for another reason */
+        tf_turn_take(true, TF_TURN_PLAIN);
+    }
+    if (__builtin_expect(!real_lock, 0))
+        real_lock = (int (*)(pthread_mutex_t *))find("pthread_mutex_lock");
+    return real_lock(mutex);
+}
+
+DOOR int pthread_mutex_unlock(pthread_mutex_t *mutex)
+{
+    if (__builtin_expect(!real_unlock, 0))
+        real_unlock = (int (*)(pthread_mutex_t *))find("pthread_mutex_unlock");
+    int r = real_unlock(mutex);
+    if ((void *)mutex != gil_mutex || !follows())
+        return r;
+    struct tf_thread *self = tf_self;
+    if (self->has_gil) {
+        self->has_gil = false;
+        turn.gil = NULL;
+        tf_turn_release();
+    } else {
+        has_it(self);
+    }
+    return r;
+}
+
+/* A child made by fork() has a new GIL in the same place. */
+DOOR int pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *attributes)
+{
+    static int (*real)(pthread_mutex_t *, const pthread_mutexattr_t *);
+    if (!real)
+        real = (int (*)(pthread_mutex_t *, const pthread_mutexattr_t *))find("pthread_mutex_init");
+    if (gil_mutex && (void *)mutex == gil_mutex) {
+        tf_self->has_gil = false;
+        turn.gil = NULL;
+    } else if (gil_mutex && (void *)mutex != gil_switch_mutex && tf.mode == TF_RECORDS &&
+               tf_in_python(__builtin_return_address(0))) {
+        if (!tf_turn_is_mine())
+            tf_turn_take(false, TF_TURN_PLAIN);
+        tf_barrier("a subinterpreter with a GIL of its own, which is not covered: its code runs beside the program's");
+    }
+    return real(mutex, attributes);
+}
+
+/* After a drop that was asked for, Python waits here until another thread has had the GIL: the turn sees to
+ * that. */
+DOOR int pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex)
+{
+    static int (*real)(pthread_cond_t *, pthread_mutex_t *);
+    if (gil_switch_cond && (void *)cond == gil_switch_cond && follows())
+        return 0;
+    if (!real)
+        real = (int (*)(pthread_cond_t *, pthread_mutex_t *))dlvsym(RTLD_NEXT, "pthread_cond_wait", "GLIBC_2.3.2");
+    return real(cond, mutex);
+}
+
+/* ---- slices ---- */
+
+static bool has_others(void)
+{
+    for (struct tf_thread *t = turn.head; t; t = t->next)
+        if (t->wants_gil)
+            return true;
+    return false;
+}
+
+static void yield(void)
+{
+    struct tf_thread *self = tf_self;
+    self->drops = true;
+    tf.engine->yield();
+    self->drops = false;
+}
+
+void tf_turn_slice(uint64_t now)
+{
+    (void)now;
+    struct tf_thread *self = tf_self;
+    if (!tf_many || !self->has_gil || turn.owner != self)
+        return;
+    if (tf.mode == TF_REPLAYS) {
+        const struct tf_outside *e = tf_log_peek();
+        if (!e || e->call != TF_CALL_YIELD || e->frame != tf_frames())
+            return;
+        tf_log_take(TF_CALL_YIELD, NULL, 0);
+        yield();
+        return;
+    }
+    if (!turn.urgent && !(is_chaos() && turn.head && dice(4) == 0))
+        return;
+    lock();
+    bool others = has_others();
+    unlock();
+    if (!others)
+        return;
+    tf_log_put(TF_CALL_YIELD, 0, 0, NULL, 0, NULL, 0);
+    yield();
+}
+
+/* ---- replay: futex and sched_yield ---- */
+
+static long futex_wait(const struct tf_call *call)
+{
+    struct tf_thread *self = tf_self;
+    const volatile uint32_t *word = (const volatile uint32_t *)call->a[0];
+    if (*word != (uint32_t)call->a[2])
+        return -EAGAIN;
+    self->blocked_on = word;
+    self->blocked_value = (uint32_t)call->a[2];
+    self->woken = false;
+    for (long r = 0;;) {
+        const struct tf_outside *e;
+        if (entitled() == self) {
+            e = tf_log_peek();
+            if (e && e->call == TF_CALL_TURN)
+                tf_turn_await();
+            e = tf_log_peek();
+            if (e && e->call == SYS_futex && e->frame == tf_frames()) {
+                r = e->result;
+                tf_log_skip(e);
+                self->blocked_on = NULL;
+                return r;
+            }
+        }
+        if (!sleeps(self)) {
+            self->blocked_on = NULL;
+            return 0;
+        }
+        give_way();
+    }
+}
+
+static long futex_woken(const volatile uint32_t *word, long most)
+{
+    long n = 0;
+    for (unsigned i = 0; i < tf_thread_places() && n < most; i++) {
+        struct tf_thread *t = tf_thread_at(i);
+        if (t && t->blocked_on == word && !t->woken) {
+            t->woken = true;
+            n++;
+        }
+    }
+    return n;
+}
+
+long tf_turn_futex(const struct tf_call *call)
+{
+    if (call->nr == SYS_sched_yield) {
+        struct tf_thread *t = other();
+        if (!t)
+            t = entitled();
+        if (t && t != tf_self)
+            go_on_with(t);
+        return 0;
+    }
+    switch (call->a[1] & FUTEX_CMD_MASK) {
+    case FUTEX_WAIT:
+    case FUTEX_WAIT_BITSET:
+        return futex_wait(call);
+    case FUTEX_WAKE:
+    case FUTEX_WAKE_BITSET:
+    case FUTEX_REQUEUE:
+    case FUTEX_CMP_REQUEUE:
+        return futex_woken((const volatile uint32_t *)call->a[0], INT_MAX);
+    case FUTEX_WAKE_OP: {
+        long n = futex_woken((const volatile uint32_t *)call->a[0], INT_MAX);
+        return n + futex_woken((const volatile uint32_t *)call->a[4], INT_MAX);
+    }
+    default:
+        tf_diverge("futex operation %ld cannot be replayed with threads", call->a[1]);
+    }
+}
+
+/* ---- in a forked child of the program's ---- */
+
+void tf_turn_forked(void)
+{
+    turn.lock = 0;
+    turn.head = turn.tail = NULL;
+    turn.owner = tf_self;
+    turn.last = tf_self->number;
+    turn.urgent = turn.asked = false;
+    tf_many = false;
+}
+
+/* Before the first thread is started. */
+void tf_turn_many(void)
+{
+    if (tf_many)
+        return;
+    turn.owner = tf_self;
+    turn.last = tf_self->number;
+    tf_many = true;
+}
+
+bool tf_turn_writes_between(size_t bytes)
+{
+    struct tf_thread *self = tf_self;
+    self->side_bytes += bytes;
+    return !self->python || self->side_bytes > SIDE_LIMIT;
+}
+
+/* ---- the end of a thread ---- */
+
+void tf_turn_leave(struct tf_thread *t)
+{
+    __atomic_store_n(&t->state, TF_T_ENDED, __ATOMIC_RELEASE);
+    tf_side_heap_ended(t->place);
+    release(false);
+}
+
+void tf_turn_wake(const volatile int32_t *word)
+{
+    futex_woken((const volatile uint32_t *)word, INT_MAX);
+}
+
+void tf_turn_end(struct tf_thread *self)
+{
+    self->state = TF_T_ENDED;
+    tf_side_heap_ended(self->place);
+    turn.owner = NULL;
+    struct tf_thread *t = entitled();
+    if (!t || sleeps(t))
+        t = other();
+    if (!t)
+        nobody();
+    go_on_with(t);
+    __builtin_unreachable();
+}

@@ -162,6 +162,7 @@ static int on_item(void *ctx, enum tf_item type, const uint8_t *data, size_t len
     case TF_ITEM_NAME:
         json_array_append_new(c->into, tf_json_text(data, len));
         break;
+    case TF_ITEM_THREAD:
     case TF_ITEM_PROGRAM:
     case TF_ITEM_DONE:
         break;

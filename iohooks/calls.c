@@ -404,6 +404,11 @@ const struct tf_call_row *tf_call_row(unsigned call)
     return NULL;
 }
 
+bool tf_call_is_turn(unsigned call)
+{
+    return call == TF_CALL_TURN || call == TF_CALL_YIELD || call == TF_CALL_PREEMPT;
+}
+
 const char *tf_call_name(unsigned call, char *buf, size_t size)
 {
     const struct tf_call_row *row = tf_call_row(call);
@@ -419,6 +424,12 @@ const char *tf_call_name(unsigned call, char *buf, size_t size)
         return "the start";
     if (call == TF_CALL_MARK)
         return "mark";
+    if (call == TF_CALL_TURN)
+        return "the turn of another thread";
+    if (call == TF_CALL_YIELD)
+        return "giving the turn to others";
+    if (call == TF_CALL_PREEMPT)
+        return "giving the turn to others within a function";
     snprintf(buf, size, "system call %u", call);
     return buf;
 }
@@ -486,6 +497,10 @@ size_t tf_call_format_args(char *buf, size_t size, unsigned call, const uint8_t 
     if (size == 0)
         return 0;
     puts_(&w, tf_call_name(call, name, sizeof name));
+    if (tf_call_is_turn(call)) {
+        w.buf[w.len] = 0;
+        return w.len;
+    }
     puts_(&w, "(");
     const struct tf_call_row *row = tf_call_row(call);
     const char *sig = row ? row->sig : NULL;
@@ -566,9 +581,29 @@ size_t tf_call_format_args(char *buf, size_t size, unsigned call, const uint8_t 
     return w.len;
 }
 
+static size_t format_turn(char *buf, size_t size, const struct tf_outside *event)
+{
+    struct writer w = {buf, size, 0};
+    char text[48];
+    uint64_t why = TF_TURN_PLAIN;
+    if (size == 0)
+        return 0;
+    if (event->args_len >= sizeof why)
+        memcpy(&why, tf_outside_args(event), sizeof why);
+    snprintf(text, sizeof text, "the turn of thread %lld", (long long)event->result);
+    puts_(&w, text);
+    puts_(&w, why == TF_TURN_TIMEOUT  ? ", whose time of waiting is over"
+              : why == TF_TURN_SIGNAL ? ", to which a signal came"
+                                      : "");
+    buf[w.len] = 0;
+    return w.len;
+}
+
 size_t tf_call_format(char *buf, size_t size, const struct tf_outside *event)
 {
     char result[64];
+    if (event->call == TF_CALL_TURN)
+        return format_turn(buf, size, event);
     size_t n = tf_call_format_args(buf, size, event->call, tf_outside_args(event), event->args_len);
     if ((event->call >= TF_CALL_ROWS && !tf_call_row(event->call)) || n + 1 >= size)
         return n;

@@ -84,6 +84,9 @@ const struct tf_call_row *tf_call_row(unsigned call);
 size_t tf_call_in_size(char letter);
 /* Is there something of an argument in the log that is compared? Not of one that is only written. */
 bool tf_call_is_read(char letter);
+/* One of the events that say which thread has its turn: nothing came from outside, so lists of what did leave
+ * them out. */
+bool tf_call_is_turn(unsigned call);
 /* Name of a system call, covered or not; "syscall 999" forms go to buf. */
 const char *tf_call_name(unsigned call, char *buf, size_t size);
 /* A logged call for people: openat(-100, "/etc/hosts", 524288) = 3. Returns the length, at most size - 1. */

@@ -72,6 +72,8 @@ static char *word_text(struct tf_timeline *t, uint32_t word, uint32_t left)
     static const char *const names[] = {"call", "return", "yield", "resume", "unwind"};
     uint32_t tag = TF_TAG(word), id = TF_IS_ENTRY(word) ? TF_LOW(word) : left;
     const struct tf_codes *codes = tf_timeline_codes(t, NULL);
+    if (TF_IS_SWITCH(word))
+        return tf_text("switch to thread %u", TF_LOW(word));
     if (tag > TF_UNWIND)
         return tf_text("an event %#x, which nobody knows", word);
     if (!codes || !id || id >= codes->n || !codes->codes[id].qualname)

@@ -7,7 +7,7 @@
  * LEB128 numbers ("uv": seven bits a byte, lowest first, the top bit says that more follow; ten at
  * most):
  *
- *   uv  1              version of the block format
+ *   uv  2              version of the block format
  *   uv  first          number of the first event
  *   uv  n              number of events, at most 65536
  *   uv  base           tick before the first event
@@ -16,31 +16,41 @@
  *   uv  stacks         threads that have a stack at the start of the block
  *       uv thread, uv depth, then depth times, outermost first:
  *           uv code id, uv entry frame minus that of the entry before (the first: minus 0)
- *   uv  runs           thread runs
- *       uv index minus that of the run before (the first: 0), uv thread
+ *   uv  thread         of the first event; 0 if there is none
+ *   uv  switches       number of SWITCH events
+ *       uv thread      switches times: the thread that goes on
  *   uv  marks          time marks
  *       uv index minus that of the mark before (the first: minus 0), uv tick minus that of the mark before
  *                      (the first: minus base)
- *   uv  symbol         n times: 0 return, 1 yield, 2 unwind, 3 + 2*i call and 4 + 2*i resume of local index i
+ *   uv  symbol         n times: 0 return, 1 yield, 2 unwind, 3 switch, 4 + 2*i call and 5 + 2*i resume of
+ *                      local index i
  *
  * and nothing behind it. Next to a block stands its index, by which a search skips blocks, sorted by code id:
  *
  *   uv  code id minus that of the entry before (the first: minus 0)
- *   uv  number of events of that code in this block, exits included
+ *   uv  number of events of that code in this block, exits and switches to it included
+ *
+ * Version 1 had no SWITCH. Its calls and resumes are 3 + 2*i and 4 + 2*i, and in the place of `thread` and
+ * `switches` it has
+ *
+ *   uv  runs           thread runs
+ *       uv index minus that of the run before (the first: 0), uv thread
  *
  * ALGORITHM
  *
  * One pass over the words keeps the stack of the current thread, so that an exit is counted for the function
  * that is left, gives each code that is met a local index (an array indexed by code id, whose entries are
  * valid if they carry the number of this pass), and writes the symbols. There is no branch on the kind of
- * event, which no processor can predict.
+ * event, which no processor can predict. A SWITCH never comes there: it is the first event of a run.
  *
  * INVARIANTS
  *
- *  1. Every code of the dictionary is met in the block: by an entry, or by an exit of an older entry.
+ *  1. Every code of the dictionary is met in the block: by an entry, by an exit of an older entry, or on top
+ *     of the stack of a thread that goes on.
  *  2. Entry frames of a stack rise from the outermost on and are below `first`; a thread has one stack.
- *  3. The first run has index 0 if there is an event, indexes of runs rise and are below n, and neighbours
- *     belong to different threads.
+ *  3. The first run has index 0 if there is an event, indexes of runs rise and are below n. A run begins with
+ *     a SWITCH to its thread (in version 1: belongs to another thread than the one before), unless it is the
+ *     first; there is no other SWITCH.
  *  4. Indexes of marks rise, from 1 to n; ticks never fall.
  *  5. An exit from an empty stack (recording began in the middle) belongs to code 0 and changes nothing.
  *  6. A packed block is a function of the block: the same events give the same bytes.
@@ -57,14 +67,27 @@
 /* Keeps up with a program that does nothing but call functions; higher levels gain little here. */
 #define LEVEL 1
 #define UV_MAX 10
+#define SWITCH_SYMBOL 3
+#define FIRST_ENTRY 4
 
 /* ---- stacks and building ---- */
 
-struct tf_stack *tf_stacks_get(struct tf_stacks *stacks, uint32_t thread)
+struct tf_stack *tf_stacks_find(struct tf_stacks *stacks, uint32_t thread)
 {
+    uint32_t *hint = &stacks->hint[thread % (sizeof stacks->hint / sizeof *stacks->hint)];
+    if (*hint < stacks->n && stacks->v[*hint].thread == thread)
+        return &stacks->v[*hint];
     for (size_t i = 0; i < stacks->n; i++)
-        if (stacks->v[i].thread == thread)
+        if (stacks->v[i].thread == thread) {
+            *hint = (uint32_t)i;
             return &stacks->v[i];
+        }
+    return NULL;
+}
+
+/* A stack for a thread that has none. */
+static struct tf_stack *add_stack(struct tf_stacks *stacks, uint32_t thread)
+{
     if (stacks->n == stacks->cap) {
         size_t cap = stacks->cap ? stacks->cap * 2 : 4;
         struct tf_stack *v = realloc(stacks->v, cap * sizeof *v);
@@ -73,9 +96,39 @@ struct tf_stack *tf_stacks_get(struct tf_stacks *stacks, uint32_t thread)
         stacks->v = v;
         stacks->cap = cap;
     }
-    struct tf_stack *stack = &stacks->v[stacks->n++];
-    *stack = (struct tf_stack){.thread = thread};
+    struct tf_stack *stack = &stacks->v[stacks->n];
+    if (stacks->n == stacks->made) {
+        *stack = (struct tf_stack){0};
+        stacks->made++;
+    }
+    stacks->n++;
+    stack->thread = thread;
+    stack->n = 0;
     return stack;
+}
+
+struct tf_stack *tf_stacks_get(struct tf_stacks *stacks, uint32_t thread)
+{
+    struct tf_stack *stack = tf_stacks_find(stacks, thread);
+    return stack ? stack : add_stack(stacks, thread);
+}
+
+void tf_stacks_clear(struct tf_stacks *stacks)
+{
+    stacks->n = 0;
+}
+
+void tf_stacks_drop_empty(struct tf_stacks *stacks)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < stacks->n; i++) {
+        if (!stacks->v[i].n)
+            continue;
+        struct tf_stack swap = stacks->v[kept];
+        stacks->v[kept++] = stacks->v[i];
+        stacks->v[i] = swap;
+    }
+    stacks->n = kept;
 }
 
 int tf_stack_reserve(struct tf_stack *stack, size_t n)
@@ -95,14 +148,14 @@ int tf_stack_reserve(struct tf_stack *stack, size_t n)
 
 int tf_stacks_copy(struct tf_stacks *dst, const struct tf_stacks *src)
 {
-    for (size_t i = 0; i < dst->n; i++)
-        dst->v[i].n = 0;
+    tf_stacks_clear(dst);
     for (size_t i = 0; i < src->n; i++) {
-        struct tf_stack *stack = tf_stacks_get(dst, src->v[i].thread);
+        if (!src->v[i].n)
+            continue;
+        struct tf_stack *stack = add_stack(dst, src->v[i].thread);
         if (!stack || tf_stack_reserve(stack, src->v[i].n))
             return -1;
-        if (src->v[i].n)
-            memcpy(stack->v, src->v[i].v, src->v[i].n * sizeof *stack->v);
+        memcpy(stack->v, src->v[i].v, src->v[i].n * sizeof *stack->v);
         stack->n = src->v[i].n;
     }
     return 0;
@@ -110,7 +163,7 @@ int tf_stacks_copy(struct tf_stacks *dst, const struct tf_stacks *src)
 
 void tf_stacks_free(struct tf_stacks *stacks)
 {
-    for (size_t i = 0; i < stacks->n; i++)
+    for (size_t i = 0; i < stacks->made; i++)
         free(stacks->v[i].v);
     free(stacks->v);
     *stacks = (struct tf_stacks){0};
@@ -186,13 +239,11 @@ int tf_block_time(struct tf_block *block, uint64_t tick)
     return 0;
 }
 
-int tf_block_thread(struct tf_block *block, uint32_t thread)
+static int begin_run(struct tf_block *block, uint32_t thread)
 {
-    /* A run in which nothing happened is none; it may leave two equal neighbours, which become one. */
+    /* A run in which nothing happened is none. */
     if (block->n_runs && block->runs[block->n_runs - 1].index == block->n)
         block->n_runs--;
-    if (block->n_runs && block->runs[block->n_runs - 1].thread == thread)
-        return 0;
     if (block->n_runs == block->cap_runs) {
         size_t cap = block->cap_runs ? block->cap_runs * 2 : 16;
         struct tf_thread_run *runs = realloc(block->runs, cap * sizeof *runs);
@@ -203,6 +254,24 @@ int tf_block_thread(struct tf_block *block, uint32_t thread)
     }
     block->runs[block->n_runs++] = (struct tf_thread_run){.index = block->n, .thread = thread};
     return 0;
+}
+
+int tf_block_thread(struct tf_block *block, uint32_t thread)
+{
+    return begin_run(block, thread);
+}
+
+int tf_block_switch(struct tf_block *block, uint32_t thread)
+{
+    if (begin_run(block, thread))
+        return -1;
+    block->words[block->n++] = TF_WORD(TF_SWITCH, thread);
+    return 0;
+}
+
+uint32_t tf_block_last_thread(const struct tf_block *block)
+{
+    return block->n_runs ? block->runs[block->n_runs - 1].thread : 0;
 }
 
 /* ---- packing ---- */
@@ -301,9 +370,24 @@ static int prepare(struct tf_encoder *enc, uint32_t n_codes)
 struct walk {
     uint32_t kinds[8];
     uint32_t n_dict;
+    uint32_t switches;
     uint8_t *p; /* end of the symbols */
-    bool bad;   /* an exit with a code, an entry without one */
+    bool bad;   /* an exit with a code, an entry without one, a SWITCH to another thread than the run's */
 };
+
+/* The local index of a code that is met. */
+static inline uint32_t meet(struct seen *s, uint32_t pass, uint32_t code, uint32_t *dict, uint32_t *counts,
+                            uint32_t *n_dict)
+{
+    if (__builtin_expect(s->pass != pass, 0)) {
+        s->pass = pass;
+        s->local = *n_dict;
+        dict[*n_dict] = code;
+        counts[(*n_dict)++] = 0;
+    }
+    counts[s->local]++;
+    return s->local;
+}
 
 /* The pass over the events of one thread run. */
 static int walk_run(struct tf_encoder *enc, const struct tf_block *block, uint32_t from, uint32_t to,
@@ -342,15 +426,8 @@ static int walk_run(struct tf_encoder *enc, const struct tf_block *block, uint32
             bad = 1;
             code = 0;
         }
-        struct seen *s = &seen[code];
-        if (__builtin_expect(s->pass != pass, 0)) {
-            s->pass = pass;
-            s->local = n_dict;
-            dict[n_dict] = code;
-            counts[n_dict++] = 0;
-        }
-        counts[s->local]++;
-        uint32_t symbol = entry ? 3 + 2 * s->local + (tag == TF_RESUME) : exit_symbol[tag];
+        uint32_t local = meet(&seen[code], pass, code, dict, counts, &n_dict);
+        uint32_t symbol = entry ? FIRST_ENTRY + 2 * local + (tag == TF_RESUME) : exit_symbol[tag];
         if (__builtin_expect(symbol < 1u << 14, 1)) {
             /* Two bytes are written and one or both of them kept: cheaper than a branch on which. */
             uint32_t more = symbol >= 128;
@@ -366,6 +443,20 @@ static int walk_run(struct tf_encoder *enc, const struct tf_block *block, uint32
     w->p = p;
     w->bad |= bad;
     return 0;
+}
+
+/* The SWITCH that begins a run: what goes on is the top of that thread's stack. */
+static void walk_switch(struct tf_encoder *enc, uint32_t word, const struct tf_thread_run *run,
+                        const struct tf_stack *stack, uint32_t n_codes, struct walk *w)
+{
+    uint32_t code = stack->n ? stack->v[stack->n - 1].code : 0;
+    if (TF_LOW(word) != run->thread || code >= n_codes) {
+        w->bad = true;
+        code = 0;
+    }
+    meet(&enc->seen[code], enc->pass, code, enc->dict, enc->counts, &w->n_dict);
+    *w->p++ = SWITCH_SYMBOL;
+    w->switches++;
 }
 
 static int compare_u64(const void *a, const void *b)
@@ -455,9 +546,20 @@ int tf_encode(struct tf_encoder *enc, struct tf_block *block, uint32_t n_codes, 
         uint32_t from = block->runs[i].index;
         uint32_t to = i + 1 < n_runs ? block->runs[i + 1].index : block->n;
         struct tf_stack *stack = tf_stacks_get(stacks, block->runs[i].thread);
-        if (!stack || walk_run(enc, block, from, to, stack, n_codes, &w))
+        if (!stack)
+            goto memory;
+        if (from < to && TF_IS_SWITCH(block->words[from]))
+            walk_switch(enc, block->words[from++], &block->runs[i], stack, n_codes, &w);
+        else if (i)
+            w.bad = true; /* another thread goes on without one */
+        if (walk_run(enc, block, from, to, stack, n_codes, &w))
             goto memory;
     }
+    /* In the middle of a run there is none. */
+    w.bad |= w.kinds[TF_SWITCH] || (!n_runs && block->n);
+    w.kinds[TF_SWITCH] = w.switches;
+    if (advance)
+        tf_stacks_drop_empty(stacks);
     if (w.bad)
         return tf_err_set(err, TF_E_FORMAT,
                           "the recorded process sent a frame event that makes no sense, near frame %llu",
@@ -482,16 +584,13 @@ int tf_encode(struct tf_encoder *enc, struct tf_block *block, uint32_t n_codes, 
     free(head);
     p = enc->raw + head_len + stacks_len;
 
-    p = put(p, n_runs);
-    uint32_t last_index = 0;
-    for (size_t i = 0; i < n_runs; i++) {
-        p = put(p, block->runs[i].index - last_index);
+    p = put(p, n_runs ? block->runs[0].thread : 0);
+    p = put(p, w.switches);
+    for (size_t i = n_runs - w.switches; i < n_runs; i++) /* the first run may begin without one */
         p = put(p, block->runs[i].thread);
-        last_index = block->runs[i].index;
-    }
     p = put(p, block->n_marks);
     uint64_t tick = block->base_tick;
-    last_index = 0;
+    uint32_t last_index = 0;
     for (size_t i = 0; i < block->n_marks; i++) {
         p = put(p, block->marks[i].index - last_index);
         p = put(p, block->marks[i].tick - tick);

@@ -15,7 +15,7 @@
 #include "store/err.h"
 #include "store/store.h"
 
-#define TF_BLOCK_VERSION 1u
+#define TF_BLOCK_VERSION 2u
 /* Of an unpacked block: stacks of 20 million activations fit. What is larger was not written by us. */
 #define TF_BLOCK_RAW_MAX (256u << 20)
 
@@ -33,13 +33,20 @@ struct tf_stack {
 struct tf_stacks {
     struct tf_stack *v;
     size_t n, cap;
+    size_t made;       /* v[n] up to here have memory from before, to be used again */
+    uint32_t hint[16]; /* by the lowest bits of its number: where a thread's stack was found last */
 };
 /* The stack of a thread, made (empty) if it is not there yet; NULL: no memory. Valid until the next such
  * call. */
 struct tf_stack *tf_stacks_get(struct tf_stacks *stacks, uint32_t thread);
+/* The same, but NULL if it is not there. */
+struct tf_stack *tf_stacks_find(struct tf_stacks *stacks, uint32_t thread);
+/* Forgets all stacks, and those that are empty: the threads may have ended long ago. Keeps the memory. */
+void tf_stacks_clear(struct tf_stacks *stacks);
+void tf_stacks_drop_empty(struct tf_stacks *stacks);
 /* Room for n entries in all. Returns 0 or -1: no memory. */
 int tf_stack_reserve(struct tf_stack *stack, size_t n);
-/* dst becomes equal to src. Returns 0 or -1: no memory. */
+/* dst becomes equal to src, without its empty stacks. Returns 0 or -1: no memory. */
 int tf_stacks_copy(struct tf_stacks *dst, const struct tf_stacks *src);
 void tf_stacks_free(struct tf_stacks *stacks);
 
@@ -48,7 +55,8 @@ struct tf_time_mark {
     uint32_t index;
     uint64_t tick;
 };
-/* The events from number `index` of the block (from 0) on belong to `thread`. */
+/* The events from number `index` of the block (from 0) on belong to `thread`. Every SWITCH begins a run; the
+ * first event of a block, too. */
 struct tf_thread_run {
     uint32_t index, thread;
 };
@@ -71,8 +79,13 @@ void tf_block_free(struct tf_block *block);
 int tf_block_copy(struct tf_block *dst, const struct tf_block *src);
 /* Says what the time is after the events that are in the block. Returns 0 or -1: no memory. */
 int tf_block_time(struct tf_block *block, uint64_t tick);
-/* Says that the next events belong to a thread. Returns 0 or -1: no memory. */
+/* Says to which thread the events of an empty block belong, up to its first SWITCH. Returns 0 or -1: no
+ * memory. */
 int tf_block_thread(struct tf_block *block, uint32_t thread);
+/* Adds a SWITCH, for which there is room. Returns 0 or -1: no memory. */
+int tf_block_switch(struct tf_block *block, uint32_t thread);
+/* The thread of the last event, and so of the next one, unless that is a SWITCH. */
+uint32_t tf_block_last_thread(const struct tf_block *block);
 
 struct tf_encoded {
     const uint8_t *data;
@@ -80,7 +93,7 @@ struct tf_encoded {
     uint64_t digest;       /* XXH3-64 of data */
     uint64_t words_digest; /* XXH3-64 of the words, as an array of 32-bit little-endian integers */
     uint64_t first_tick, last_tick;
-    uint32_t kinds[5];    /* how many events of each tag */
+    uint32_t kinds[8];    /* how many events of each tag */
     const uint8_t *codes; /* index: see block.c */
     size_t codes_len;
     size_t raw_len; /* before compression */

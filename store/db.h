@@ -9,7 +9,7 @@
 #include "store/store.h"
 
 #define TF_APPLICATION_ID 0x74666f72 /* "tfor" */
-#define TF_FORMAT 2
+#define TF_FORMAT 3
 
 struct tf_store {
     sqlite3 *db;
@@ -43,7 +43,7 @@ bool tf_db_moved(const struct tf_store *store);
 bool tf_db_busy(const struct tf_store *store);
 /* Is there such a table? Recordings of older versions lack some. */
 bool tf_db_has_table(struct tf_store *store, const char *name);
-/* The format of the file as it is now: a writer may make a 1 a 2 while we have it open. Negative: *err is
+/* The format of the file as it is now: a writer may raise it while we have it open. Negative: *err is
  * filled in. */
 int tf_db_format(struct tf_store *store, struct tf_err *err);
 /* Makes a file of an older format one of TF_FORMAT. */

@@ -117,11 +117,12 @@ static int write_frames(struct tf_ingest *in, bool done, struct tf_err *err)
     in->written = block->n;
     in->written_marks = block->n_marks;
     if (done) {
+        uint32_t thread = tf_block_last_thread(block);
         block->first_frame += block->n;
         block->base_tick = e.last_tick;
         block->n = in->written = 0;
         block->n_marks = block->n_runs = in->written_marks = 0;
-        if (tf_block_thread(block, in->thread))
+        if (tf_block_thread(block, thread))
             return tf_db_memory(err);
     }
     return 0;
@@ -262,6 +263,8 @@ static int begin_forked(struct tf_ingest *in, struct tf_err *err)
 {
     uint32_t pid = in->shm->program_pid;
     int rc = tf_writer_fork(&in->w, &in->run, &in->fork, pid, err);
+    if (!rc)
+        rc = ingest_threads_forked(in, (int32_t)pid, err);
     /* Who asked for the fork did not know it yet. */
     if (!in->opts.child_proc && pid <= INT_MAX)
         in->opts.child_proc = (int)pid;
@@ -301,22 +304,21 @@ int64_t tf_ingest_drain(struct tf_ingest *in, struct tf_err *err)
             break;
         if (in->forked && !in->started && (rc = begin_forked(in, err)))
             break;
-        if (TF_IS_SWITCH(word) && in->started) { /* the block's thread is that of the event */
-            if (in->block.n == TF_BLOCK_FRAMES && (rc = write_frames(in, true, err)))
-                break;
-            if (tf_block_thread(&in->block, TF_LOW(word))) {
-                rc = tf_db_memory(err);
-                break;
-            }
-            in->block.words[in->block.n++] = word;
-            taken++;
-        } else if (TF_IS_FRAME(word)) {
+        if (TF_IS_FRAME(word)) {
             if (!in->started) {
                 rc = ingest_senseless("a frame event before the start", err);
                 break;
             }
             if (in->block.n == TF_BLOCK_FRAMES && (rc = write_frames(in, true, err)))
                 break;
+            if (TF_IS_SWITCH(word)) {
+                if (tf_block_switch(&in->block, TF_LOW(word))) {
+                    rc = tf_db_memory(err);
+                    break;
+                }
+                taken++;
+                continue;
+            }
             uint64_t max = TF_BLOCK_FRAMES - in->block.n;
             if (max > size - taken)
                 max = size - taken;
@@ -403,6 +405,7 @@ uint32_t tf_ingest_process(const struct tf_ingest *in)
 
 static void free_ingest(struct tf_ingest *in)
 {
+    ingest_threads_free(&in->threads);
     tf_writer_free(&in->w);
     tf_encoder_free(in->enc);
     tf_block_free(&in->block);
@@ -508,7 +511,8 @@ static int inherit(struct tf_ingest *child, const struct tf_ingest *parent, stru
     child->w.n_mapped = parent->w.n_mapped;
     if (!child->run.cwd || tf_block_copy(&child->block, &parent->block))
         return tf_db_memory(err);
-    return tf_writer_copy_seen(&child->w, &parent->w, err);
+    int rc = ingest_threads_copy(&child->threads, &parent->threads, err);
+    return rc ? rc : tf_writer_copy_seen(&child->w, &parent->w, err);
 }
 
 int tf_ingest_fork(struct tf_ingest *parent, struct tf_shm *shm, uint32_t *ring, int child_proc,

@@ -1,6 +1,6 @@
 /*
- * ingest.h: what the two halves of the ring's consumer share: ingest.c (the ring, time, transactions) and
- * items.c (what the records in it mean). Internal to store/.
+ * ingest.h: what the parts of the ring's consumer share: ingest.c (the ring, time, transactions), items.c
+ * (what the records in it mean) and threads.c (those about threads). Internal to store/.
  */
 #ifndef TF_INGEST_H
 #define TF_INGEST_H
@@ -13,6 +13,15 @@
 
 #define TF_OUTSIDE_BLOCK (256u << 10) /* a block of outside events is closed before it gets larger */
 #define TF_OUTSIDE_LARGE (4u << 20)   /* an event that is not gathered with others, and not kept room for */
+
+/* The threads that run, by rising numbers. Main is among them only if something was said of it. */
+struct live_threads {
+    struct tf_known_thread *v;
+    size_t n, cap;
+    uint32_t last; /* highest number that a thread has had */
+    int32_t main_tid;
+    bool main_known; /* it is, or was, among them */
+};
 
 struct tf_ingest {
     struct tf_store *store;
@@ -40,9 +49,13 @@ struct tf_ingest {
 
     /* frame events */
     struct tf_block block;
-    uint32_t thread, n_codes; /* n_codes: highest id + 1 */
-    uint32_t written;         /* events of the block that are in its row */
-    size_t written_marks;     /* and time marks: the last event's may come when it was written already */
+    uint32_t n_codes;     /* highest id + 1 */
+    uint32_t written;     /* events of the block that are in its row */
+    size_t written_marks; /* and time marks: the last event's may come when it was written already */
+
+    /* threads */
+    uint32_t thread; /* whose turn it is: whose the outside events are. Frame events have the block's */
+    struct live_threads threads;
 
     /* outside events: those that are not written, behind them one whose data is still coming */
     uint8_t *out;
@@ -73,6 +86,14 @@ int ingest_write_outside(struct tf_ingest *in, struct tf_err *err);
  */
 int ingest_commit(struct tf_ingest *in, bool now, int state, int exit_status, int exit_signal,
                   struct tf_err *err);
+
+/* ---- threads.c ---- */
+/* TF_REC_THREAD. */
+int ingest_thread(struct tf_ingest *in, const uint8_t *p, size_t len, struct tf_err *err);
+/* The process is one that in->thread has forked, and has its row now: the others ended there. */
+int ingest_threads_forked(struct tf_ingest *in, int32_t pid, struct tf_err *err);
+int ingest_threads_copy(struct live_threads *dst, const struct live_threads *src, struct tf_err *err);
+void ingest_threads_free(struct live_threads *threads);
 
 /* Takes one TF_RECORD item: its payload, which is followed by padding at most. */
 int ingest_record(struct tf_ingest *in, enum tf_record type, const uint8_t *p, size_t len,

@@ -199,17 +199,47 @@ static int item_outside(struct tf_ingest *in, const uint8_t *p, size_t len, stru
     return add_event(in, &rec, p, p + at, len - at, err);
 }
 
+/*
+ * An event of a kind of which there are very many, made in one piece: all of it is known.
+ * size: of the event, a multiple of 8, with arguments and data behind the head that need no padding.
+ */
+static int add_short(struct tf_ingest *in, struct tf_outside *head, size_t size, struct tf_err *err)
+{
+    int rc = 0;
+    if (in->out_whole + size > TF_OUTSIDE_BLOCK)
+        rc = ingest_write_outside(in, err);
+    if (!rc)
+        rc = out_room(in, size, err);
+    if (rc)
+        return rc;
+    head->total_len = (uint32_t)size;
+    head->thread = (uint16_t)in->thread;
+    head->thread_high = (uint16_t)(in->thread >> 16);
+    head->frame = in->block.first_frame - 1 + in->block.n;
+    memcpy(in->out + in->out_len, head, size);
+    in->out_len += size;
+    return end_event(in, err);
+}
+
+/* The turn goes to a thread: whose the outside events are from here on, this one included. */
 static int item_turn(struct tf_ingest *in, const uint8_t *p, size_t len, struct tf_err *err)
 {
     struct tf_rec_turn rec;
-    uint64_t why;
+    struct {
+        struct tf_outside head;
+        uint64_t why;
+    } event;
+    _Static_assert(sizeof event == sizeof(struct tf_outside) + 8, "no holes");
     if (len < sizeof rec)
         return ingest_senseless("short turn", err);
     memcpy(&rec, p, sizeof rec);
+    if (rec.thread > TF_LOW(UINT32_MAX))
+        return ingest_senseless("turn's thread", err);
     in->thread = rec.thread;
-    why = rec.why;
-    struct tf_rec_outside event = {.call = TF_CALL_TURN, .args_len = sizeof why, .result = rec.thread};
-    return add_event(in, &event, &why, NULL, 0, err);
+    event.head =
+        (struct tf_outside){.call = TF_CALL_TURN, .result = rec.thread, .args_len = sizeof event.why};
+    event.why = rec.why;
+    return add_short(in, &event.head, sizeof event, err);
 }
 
 /* A time that was asked for: as the event that iohooks/args.c would have made of it. */
@@ -225,28 +255,12 @@ static int item_clock(struct tf_ingest *in, const uint8_t *p, size_t len, struct
     if (len < sizeof rec)
         return ingest_senseless("short clock", err);
     memcpy(&rec, p, sizeof rec);
-    int rc = 0;
-    if (in->out_whole + sizeof event > TF_OUTSIDE_BLOCK)
-        rc = ingest_write_outside(in, err);
-    if (!rc)
-        rc = out_room(in, sizeof event, err);
-    if (rc)
-        return rc;
     event.head = (struct tf_outside){
-        .total_len = sizeof event,
-        .call = SYS_clock_gettime,
-        .thread = (uint16_t)in->thread,
-        .thread_high = (uint16_t)(in->thread >> 16),
-        .frame = in->block.first_frame - 1 + in->block.n,
-        .args_len = sizeof event.clock,
-        .data_len = sizeof event.time,
-    };
+        .call = SYS_clock_gettime, .args_len = sizeof event.clock, .data_len = sizeof event.time};
     event.clock = rec.clock;
     event.time[0] = rec.sec;
     event.time[1] = rec.nsec;
-    memcpy(in->out + in->out_len, &event, sizeof event);
-    in->out_len += sizeof event;
-    return end_event(in, err);
+    return add_short(in, &event.head, sizeof event, err);
 }
 
 /* All of the blob is there: the run begins. */
@@ -302,6 +316,7 @@ static int start_run(struct tf_ingest *in, struct tf_err *err)
     if (rc)
         return rc;
     in->run.rowid = run.rowid;
+    in->threads.main_tid = (int32_t)run.pid;
     in->run.process = run.process;
     memcpy(in->run.id, run.id, sizeof run.id);
     in->run.cwd = strdup(run.cwd);
@@ -356,8 +371,8 @@ int ingest_record(struct tf_ingest *in, enum tf_record type, const uint8_t *p, s
     }
     if (!in->started && type != TF_REC_TIME && type != TF_REC_START)
         return ingest_senseless("an event before the start", err);
-    if (in->missing &&
-        (type == TF_REC_OUTSIDE || type == TF_REC_CLOCK || type == TF_REC_CODE || type == TF_REC_MARK))
+    if (in->missing && (type == TF_REC_OUTSIDE || type == TF_REC_CLOCK || type == TF_REC_TURN ||
+                        type == TF_REC_CODE || type == TF_REC_MARK))
         return ingest_senseless("an event whose data is missing", err);
     switch (type) {
     case TF_REC_TIME:
@@ -368,7 +383,7 @@ int ingest_record(struct tf_ingest *in, enum tf_record type, const uint8_t *p, s
     case TF_REC_TURN:
         return item_turn(in, p, len, err);
     case TF_REC_THREAD:
-        return 0;
+        return ingest_thread(in, p, len, err);
     case TF_REC_CODE:
         return item_code(in, p, len, err);
     case TF_REC_OUTSIDE:

@@ -172,6 +172,7 @@ int tf_store_each_output(struct tf_store *store, const struct tf_run *run,
             struct tf_output output = {
                 .frame = e->frame,
                 .seq = seq,
+                .thread = tf_outside_thread(e),
                 .fd = e->flags & TF_OUT_STDOUT ? 1 : 2,
                 .data = tf_outside_data(e),
                 .len = e->data_len,

@@ -14,11 +14,11 @@
 struct tf_outside {
     uint32_t total_len; /* of the whole event in bytes, a multiple of 8; a single event is below 4 GiB */
     uint16_t call;      /* system call number or TF_CALL_... */
-    uint16_t thread; /* the lower half of its number */
-    uint64_t frame;    /* how many frame events had happened */
-    int64_t result;    /* -errno on failure */
-    uint32_t args_len; /* bytes of arguments right behind this header, then padding to 8, then the data */
-    uint16_t flags;    /* TF_OUT_STDOUT, TF_OUT_STDERR (ring.h) */
+    uint16_t thread;    /* the lower half of its number */
+    uint64_t frame;     /* how many frame events had happened */
+    int64_t result;     /* -errno on failure */
+    uint32_t args_len;  /* bytes of arguments right behind this header, then padding to 8, then the data */
+    uint16_t flags;     /* TF_OUT_STDOUT, TF_OUT_STDERR (ring.h) */
     uint16_t thread_high;
     uint64_t data_len;
 };
@@ -43,9 +43,10 @@ enum tf_turn {
 /* Where a thread was that had to give the GIL away without a frame event or call of its own: see
  * docs/threads.md. */
 struct tf_preempt {
-    uint64_t checks;      /* how many checks of the interpreter's for such requests since the last event, or UINT64_MAX: not counted */
+    uint64_t checks; /* how many checks of the interpreter's for such requests since the last event, or
+                        UINT64_MAX: not counted */
     uint64_t frame, instruction; /* addresses */
-    uint64_t fingerprint; /* of what the function can see */
+    uint64_t fingerprint;        /* of what the function can see */
 };
 
 /* Pseudo calls, in the same stream so that their order is checked too. */
@@ -58,10 +59,11 @@ enum {
     TF_CALL_FAULT = 1004, /* SIGBUS: a mapped page whose file had become too short; result = the signal, args
                              = u64 its si_code, u64 the address */
     /* Threads (iohooks/turn.h). The event after TURN is that thread's. */
-    TF_CALL_TURN = 1005,    /* result = the thread, args = u64 enum tf_turn */
-    TF_CALL_YIELD = 1006,   /* right after this frame event the thread gives the GIL away and wants it back. No args */
+    TF_CALL_TURN = 1005, /* result = the thread, args = u64 enum tf_turn */
+    TF_CALL_YIELD =
+        1006, /* right after this frame event the thread gives the GIL away and wants it back. No args */
     TF_CALL_PREEMPT = 1007, /* the same in the middle of a function: args = struct tf_preempt */
-    TF_CALL_MARK = 1001,  /* args = u32 kind, u32 0, text */
+    TF_CALL_MARK = 1001,    /* args = u32 kind, u32 0, text */
     /* Operations on a semaphore that processes share (iohooks/semaphore.c): args as a system call's; data:
      * u32 its value afterwards. The rows of calls.c that stand behind the system calls are theirs. */
     TF_CALL_SEM_WAIT = 1010,

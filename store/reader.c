@@ -194,6 +194,82 @@ out:
     return 0;
 }
 
+/* ---- threads ---- */
+
+struct activities {
+    struct tf_thread_activity *v;
+    size_t n, cap;
+};
+
+/* That of a thread, made if it is not there yet; sorted by number. NULL: no memory. */
+static struct tf_thread_activity *activity_of(struct activities *a, uint32_t thread)
+{
+    size_t low = 0, high = a->n;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (a->v[middle].number < thread)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low < a->n && a->v[low].number == thread)
+        return &a->v[low];
+    if (a->n == a->cap) {
+        size_t cap = a->cap ? a->cap * 2 : 16;
+        struct tf_thread_activity *v = realloc(a->v, cap * sizeof *v);
+        if (!v)
+            return NULL;
+        a->v = v;
+        a->cap = cap;
+    }
+    memmove(&a->v[low + 1], &a->v[low], (a->n - low) * sizeof *a->v);
+    a->v[low] = (struct tf_thread_activity){.number = thread};
+    a->n++;
+    return &a->v[low];
+}
+
+int tf_store_thread_activity(struct tf_store *store, const struct tf_run *run,
+                             struct tf_thread_activity **out, size_t *n, struct tf_err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    struct tf_lineage lineage;
+    struct tf_block b = {0};
+    struct activities found = {0};
+    uint64_t n_blocks, n_frames;
+    *out = NULL;
+    *n = 0;
+    int rc = tf_lineage_load(store, run, &lineage, err);
+    if (!rc)
+        rc = count_frames(store, &lineage, &n_blocks, &n_frames, err);
+    if (!rc)
+        rc = tf_db_prepare(store, LOAD_SQL, &stmt, err);
+    for (uint64_t no = 0; !rc && no < n_blocks; no++) {
+        rc = load_block(store, stmt, &lineage, no, &b, err);
+        for (size_t i = 0; !rc && i < b.n_runs; i++) {
+            uint32_t end = i + 1 < b.n_runs ? b.runs[i + 1].index : b.n;
+            struct tf_thread_activity *a = activity_of(&found, b.runs[i].thread);
+            if (!a) {
+                rc = tf_db_memory(err);
+                break;
+            }
+            if (!a->frames)
+                a->first = b.first_frame + b.runs[i].index;
+            a->frames += end - b.runs[i].index;
+            a->last = b.first_frame + end - 1;
+        }
+    }
+    sqlite3_finalize(stmt);
+    tf_lineage_free(&lineage);
+    tf_block_free(&b);
+    if (rc) {
+        free(found.v);
+        return rc;
+    }
+    *out = found.v;
+    *n = found.n;
+    return 0;
+}
+
 /* ---- the cursor ---- */
 
 int tf_cursor_open(struct tf_store *store, const struct tf_run *run, struct tf_cursor **out,
@@ -321,6 +397,10 @@ static int advance(struct tf_cursor *c, struct tf_frame *out, struct tf_err *err
         out->code = TF_LOW(word);
         out->entry = out->frame;
         out->depth = (uint32_t)s->n;
+    } else if (TF_IS_SWITCH(word) && s->n) { /* it leaves the stack as it is */
+        out->depth = (uint32_t)s->n;
+        out->code = s->v[s->n - 1].code;
+        out->entry = s->v[s->n - 1].entry;
     } else if (s->n) {
         out->depth = (uint32_t)s->n;
         out->code = s->v[--s->n].code;

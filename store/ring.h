@@ -64,8 +64,8 @@ enum tf_tag { TF_CALL, TF_RETURN, TF_YIELD, TF_RESUME, TF_UNWIND, TF_TIME, TF_RE
 
 enum tf_record {
     TF_REC_TIME = 1, /* u64 TSC: absolute time; the first item of every stream, and after gaps */
-    TF_REC_TURN,     /* struct tf_rec_turn: another thread has its turn; the outside events that follow are its */
-    TF_REC_CODE,     /* struct tf_rec_code: definition of the next code id */
+    TF_REC_TURN, /* struct tf_rec_turn: another thread has its turn; the outside events that follow are its */
+    TF_REC_CODE, /* struct tf_rec_code: definition of the next code id */
     TF_REC_OUTSIDE,  /* struct tf_rec_outside */
     TF_REC_DATA,     /* bytes: more data of the outside event in front of it, or more of the START's blob */
     TF_REC_START,    /* struct tf_rec_start: once, first thing after TF_REC_TIME */
@@ -130,7 +130,8 @@ struct tf_rec_thread {
 };
 enum tf_thread_news {
     TF_THREAD_BORN = 1,
-    TF_THREAD_NAMED, /* what threading.Thread calls it when it begins to run; not of threads that are none of Python's */
+    TF_THREAD_NAMED, /* what threading.Thread calls it when it begins to run; not of threads that are none of
+                        Python's */
     TF_THREAD_ENDED,
 };
 

@@ -327,8 +327,8 @@ int tf_store_run_bytes(struct tf_store *store, int64_t rowid, uint64_t *bytes, s
 
 int tf_store_delete_run(struct tf_store *store, int64_t rowid, struct tf_err *err)
 {
-    static const char *const tables[] = {"frames",  "outside", "marks", "mapped", "builds",
-                                         "machine", "sources", "codes", "runs"};
+    static const char *const tables[] = {"frames",  "outside", "marks",   "mapped", "builds",
+                                         "machine", "threads", "sources", "codes",  "runs"};
     if (!store->writable)
         return tf_err_set(err, TF_E_USAGE, "%s is open for reading only", store->path);
     int rc = tf_db_exec(store, "BEGIN IMMEDIATE", err);

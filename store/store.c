@@ -81,7 +81,11 @@ static const char later_tables[] =
     " run INTEGER NOT NULL, path TEXT NOT NULL, build_id TEXT NOT NULL, PRIMARY KEY(run, path)) WITHOUT "
     "ROWID;"
     "CREATE TABLE IF NOT EXISTS machine("
-    " run INTEGER NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY(run, key)) WITHOUT ROWID;";
+    " run INTEGER NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY(run, key)) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS threads("
+    " run INTEGER NOT NULL, number INTEGER NOT NULL, tid INTEGER NOT NULL, parent INTEGER NOT NULL,"
+    " name TEXT NOT NULL, born INTEGER NOT NULL, ended INTEGER, ended_seq INTEGER,"
+    " PRIMARY KEY(run, number)) WITHOUT ROWID;";
 
 /* ---- errors ---- */
 
@@ -374,7 +378,8 @@ int tf_db_format(struct tf_store *store, struct tf_err *err)
 }
 
 /* The column `id` of format 1 is UNIQUE, which only a new table can change. Row numbers stay, and those that
- * were used once are still not used again. */
+ * were used once are still not used again. Format 3 has no other tables than 2, for `threads` is there when a
+ * file is opened for writing: what is new is in the blocks of frame events. */
 int tf_db_upgrade(struct tf_store *store, struct tf_err *err)
 {
     static const char sql[] =
@@ -389,8 +394,8 @@ int tf_db_upgrade(struct tf_store *store, struct tf_err *err)
         "INSERT INTO sqlite_sequence(name, seq) SELECT 'runs_2', seq FROM sqlite_sequence WHERE name = "
         "'runs';"
         "DROP TABLE runs;"
-        "ALTER TABLE runs_2 RENAME TO runs;"
-        "PRAGMA user_version=2";
+        "ALTER TABLE runs_2 RENAME TO runs;";
+    char version[48];
     int rc = tf_db_format(store, err);
     if (rc < 0 || rc == TF_FORMAT)
         return rc < 0 ? rc : 0;
@@ -402,8 +407,9 @@ int tf_db_upgrade(struct tf_store *store, struct tf_err *err)
         rc = tf_db_exec(store, sql, err);
     else if (rc > 0)
         rc = 0;
+    snprintf(version, sizeof version, "PRAGMA user_version=%d; COMMIT", TF_FORMAT);
     if (!rc)
-        rc = tf_db_exec(store, "COMMIT", err);
+        rc = tf_db_exec(store, version, err);
     if (rc && !sqlite3_get_autocommit(store->db))
         sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
     return rc;

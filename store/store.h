@@ -136,13 +136,16 @@ int tf_store_source(struct tf_store *store, const struct tf_run *run, const char
 
 struct tf_frame {
     uint64_t frame;
-    enum tf_tag event; /* TF_CALL .. TF_UNWIND */
+    enum tf_tag event; /* TF_CALL .. TF_UNWIND, TF_SWITCH */
     uint32_t code;
-    uint32_t depth; /* of the function concerned, outermost = 1; a return has the depth of its call; 0 and no
-                       code for an exit of a function that was entered before recording began */
-    uint32_t thread;
+    uint32_t depth;  /* of the function concerned, outermost = 1; a return has the depth of its call; 0 and no
+                        code for an exit of a function that was entered before recording began. Of a switch: of
+                        the function that goes on, the top of the new thread's stack; 0 and no code if there is
+                        none */
+    uint32_t thread; /* whose event it is; of a switch: the one that goes on */
     uint64_t time_ns;
-    uint64_t entry; /* frame number of the call or resume that began this activation; == frame for those */
+    uint64_t entry; /* frame number of the call or resume that began this activation; == frame for those, and
+                       where there is no function */
 };
 
 /* A cursor over frame events; decodes one block at a time and skips blocks where it can. */
@@ -198,6 +201,7 @@ int tf_store_outside_read(struct tf_store *store, const struct tf_run *run,
 /* What the program wrote to its standard output and error, in order. */
 struct tf_output {
     uint64_t frame, seq;
+    uint32_t thread;
     int fd;           /* 1 or 2 */
     const void *data; /* valid during the call */
     size_t len;
@@ -215,6 +219,33 @@ struct tf_mark_row {
 int tf_store_marks(struct tf_store *store, const struct tf_run *run, struct tf_mark_row **out, size_t *n,
                    struct tf_err *err);
 void tf_marks_free(struct tf_mark_row *marks, size_t n);
+
+/* ---- threads ---- */
+
+struct tf_thread_row {
+    uint32_t number; /* 0: the main thread */
+    uint32_t parent; /* number of who started it; of 0: 0 */
+    int32_t tid;     /* the kernel's id, threading.get_native_id() */
+    char *name;      /* as threading.Thread calls it; "": none of Python's, or it had not begun to run */
+    uint64_t born;   /* frame events before it was started */
+    bool ended;      /* it has ended, or was left behind by the fork that made this process */
+    uint64_t end;    /* frame events before that */
+};
+/* The threads of a process, by number; of a forked one with those that its parent had before the fork, of
+ * which only the one that forked lived on. There is always 0. tf_threads_free(). */
+int tf_store_threads(struct tf_store *store, const struct tf_run *run, struct tf_thread_row **out, size_t *n,
+                     struct tf_err *err);
+void tf_threads_free(struct tf_thread_row *threads, size_t n);
+
+/* What the frame events themselves say of a thread. */
+struct tf_thread_activity {
+    uint32_t number;
+    uint64_t frames;      /* events of its */
+    uint64_t first, last; /* their first and last number */
+};
+/* Of each thread that has an event, by number; malloc'ed. Reads all blocks, but walks over none. */
+int tf_store_thread_activity(struct tf_store *store, const struct tf_run *run,
+                             struct tf_thread_activity **out, size_t *n, struct tf_err *err);
 
 /* Files that the program mapped (interpreter, libraries), with what they were like. */
 struct tf_mapped {

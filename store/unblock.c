@@ -48,7 +48,7 @@ static bool get_stacks(struct in *in, struct tf_block *out, bool *memory)
         if (in->bad || thread > UINT32_MAX || depth == 0 || depth > left(in) / 2)
             return false;
         /* Linear search is fine: a thread with a stack is a real thread. But damage must not cost n * n. */
-        if (out->stacks.n > 65536)
+        if (out->stacks.n >= 65536)
             return false;
         struct tf_stack *stack = tf_stacks_get(&out->stacks, (uint32_t)thread);
         if (!stack || tf_stack_reserve(stack, depth)) {
@@ -70,20 +70,27 @@ static bool get_stacks(struct in *in, struct tf_block *out, bool *memory)
     return !in->bad;
 }
 
+static bool room_for_runs(struct tf_block *out, uint64_t n)
+{
+    if (n <= out->cap_runs)
+        return true;
+    free(out->runs);
+    out->cap_runs = 0;
+    out->runs = malloc(n * sizeof *out->runs);
+    if (out->runs)
+        out->cap_runs = n;
+    return out->runs != NULL;
+}
+
+/* Of version 1. */
 static bool get_runs(struct in *in, struct tf_block *out, bool *memory)
 {
     uint64_t n = get(in);
     if (in->bad || n > out->n || (n == 0) != (out->n == 0))
         return false;
-    if (n > out->cap_runs) {
-        free(out->runs);
-        out->cap_runs = 0;
-        out->runs = malloc(n * sizeof *out->runs);
-        if (!out->runs) {
-            *memory = true;
-            return false;
-        }
-        out->cap_runs = n;
+    if (!room_for_runs(out, n)) {
+        *memory = true;
+        return false;
     }
     uint64_t index = 0;
     for (uint64_t i = 0; i < n; i++) {
@@ -96,6 +103,37 @@ static bool get_runs(struct in *in, struct tf_block *out, bool *memory)
         out->runs[i] = (struct tf_thread_run){.index = (uint32_t)index, .thread = (uint32_t)thread};
     }
     out->n_runs = n;
+    return true;
+}
+
+/* Of version 2: the thread of the first event is a run; the others are kept in `threads`, until the symbols
+ * say where they begin. */
+static bool get_switches(struct in *in, struct tf_block *out, struct in *threads, uint64_t *n, bool *memory)
+{
+    uint64_t first = get(in);
+    *n = get(in);
+    if (in->bad || first > TF_LOW(UINT32_MAX) || *n > out->n || *n > left(in) || (!out->n && first))
+        return false;
+    if (!room_for_runs(out, *n + 1)) {
+        *memory = true;
+        return false;
+    }
+    *threads = *in;
+    for (uint64_t i = 0; i < *n; i++)
+        if (get(in) > TF_LOW(UINT32_MAX))
+            return false;
+    if (out->n)
+        out->runs[out->n_runs++] = (struct tf_thread_run){.thread = (uint32_t)first};
+    return !in->bad;
+}
+
+/* Event i is a SWITCH to a thread. A block that begins with one says its thread twice. */
+static bool add_switch(struct tf_block *out, uint32_t i, uint32_t thread)
+{
+    out->words[i] = TF_WORD(TF_SWITCH, thread);
+    if (i == 0)
+        return out->runs[0].thread == thread;
+    out->runs[out->n_runs++] = (struct tf_thread_run){.index = i, .thread = thread};
     return true;
 }
 
@@ -134,8 +172,7 @@ int tf_decode_raw(const void *raw, size_t len, struct tf_block *out, struct tf_e
     bool memory = false;
     int rc = 0;
 
-    for (size_t i = 0; i < out->stacks.n; i++)
-        out->stacks.v[i].n = 0;
+    tf_stacks_clear(&out->stacks);
     out->n = 0;
     out->n_runs = out->n_marks = 0;
     if (!out->words) {
@@ -145,8 +182,11 @@ int tf_decode_raw(const void *raw, size_t len, struct tf_block *out, struct tf_e
     }
 
     uint64_t version = get(&in);
-    if (in.bad || version != TF_BLOCK_VERSION)
+    if (in.bad || version < 1 || version > TF_BLOCK_VERSION)
         goto damaged;
+    const uint32_t first_entry = version == 1 ? 3 : 4;
+    struct in threads = {0};
+    uint64_t switches = 0;
     out->first_frame = get(&in);
     uint64_t n = get(&in);
     out->base_tick = get(&in);
@@ -163,7 +203,10 @@ int tf_decode_raw(const void *raw, size_t len, struct tf_block *out, struct tf_e
             goto damaged;
         dict[i] = (uint32_t)code;
     }
-    if (!get_stacks(&in, out, &memory) || !get_runs(&in, out, &memory) || !get_marks(&in, out, &memory)) {
+    if (!get_stacks(&in, out, &memory) ||
+        !(version == 1 ? get_runs(&in, out, &memory)
+                       : get_switches(&in, out, &threads, &switches, &memory)) ||
+        !get_marks(&in, out, &memory)) {
         if (memory)
             goto memory;
         goto damaged;
@@ -175,12 +218,18 @@ int tf_decode_raw(const void *raw, size_t len, struct tf_block *out, struct tf_e
             out->words[i] = exits[symbol];
             continue;
         }
-        uint64_t local = (symbol - 3) >> 1;
+        if (symbol < first_entry) {
+            if (!switches-- || !add_switch(out, i, (uint32_t)get(&threads)))
+                goto damaged;
+            continue;
+        }
+        symbol -= first_entry;
+        uint64_t local = symbol >> 1;
         if (local >= n_dict || dict[local] == 0)
             goto damaged;
-        out->words[i] = TF_WORD((symbol & 1) ? TF_CALL : TF_RESUME, dict[local]);
+        out->words[i] = TF_WORD((symbol & 1) ? TF_RESUME : TF_CALL, dict[local]);
     }
-    if (in.bad || in.p != in.end)
+    if (in.bad || in.p != in.end || switches)
         goto damaged;
     goto done;
 

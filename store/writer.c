@@ -39,6 +39,7 @@ static const char *const sql[TF_W_COUNT] = {
     [TF_W_MAPPED] = "INSERT INTO mapped VALUES(?1,?2,?3,?4,?5,?6)",
     [TF_W_BUILD] = "INSERT OR REPLACE INTO builds VALUES(?1,?2,?3)",
     [TF_W_FACT] = "INSERT OR REPLACE INTO machine VALUES(?1,?2,?3)",
+    [TF_W_THREAD] = "INSERT OR REPLACE INTO threads VALUES(?1,?2,?3,?4,?5,?6,nullif(?7,-1),nullif(?8,-1))",
     [TF_W_TOTALS] = ("UPDATE runs SET frames=?2, outside=?3, outside_bytes=?4, duration_ns=?5, cal_tsc=?6,"
                      " cal_ns=?7, state=?8, exit_status=?9, exit_signal=?10 WHERE run=?1"),
 };
@@ -711,6 +712,20 @@ int tf_writer_mapped(struct tf_writer *w, const char *path, struct tf_err *err)
         bytes(w, TEXT, path, strlen(path));
         bytes(w, TEXT, id, strlen(id));
     }
+    return row_end(w, err);
+}
+
+int tf_writer_thread(struct tf_writer *w, const struct tf_known_thread *thread, struct tf_err *err)
+{
+    row(w, TF_W_THREAD, 8);
+    integer(w, w->run);
+    integer(w, thread->number);
+    integer(w, thread->tid);
+    integer(w, thread->parent);
+    bytes(w, TEXT, thread->name, strlen(thread->name));
+    integer(w, (int64_t)thread->born);
+    integer(w, thread->ended ? (int64_t)thread->end : -1);
+    integer(w, thread->ended ? (int64_t)thread->end_seq : -1);
     return row_end(w, err);
 }
 

@@ -22,6 +22,7 @@ enum tf_writer_stmt {
     TF_W_MAPPED,
     TF_W_BUILD,
     TF_W_FACT,
+    TF_W_THREAD,
     TF_W_TOTALS,
     TF_W_COUNT
 };
@@ -88,6 +89,16 @@ int tf_writer_mark(struct tf_writer *w, uint64_t frame, uint32_t kind, const cha
                    struct tf_err *err);
 /* Reads the whole file for its digest. One that cannot be read gets size 0 and digest 0. */
 int tf_writer_mapped(struct tf_writer *w, const char *path, struct tf_err *err);
+/* What is known of a thread now, in the place of what was known before. */
+struct tf_known_thread {
+    uint32_t number, parent;
+    int32_t tid;
+    char *name; /* "": none yet */
+    uint64_t born;
+    bool ended;
+    uint64_t end, end_seq; /* frame events and outside events before its end */
+};
+int tf_writer_thread(struct tf_writer *w, const struct tf_known_thread *thread, struct tf_err *err);
 /* What this machine is like (machine.h). */
 int tf_writer_machine(struct tf_writer *w, struct tf_err *err);
 int tf_writer_totals(struct tf_writer *w, const struct tf_totals *totals, int state, int exit_status,

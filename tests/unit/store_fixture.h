@@ -176,9 +176,24 @@ static UNUSED void fx_record(struct fx_ring *r, enum tf_record type, const void 
     memcpy(buf, data, len);
     fx_item(r, TF_RECORD_WORD(type, words), buf, words);
 }
-static UNUSED void fx_thread(struct fx_ring *r, uint32_t thread)
+static UNUSED void fx_switch(struct fx_ring *r, uint32_t thread)
 {
-    fx_record(r, TF_REC_THREAD, &thread, sizeof thread);
+    fx_item(r, TF_WORD(TF_SWITCH, thread), NULL, 0);
+}
+static UNUSED void fx_turn(struct fx_ring *r, uint32_t thread, enum tf_turn why)
+{
+    struct tf_rec_turn rec = {.thread = thread, .why = why};
+    fx_record(r, TF_REC_TURN, &rec, sizeof rec);
+}
+static UNUSED void fx_news(struct fx_ring *r, enum tf_thread_news what, uint32_t thread, uint32_t parent,
+                           int32_t tid, const char *name)
+{
+    uint8_t buf[1024] = {0};
+    struct tf_rec_thread rec = {
+        .what = what, .thread = thread, .parent = parent, .tid = tid, .name_len = (uint32_t)strlen(name)};
+    memcpy(buf, &rec, sizeof rec);
+    memcpy(buf + sizeof rec, name, rec.name_len + 1);
+    fx_record(r, TF_REC_THREAD, buf, sizeof rec + rec.name_len + 1);
 }
 static UNUSED void fx_code(struct fx_ring *r, uint32_t id, const char *file, const char *name, uint32_t line)
 {
@@ -258,7 +273,7 @@ static UNUSED struct tf_ingest *fx_begin(struct tf_store *store, struct fx_ring 
     return in;
 }
 
-/* ---- the naive model: what each frame event is ---- */
+/* ---- the naive model: what each frame event is. A switch is the event of the thread that goes on ---- */
 
 struct fx_model {
     struct tf_frame *v; /* v[i] is frame i + 1; time_ns is not modelled */
@@ -275,7 +290,14 @@ static UNUSED void fx_model_add(struct fx_model *m, uint32_t thread, uint32_t wo
         m->v = realloc(m->v, m->cap * sizeof *m->v);
     }
     struct tf_frame f = {.frame = m->n + 1, .event = TF_TAG(word), .thread = thread, .entry = m->n + 1};
-    if (f.event == TF_CALL || f.event == TF_RESUME) {
+    if (f.event == TF_SWITCH) {
+        if (m->stacks[thread].n) {
+            struct tf_frame *top = &m->stacks[thread].v[m->stacks[thread].n - 1];
+            f.code = top->code;
+            f.entry = top->entry;
+            f.depth = (uint32_t)m->stacks[thread].n;
+        }
+    } else if (f.event == TF_CALL || f.event == TF_RESUME) {
         f.code = TF_LOW(word);
         if (m->stacks[thread].n == m->stacks[thread].cap) {
             m->stacks[thread].cap = m->stacks[thread].cap * 2 + 64;

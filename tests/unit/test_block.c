@@ -80,13 +80,16 @@ static void round_trip(struct tf_block *b)
 /* A stream that could have been: calls, exits and generators on a few threads. */
 static void fill(struct tf_block *b, uint32_t n, size_t *depth, uint32_t threads, uint32_t codes)
 {
-    uint32_t thread = b->n_runs ? b->runs[b->n_runs - 1].thread : 0;
-    assert_int_equal(tf_block_thread(b, thread), 0);
+    uint32_t thread = tf_block_last_thread(b);
+    if (!b->n)
+        assert_int_equal(tf_block_thread(b, thread), 0);
     while (b->n < n) {
         uint64_t r = fx_random();
-        if (r % 100 < 2) {
+        /* Also first and last, twice in a row, and to the thread that runs. */
+        if (r % 100 < 2 || (b->n == 0 && r % 100 < 50)) {
             thread = (uint32_t)(r >> 8) % threads;
-            assert_int_equal(tf_block_thread(b, thread), 0);
+            assert_int_equal(tf_block_switch(b, thread), 0);
+            continue;
         }
         if (r % 16 == 0) {
             uint64_t last = b->n_marks ? b->marks[b->n_marks - 1].tick : b->base_tick;
@@ -107,7 +110,7 @@ static void next_block(struct tf_block *b)
 {
     struct tf_encoded e;
     ok(tf_encode(enc, b, N_CODES, true, &e, err));
-    uint32_t thread = b->n_runs ? b->runs[b->n_runs - 1].thread : 0;
+    uint32_t thread = tf_block_last_thread(b);
     b->first_frame += b->n;
     b->base_tick = e.last_tick;
     b->n = 0;
@@ -253,6 +256,8 @@ static void check_sane(const struct tf_block *b)
     assert_true(b->n <= TF_BLOCK_FRAMES);
     for (uint32_t i = 0; i < b->n; i++) {
         assert_true(TF_IS_FRAME(b->words[i]));
+        if (TF_IS_SWITCH(b->words[i]))
+            continue;
         assert_int_equal(TF_IS_ENTRY(b->words[i]), TF_LOW(b->words[i]) != 0);
     }
     assert_int_equal(b->n == 0, b->n_runs == 0);

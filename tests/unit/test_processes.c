@@ -14,7 +14,7 @@
 
 /* ---- a tree of processes, played by hand ---- */
 
-enum kind { FRAME, TIME_LATER, TIME_AT, THREAD, CODE, OUTSIDE, MARK, MAPPED };
+enum kind { FRAME, TIME_LATER, TIME_AT, TURN, CODE, OUTSIDE, MARK, MAPPED };
 struct op {
     enum kind kind;
     uint32_t a, b; /* word; ticks; thread; seed of what it holds, length */
@@ -58,8 +58,8 @@ static void play(struct fx_ring *r, const struct op *op, uint32_t *codes, uint64
         at = tsc + ((uint64_t)op->a << TF_TIME_UNIT_SHIFT);
         fx_record(r, TF_REC_TIME, &at, sizeof at);
         break;
-    case THREAD:
-        fx_thread(r, op->a);
+    case TURN:
+        fx_turn(r, op->a, TF_TURN_PLAIN);
         break;
     case CODE:
         snprintf(text, sizeof text, "/nowhere/file%u.py", op->a % 7);
@@ -88,15 +88,15 @@ static void act(struct tree *t, int i, struct op op)
         p->v = realloc(p->v, p->cap * sizeof *p->v);
     }
     p->v[p->n++] = op;
-    if (op.kind == THREAD)
-        p->thread = op.a;
     if (op.kind == TIME_LATER)
         p->ticks += op.a;
     if (op.kind == TIME_AT)
         p->ticks = op.a;
     if (op.kind == FRAME) {
         p->frames++;
-        if (TF_IS_ENTRY(op.a))
+        if (TF_IS_SWITCH(op.a))
+            p->thread = TF_LOW(op.a);
+        else if (TF_IS_ENTRY(op.a))
             p->depth[p->thread]++;
         else if (p->depth[p->thread])
             p->depth[p->thread]--;
@@ -113,6 +113,11 @@ static void leave(struct tree *t, int i)
 {
     act(t, i, (struct op){FRAME, TF_WORD(TF_RETURN, 0), 0});
 }
+static void turn(struct tree *t, int i, uint32_t thread)
+{
+    act(t, i, (struct op){TURN, thread, 0});
+    act(t, i, (struct op){FRAME, TF_WORD(TF_SWITCH, thread), 0});
+}
 static void outside(struct tree *t, int i, uint32_t seed, uint32_t len)
 {
     act(t, i, (struct op){OUTSIDE, seed, len});
@@ -125,8 +130,10 @@ static void act_randomly(struct tree *t, int i, uint64_t n)
     for (; n; n--) {
         uint64_t x = fx_random();
         uint32_t seed = (uint32_t)(x >> 32);
-        if (x % 64 == 0)
-            act(t, i, (struct op){THREAD, seed % THREADS, 0});
+        if (x % 64 == 0 && n > 1) {
+            turn(t, i, seed % THREADS);
+            n--;
+        }
         if (x % 2048 == 1 || !p->codes)
             act(t, i, (struct op){CODE, seed % 1000, 0});
         if (x % 512 == 2)
@@ -622,7 +629,7 @@ static void test_siblings(void **state)
     tree_begin(&t, path);
     act(&t, 0, (struct op){CODE, 1, 0});
     call(&t, 0, 1);
-    act(&t, 0, (struct op){THREAD, 1, 0});
+    turn(&t, 0, 1);
     call(&t, 0, 1);
     call(&t, 0, 1);
     int a = tree_fork(&t, 0), b = tree_fork(&t, 0);
@@ -642,7 +649,7 @@ static void test_siblings(void **state)
     tree_drain(&t, c);
     int d = tree_fork(&t, c), e = tree_fork(&t, d); /* d has no row when it forks: it gets one */
     leave(&t, e);
-    act(&t, e, (struct op){THREAD, 0, 0});
+    turn(&t, e, 0);
     leave(&t, e);
     leave(&t, e); /* from an empty stack */
     tree_drain(&t, d);
@@ -771,7 +778,7 @@ static void test_crash(void **state)
             uint64_t frames = 0, events = 0;
             while (ops < p->n) {
                 const struct op *op = &p->v[ops];
-                bool event = op->kind == CODE || op->kind == OUTSIDE || op->kind == MARK;
+                bool event = op->kind == CODE || op->kind == OUTSIDE || op->kind == MARK || op->kind == TURN;
                 if ((op->kind == FRAME && frames == runs[k].frames) || (event && events == runs[k].outside))
                     break;
                 frames += op->kind == FRAME;
@@ -1350,7 +1357,7 @@ static void test_format_1(void **state)
     outside(&t, a, 1, 1);
     tree_end(&t);
     tree_free(&t);
-    assert_int_equal(format_of(path), 2);
+    assert_int_equal(format_of(path), 3);
     size_t n_runs;
     struct tf_run *more;
     ok(tf_store_runs(reader, &more, &n_runs, err));

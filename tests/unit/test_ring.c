@@ -14,6 +14,8 @@ static uint32_t word_at(uint64_t i)
     uint64_t h = (i >> 1) * 0x9e3779b97f4a7c15u;
     if (i & 1)
         return TF_WORD((h >> 60) < 12 ? TF_RETURN : (h >> 60) < 14 ? TF_YIELD : TF_UNWIND, 0);
+    if (i % 3332 == 0) /* another thread goes on, now and then the one that runs */
+        return TF_WORD(TF_SWITCH, (h >> 32) % 4);
     return TF_WORD((h >> 60) < 14 ? TF_CALL : TF_RESUME, 1 + (h >> 32) % N_CODES);
 }
 
@@ -47,8 +49,6 @@ static void produce(struct fx_ring *r, uint64_t n, volatile uint64_t *done)
                        data, len, (int64_t)len);
             done[1]++;
         }
-        if (i % 3333 == 0)
-            fx_item(r, TF_WORD(TF_SWITCH, 3), data, 3);
     }
 }
 
@@ -267,7 +267,9 @@ static void test_garbage(void **state)
         {{TF_RECORD_WORD(TF_REC_CODE, 1), 1}, "short code"},
         {{TF_RECORD_WORD(TF_REC_START, 0)}, "start"},
         {{TF_RECORD_WORD(TF_REC_OUTSIDE, 0xffffff)}, "too long"},
-        {{TF_WORD(TF_SWITCH, 1 << 28)}, "too long"},
+        {{TF_RECORD_WORD(TF_REC_TURN, 1), 1}, "short turn"},
+        {{TF_RECORD_WORD(TF_REC_TURN, 2), 1u << 29, 0}, "turn's thread"},
+        {{TF_RECORD_WORD(TF_REC_THREAD, 3), 1, 1, 1}, "short news of a thread"},
         {{TF_RECORD_WORD(TF_REC_MAPPED, 1), 0x41414141}, "mapped"},
     };
     for (size_t i = 0; i < sizeof garbage / sizeof *garbage; i++) {

@@ -31,10 +31,6 @@ static void rec_begin(struct rec *rec, const char *title, uint32_t codes)
 
 static void rec_event(struct rec *rec, uint32_t thread, uint32_t word)
 {
-    if (thread != rec->thread) {
-        fx_thread(&rec->r, thread);
-        rec->thread = thread;
-    }
     fx_item(&rec->r, word, NULL, 0);
     fx_model_add(&rec->model, thread, word);
     if (rec->r.head - rec->r.shm->tail > 100000)
@@ -51,11 +47,15 @@ static void rec_end(struct rec *rec, struct tf_run *run)
 
 static void random_events(struct rec *rec, uint64_t n, uint32_t codes)
 {
-    uint32_t thread = 0;
     for (uint64_t i = 0; i < n; i++) {
-        uint64_t x = fx_random();
-        if (x % 50 == 0)
-            thread = (uint32_t)(x >> 8) % 3;
+        uint64_t x = fx_random(), place = rec->model.n % TF_BLOCK_FRAMES;
+        /* Also to the thread that runs already, and twice in a row. */
+        if (x % 50 < 2 && place != 0 && place != TF_BLOCK_FRAMES - 1) {
+            rec->thread = (uint32_t)(x >> 8) % 3;
+            rec_event(rec, rec->thread, TF_WORD(TF_SWITCH, rec->thread));
+            continue;
+        }
+        uint32_t thread = rec->thread;
         size_t depth = fx_model_depth(&rec->model, thread);
         static const enum tf_tag exits[4] = {TF_RETURN, TF_RETURN, TF_YIELD, TF_UNWIND};
         uint32_t code = 1 + (uint32_t)(x >> 40) % codes;
@@ -63,7 +63,6 @@ static void random_events(struct rec *rec, uint64_t n, uint32_t codes)
         if (code == 7 && i > 1000)
             code = 8;
         /* The last event of a block and the first of the next one are never of the same function. */
-        uint64_t place = rec->model.n % TF_BLOCK_FRAMES;
         if (place == 0 || place == TF_BLOCK_FRAMES - 1)
             rec_event(rec, thread, TF_WORD(TF_CALL, place ? 1 : 2));
         else if (depth < 3 || (depth < 60 && (x >> 32 & 1)))
@@ -166,7 +165,7 @@ static void test_frames(void **state)
     for (uint64_t i = 0; i < n; i++) {
         const struct tf_frame *e = &rec.model.v[i];
         bool entry = e->event == TF_CALL || e->event == TF_RESUME;
-        if (entry)
+        if (entry || e->event == TF_SWITCH)
             fx_model_add(&m, e->thread, TF_WORD(e->event, e->code));
         if (i + 1 == next) {
             struct tf_frame *v;
@@ -183,7 +182,7 @@ static void test_frames(void **state)
             free(v);
             next += 1 + fx_random() % 700;
         }
-        if (!entry)
+        if (!entry && e->event != TF_SWITCH)
             fx_model_add(&m, e->thread, TF_WORD(e->event, 0));
         /* The hand-kept model counts its own frames: put the real numbers in. */
         if (entry)
@@ -307,7 +306,7 @@ static void test_everything_else(void **state)
     fx_item(&r, TF_WORD(TF_CALL, 1), NULL, 0);
     fx_outside(&r, 1, TF_OUT_STDOUT, args, 16, "hello\n", 6, 6);
     fx_item(&r, TF_WORD(TF_CALL, 2), NULL, 0);
-    fx_thread(&r, 5);
+    fx_turn(&r, 5, TF_TURN_PLAIN);
     fx_outside(&r, 1, TF_OUT_STDERR, args, 3, "oops\n", 5, 5);
     fx_outside(&r, 228, 0, NULL, 0, NULL, 0, -9);
     uint32_t serial = 77;
@@ -422,11 +421,11 @@ static void test_everything_else(void **state)
 
     char out[4096] = "";
     ok(tf_store_each_output(store, &run, collect, out, err));
-    assert_string_equal(out, "1:9:1:hello\n;2:10:2:oops\n;");
+    assert_string_equal(out, "1:9:1:hello\n;2:11:2:oops\n;");
     struct tf_err e;
     assert_int_equal(tf_store_each_output(store, &run, stop_early, NULL, &e), 42);
 
-    /* The events themselves: 8 codes, 3 calls, 2 marks. */
+    /* The events themselves: 8 codes, 3 calls, a turn, 2 marks. */
     struct tf_outside_block *blocks;
     ok(tf_store_outside_blocks(store, &run, &blocks, &n, err));
     uint64_t events = 0, offset = 0;
@@ -442,14 +441,16 @@ static void test_everything_else(void **state)
                 assert_int_equal(o->args_len, 8 + 8 + 16);
                 assert_memory_equal(a + 8, "shop.py\0Exchange.settle", 24);
             } else if (events == 10) {
+                assert_int_equal(o->call, TF_CALL_TURN);
+            } else if (events == 11) {
                 assert_int_equal(o->call, 1);
                 assert_int_equal(o->thread, 5);
                 assert_int_equal(o->args_len, 3);
                 assert_memory_equal(tf_outside_data(o), "oops\n", 5);
-            } else if (events == 11) {
+            } else if (events == 12) {
                 assert_int_equal(o->result, -9);
                 assert_int_equal(blocks[i].offset + at + o->total_len, seen[2]);
-            } else if (events == 12) {
+            } else if (events == 13) {
                 assert_int_equal(o->call, TF_CALL_MARK);
                 assert_int_equal(o->args_len, 8 + 10);
                 assert_memory_equal(a + 8, "io_uring \xff", 10);
@@ -459,8 +460,8 @@ static void test_everything_else(void **state)
         offset += blocks[i].len;
         free(buf);
     }
-    assert_int_equal(events, 13);
-    assert_int_equal(run.outside, 13);
+    assert_int_equal(events, 14);
+    assert_int_equal(run.outside, 14);
     assert_int_equal(run.outside_bytes, offset);
     assert_int_equal(seen[0], 77);
     assert_int_equal(seen[1], 2);

@@ -7,6 +7,7 @@
   - at random places: step() returns what it returned, and has the variables that go with it; the history is a beginning of
     the printed one, at least as long as the calls that have returned, at most as long as those that have begun; the thread and its
     stack are those which follow from the frame events alone;
+  - so it is where one thread goes on instead of another;
   - a place looks the same in another replay, which came there from the start, as in one that has been at many others;
   - a replaying process starts no thread, as strace sees it.
 And `record --chaos`, `timefork race`, `timefork debug`, and builds of Python without a GIL.
@@ -177,6 +178,8 @@ class Case:
         if total <= FRAMES_MOST:
             everything = self.frames("--all")
             chosen |= {e["frame"]: e for e in self.rng.sample(everything, min(len(everything), max(2, GOTOS - len(chosen))))}
+            self.switched = self.switches(everything)
+            chosen |= self.switched
             stacks = self.stacks(everything, set(chosen))
         else:
             everything, stacks = None, {}
@@ -199,10 +202,18 @@ class Case:
         self.check(f"{len(order)} places (TIMEFORK_TEST_SEED={SEED})", not wrong, "\n".join(wrong[:8]))
         self.others(first, lines)
 
+    def switches(self, events):
+        """Some of the numbers that are no event of a function: there another thread goes on, the one whose event is the next."""
+        found = {}
+        for before, after in zip(events, events[1:]):
+            if after["frame"] == before["frame"] + 2:
+                found[before["frame"] + 1] = {"frame": before["frame"] + 1, "event": "switch", "thread": after["thread"]}
+        return {n: found[n] for n in self.rng.sample(sorted(found), min(len(found), max(2, GOTOS // 5)))}
+
     def stacks(self, events, wanted):
         """{frame: [thread, [[function, file], ...] innermost first]}, from the events alone."""
         threads, found = {}, {}
-        for e in events:
+        for e in sorted([*events, *self.switched.values()], key=lambda e: e["frame"]):
             stack = threads.setdefault(e["thread"], [])
             if e["event"] in ("call", "resume"):
                 stack.append([e["function"], e["file"]])
@@ -218,7 +229,7 @@ class Case:
                 return []  # docs/limitations.md: a return of which the program's own trace function is told
             return [f"{frame}: {answer['error']}"]
         wrong = []
-        keys = ("frame", "event", "function", "file", "thread")
+        keys = ("frame", "event", "function", "file", "thread") if event["event"] != "switch" else ("frame", "event", "thread")
         if [answer[k] for k in keys] != [event[k] for k in keys]:
             wrong.append(f"{frame}: stands at {[answer[k] for k in keys]}, query says {[event[k] for k in keys]}")
         if stack and [answer["thread"], [[f["function"], f["file"]] for f in answer["stack"]]] != stack:

@@ -511,10 +511,15 @@ static void nudge(struct process *p)
     }
 }
 
-/* Ends the program and its recorded children. */
-static void kill_all(struct tf_recorder *rec, pid_t first)
+/* Ends what was launched, the Python that it started if it is none itself, and recorded children. */
+static void kill_all(struct tf_recorder *rec, pid_t launched)
 {
-    kill(first, SIGKILL);
+    pid_t program = rec->n ? (pid_t)rec->processes[0]->map.shm->program_pid : 0, ancestor = program;
+    for (int depth = 0; ancestor > 1 && ancestor != launched && depth < 64; depth++)
+        ancestor = parent_of(ancestor);
+    if (ancestor == launched) /* else it has ended: the number may be anybody's */
+        kill(program, SIGKILL);
+    kill(launched, SIGKILL);
     for (size_t i = 1; i < rec->n; i++)
         if (rec->processes[i] && rec->processes[i]->pidfd >= 0)
             syscall(SYS_pidfd_send_signal, rec->processes[i]->pidfd, SIGKILL, NULL, 0);

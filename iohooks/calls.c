@@ -592,6 +592,7 @@ static size_t format_turn(char *buf, size_t size, const struct tf_outside *event
         memcpy(&why, tf_outside_args(event), sizeof why);
     snprintf(text, sizeof text, "the turn of thread %lld", (long long)event->result);
     puts_(&w, text);
+    why = TF_TURN_WHY(why);
     puts_(&w, why == TF_TURN_TIMEOUT  ? ", whose time of waiting is over"
               : why == TF_TURN_SIGNAL ? ", to which a signal came"
                                       : "");

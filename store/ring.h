@@ -115,8 +115,8 @@ struct tf_rec_clock {
 /* TF_REC_TURN: becomes the outside event TF_CALL_TURN (outside.h). Only one thread at a time has the turn: it
  * writes to the ring. Who runs without the GIL does so out of turn (iohooks/turn.h). */
 struct tf_rec_turn {
-    uint32_t thread;
-    uint32_t why; /* enum tf_turn */
+    uint32_t thread, reserved;
+    uint64_t why; /* as in outside.h */
 };
 
 /* TF_REC_THREAD. The name follows (UTF-8, NUL-terminated, padded). Threads are numbered in the order in which

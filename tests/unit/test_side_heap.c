@@ -34,9 +34,10 @@ void *behind_memalign(size_t align, size_t size);
 #define LIBC(name) behind_##name
 #include "iohooks/side_heap.c"
 
-struct tf_thread {
+struct fake_thread {
     unsigned place;
 };
+static __thread struct fake_thread *fake_self;
 __thread struct tf_thread *tf_self;
 bool tf_many;
 static __thread bool mine;

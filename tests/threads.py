@@ -118,11 +118,12 @@ class Case:
         result = timefork("query", self.recording, "--frames", *what, "--limit", "100000000", "--format", "json")
         return json_lines(result) if self.check("query --frames", result.status == 0, result) else []
 
-    def goto(self, positions):
+    def goto(self, positions, all_there=True):
+        """The answers; lines that a function does not have are errors."""
         args = [a for p in positions for a in ("--goto-frame", str(p))]
         result = timefork("replay", self.recording, *args, "--eval", HISTORY, "--format", "json")
         answers = json_lines(result)
-        if not self.check(f"goto {len(positions)} places", result.status == 0 and len(answers) == len(positions), result):
+        if not self.check(f"goto {len(positions)} places", result.status in (0, not all_there) and len(answers) == len(positions), result):
             return []
         return answers
 
@@ -132,7 +133,7 @@ class Case:
             return
         if not self.equal("exit status", recorded.status, self.program.status, recorded) or not self.check("is recorded", self.recording.exists()):
             return
-        self.check("nothing is left out", "will be exact up to" not in recorded.errtext, recorded)
+        self.check("nothing is left out", not any(text in recorded.errtext for text in ("will be exact up to", "(incomplete)", "recording stops")), recorded)
         self.told = printed(recorded)
         if not self.check("prints what it did", self.told, recorded):
             return
@@ -188,7 +189,8 @@ class Case:
         lines = [f"{self.rng.choice(frames)}+{self.rng.randint(1, 3)}" for _ in range(max(1, GOTOS // 5))]
         # The last ones are a second time at places where the same process has been.
         order = frames + frames[:max(1, GOTOS // 5)]
-        answers = self.goto(order)
+        # docs/limitations.md: a return of which a program's own trace function is told cannot be visited.
+        answers = self.goto(order, all_there=self.program.name != "watching")
         wrong, lengths, first = [], [], {}
         for frame, answer in zip(order, answers):
             wrong += self.look(frame, answer, chosen.get(frame), stacks.get(frame), history, lengths)
@@ -200,7 +202,8 @@ class Case:
         if grows != sorted(grows):
             wrong.append(f"the history does not grow: {lengths}")
         self.check(f"{len(order)} places (TIMEFORK_TEST_SEED={SEED})", not wrong, "\n".join(wrong[:8]))
-        self.others(first, lines)
+        if first:
+            self.others(first, lines)
 
     def switches(self, events):
         """Some of the numbers that are no event of a function: there another thread goes on, the one whose event is the next."""
@@ -226,7 +229,7 @@ class Case:
     def look(self, frame, answer, event, stack, history, lengths):
         if "error" in answer:
             if "without stopping there" in answer["error"] and self.program.name == "watching":
-                return []  # docs/limitations.md: a return of which the program's own trace function is told
+                return []
             return [f"{frame}: {answer['error']}"]
         wrong = []
         keys = ("frame", "event", "function", "file", "thread") if event["event"] != "switch" else ("frame", "event", "thread")
@@ -277,9 +280,9 @@ class Case:
             for answer in self.goto([frame]):
                 if seen(answer) != first[frame]:
                     wrong.append(f"{frame} looks different from the start:\n{difference(json.dumps(seen(answer)), json.dumps(first[frame]))}")
-        one = dict(zip(lines, map(seen, self.goto(lines))))
+        one = dict(zip(lines, map(seen, self.goto(lines, all_there=False))))
         other = lines[::-1]
-        for position, answer in zip(other, self.goto([*self.rng.sample(sorted(first), 1), *other])[1:]):
+        for position, answer in zip(other, self.goto([*self.rng.sample(sorted(first), 1), *other], all_there=False)[1:]):
             if seen(answer) != one.get(position):
                 wrong.append(f"{position} looks different in another replay:\n{difference(json.dumps(seen(answer)), json.dumps(one.get(position)))}")
         self.check("the same places in other replays", not wrong, "\n".join(wrong[:5]))

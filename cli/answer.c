@@ -9,10 +9,11 @@
 #define CONTEXT_LINES 4
 #define TEXT_MAX 4000 /* bytes of one repr in the text form */
 
+const char *const tf_tag_names[8] = {"call", "return", "yield", "resume", "unwind", [TF_SWITCH] = "switch"};
+
 const char *tf_event_name(enum tf_tag event)
 {
-    static const char *const names[] = {"call", "return", "yield", "resume", "unwind"};
-    return event <= TF_UNWIND ? names[event] : "?";
+    return tf_tag_names[event & 7] ? tf_tag_names[event & 7] : "?";
 }
 
 json_t *tf_json_text(const void *data, size_t len)
@@ -162,7 +163,28 @@ static int on_item(void *ctx, enum tf_item type, const uint8_t *data, size_t len
     case TF_ITEM_NAME:
         json_array_append_new(c->into, tf_json_text(data, len));
         break;
-    case TF_ITEM_THREAD:
+    case TF_ITEM_THREAD: {
+        uint32_t head[5];
+        uint64_t tid;
+        if (len < sizeof head)
+            break;
+        memcpy(head, data, sizeof head);
+        memcpy(&tid, data + 8, sizeof tid);
+        const uint8_t *at = data + sizeof head;
+        size_t left = len - sizeof head;
+        o = json_pack("{s:I, s:I, s:b}", "number", (json_int_t)head[0], "tid", (json_int_t)tid, "runs",
+                      head[1] != 0);
+        json_object_set_new(o, "name", next_text(&at, &left));
+        json_t *file = next_text(&at, &left), *function = next_text(&at, &left);
+        bool python = json_string_length(file) > 0;
+        json_object_set_new(o, "function", python ? json_incref(function) : json_null());
+        json_object_set_new(o, "file", python ? json_incref(file) : json_null());
+        json_object_set_new(o, "line", python ? json_integer(head[4]) : json_null());
+        json_decref(file);
+        json_decref(function);
+        json_array_append_new(c->into, o);
+        break;
+    }
     case TF_ITEM_PROGRAM:
     case TF_ITEM_DONE:
         break;
@@ -213,22 +235,22 @@ static int ask_each(struct tf_timeline *t, struct tf_inspect_req req, const char
     return r;
 }
 
-json_t *tf_answer_names(struct tf_timeline *t, enum tf_inspect what, uint32_t frame, int timeout_ms,
-                        struct tf_err *err)
+json_t *tf_answer_names(struct tf_timeline *t, enum tf_inspect what, uint32_t frame, uint32_t thread,
+                        int timeout_ms, struct tf_err *err)
 {
     struct collect c = {.into = json_array()};
-    struct tf_inspect_req req = {.what = what, .frame = frame};
+    struct tf_inspect_req req = {.what = what, .frame = frame, .thread = thread};
     if (ask_each(t, req, NULL, c.into, timeout_ms, &c, err) == 0)
         return c.into;
     json_decref(c.into);
     return NULL;
 }
 
-json_t *tf_answer_completions(struct tf_timeline *t, const char *expr, uint32_t frame, int timeout_ms,
-                              struct tf_err *err)
+json_t *tf_answer_completions(struct tf_timeline *t, const char *expr, uint32_t frame, uint32_t thread,
+                              int timeout_ms, struct tf_err *err)
 {
     struct collect c = {.into = json_array()};
-    struct tf_inspect_req req = {.what = TF_INSPECT_NAMES, .frame = frame};
+    struct tf_inspect_req req = {.what = TF_INSPECT_NAMES, .frame = frame, .thread = thread};
     if (ask(t, req, expr, timeout_ms, &c, err) == 0)
         return c.into;
     json_decref(c.into);
@@ -243,7 +265,8 @@ static json_t *stack(struct tf_timeline *t, json_t *answer, enum tf_tag event, i
     int r = ask(t, (struct tf_inspect_req){.what = TF_INSPECT_STACK}, NULL, timeout_ms, &c, err);
     if (r == 0)
         return c.into;
-    if (no_repr(r) && json_array_size(c.into) && event != TF_CALL && event != TF_RESUME) {
+    if (no_repr(r) && json_array_size(c.into) && event != TF_CALL && event != TF_RESUME &&
+        event != TF_SWITCH) {
         bool raised = event == TF_UNWIND;
         json_object_set_new(answer, raised ? "raised" : "returned",
                             json_pack("{s:s, s:s}", "type", "?", raised ? "text" : "repr", no_repr(r)));
@@ -251,6 +274,27 @@ static json_t *stack(struct tf_timeline *t, json_t *answer, enum tf_tag event, i
     }
     json_decref(c.into);
     return NULL;
+}
+
+static json_t *ask_for_array(struct tf_timeline *t, struct tf_inspect_req req, int timeout_ms,
+                             struct tf_err *err)
+{
+    struct collect c = {.into = json_array()};
+    if (ask(t, req, NULL, timeout_ms, &c, err) == 0)
+        return c.into;
+    json_decref(c.into);
+    return NULL;
+}
+
+json_t *tf_answer_stack(struct tf_timeline *t, uint32_t thread, int timeout_ms, struct tf_err *err)
+{
+    return ask_for_array(t, (struct tf_inspect_req){.what = TF_INSPECT_STACK, .thread = thread}, timeout_ms,
+                         err);
+}
+
+json_t *tf_answer_threads(struct tf_timeline *t, int timeout_ms, struct tf_err *err)
+{
+    return ask_for_array(t, (struct tf_inspect_req){.what = TF_INSPECT_THREADS}, timeout_ms, err);
 }
 
 json_t *tf_answer_eval(struct tf_timeline *t, const struct tf_inspect_req *req, const char *expr,
@@ -302,6 +346,13 @@ json_t *tf_answer_place(struct tf_timeline *t, const struct tf_stop *stop, int t
     json_object_set(a, "line", top ? json_object_get(top, "line") : json_null());
     json_object_set_new(a, "depth", json_integer((json_int_t)json_array_size(entries)));
     json_object_set_new(a, "thread", json_integer(stop->frame.thread));
+    size_t threads;
+    (void)tf_timeline_threads(t, &threads);
+    if (threads > 1) {
+        const struct tf_thread_row *row = tf_timeline_thread(t, stop->frame.thread);
+        const char *name = row && row->name ? row->name : "";
+        json_object_set_new(a, "thread_name", tf_json_text(name, strlen(name)));
+    }
     json_object_set_new(a, "time_ns", json_integer((json_int_t)stop->frame.time_ns));
     json_object_set_new(a, "stack", entries);
     return a;
@@ -319,7 +370,7 @@ json_t *tf_answer(struct tf_timeline *t, struct tf_store *store, const struct tf
         goto fail;
     json_object_update(a, place);
     json_decref(place);
-    json_t *names = tf_answer_names(t, TF_INSPECT_LOCALS, 0, opts->timeout_ms, err);
+    json_t *names = tf_answer_names(t, TF_INSPECT_LOCALS, 0, 0, opts->timeout_ms, err);
     if (!names)
         goto fail;
     json_object_set_new(a, "locals", names);

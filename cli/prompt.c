@@ -13,7 +13,7 @@
 #define PROGRESS_QUIET_MS 300 /* after something was printed */
 
 static const struct tf_command *const tables[] = {tf_commands_move, tf_commands_points, tf_commands_look,
-                                                  tf_commands_session};
+                                                  tf_commands_threads, tf_commands_session};
 #define TABLES (sizeof tables / sizeof *tables)
 
 /* ---- colours, progress, Ctrl-C ---- */
@@ -461,6 +461,7 @@ int tf_prompt_run(struct tf_timeline *timeline, struct tf_store *store, const st
         .points = tf_points_new(),
         .timeout_ms = opts->timeout_ms,
         .on_divergence = opts->on_divergence,
+        .locking = TF_LOCKING_STEP,
         .json = opts->json,
         .interactive = !scripted && !opts->json && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO),
         .out = stdout,
@@ -491,6 +492,7 @@ out:
     free(s.last_args);
     free(p.history);
     json_decref(p.place);
+    json_decref(p.other_stack);
     json_decref(p.bookmarks);
     json_decref(p.displays);
     tf_divergence_free(p.divergence);

@@ -32,9 +32,13 @@ struct tf_prompt {
     json_t
         *place; /* what is known of it: "frame", "line_offset", "event", "function", "file", "line", "depth",
                    "thread", "time_ns", "stack", "returned", "raised"; as in docs/json.md. Never NULL */
-    uint32_t frame; /* the selected function of the stack: 0 is the innermost */
+    uint32_t frame;      /* the selected function of the stack: 0 is the innermost */
+    uint32_t thread;     /* the selected thread: at first, and after each move, the one that runs */
+    json_t *other_stack; /* of the selected thread, when it is not the one that runs; else NULL */
+    enum tf_locking { TF_LOCKING_OFF, TF_LOCKING_STEP, TF_LOCKING_ON } locking; /* scheduler-locking */
     struct tf_points *points;
     struct tf_look *look;
+    bool applies;  /* the command is run for each of several threads, under a heading of its own */
     bool repeated; /* the command runs again because of an empty line: list and expand go on */
 
     /* Positions that were visited, for back and forth: history[at] is the present. */
@@ -72,7 +76,8 @@ enum tf_completes {
     TF_COMPLETES_EXPR,
     TF_COMPLETES_PLACE /* file, function */,
     TF_COMPLETES_COMMAND,
-    TF_COMPLETES_BOOKMARK
+    TF_COMPLETES_BOOKMARK,
+    TF_COMPLETES_THREAD, /* numbers of threads, and commands */
 };
 /* Names may be two words ("info breakpoints"): they go before a command of the first word alone. */
 struct tf_command {
@@ -88,7 +93,7 @@ struct tf_command {
 };
 /* Tables end with a row whose name is NULL. */
 extern const struct tf_command tf_commands_look[], tf_commands_move[], tf_commands_points[],
-    tf_commands_session[];
+    tf_commands_session[], tf_commands_threads[];
 
 /* Moves the present and puts it into the history; loads p->place, selects frame 0. Fills out with what every
  * move answers: "position" {...}, "source", "displays". When it is not the asked-for place that was reached,
@@ -116,6 +121,17 @@ void tf_prompt_clear_progress(struct tf_prompt *p);
 
 /* A file for people: without the folder in which the program ran. Points into `file`. */
 const char *tf_prompt_file(const struct tf_prompt *p, const char *file);
+/* The stack of the selected thread, borrowed. */
+json_t *tf_prompt_stack(const struct tf_prompt *p);
+/* The selected thread for a question: its number plus 1; 0: it is the one that runs. */
+static inline uint32_t tf_prompt_whose(const struct tf_prompt *p)
+{
+    return p->other_stack ? p->thread + 1 : 0;
+}
+/* Selects a thread, and its innermost function. TF_E_NOTFOUND: it is not there at the present. */
+int tf_prompt_select_thread(struct tf_prompt *p, uint32_t number, struct tf_err *err);
+/* "thread 3 (Thread-3 (work))". Returns buf. */
+const char *tf_prompt_thread_text(const struct tf_prompt *p, uint32_t number, char *buf, size_t size);
 /* The entry of the selected function in the stack ("function", "file", "line"), borrowed; NULL if no Python
  * function runs. */
 json_t *tf_prompt_selected(const struct tf_prompt *p);

@@ -203,9 +203,9 @@ static void complete_expr(struct tf_edit *e, const char *text, struct candidates
         return;
     }
     struct tf_err err;
-    json_t *name,
-        *names =
-            base ? tf_answer_completions(e->p->timeline, base, e->p->frame, COMPLETE_TIMEOUT_MS, &err) : NULL;
+    json_t *name, *names = base ? tf_answer_completions(e->p->timeline, base, e->p->frame,
+                                                        tf_prompt_whose(e->p), COMPLETE_TIMEOUT_MS, &err)
+                                : NULL;
     size_t i;
     json_array_foreach(names, i, name)
     {
@@ -278,6 +278,19 @@ static void complete(struct tf_edit *e, const char *text, struct candidates *c, 
     case TF_COMPLETES_BOOKMARK:
         json_object_foreach(e->p->bookmarks, name, value) add(c, name);
         break;
+    case TF_COMPLETES_THREAD: {
+        size_t threads;
+        const struct tf_thread_row *row = tf_timeline_threads(e->p->timeline, &threads);
+        for (size_t i = 0; i < threads; i++) {
+            char number[16];
+            snprintf(number, sizeof number, "%u", row[i].number);
+            add(c, number);
+        }
+        if (strcmp(command->name, "thread apply") != 0)
+            break;
+        add(c, "all");
+    }
+        /* fall through */
     case TF_COMPLETES_COMMAND:
         tf_prompt_each_command(add_command, c);
         break;

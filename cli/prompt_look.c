@@ -55,13 +55,14 @@ static int where(struct tf_prompt *p, const char *args, json_t *out, struct tf_e
         return err->code;
     }
     json_object_set_new(out, "position", tf_prompt_place_json(p));
-    json_array_foreach(json_object_get(p->place, "stack"), i, entry)
+    json_array_foreach(tf_prompt_stack(p), i, entry)
     {
         if (i >= limit)
             break;
         json_array_append(shown, entry);
     }
     json_object_set_new(out, "stack", shown);
+    json_object_set_new(out, "thread", json_integer(p->thread));
     json_object_set_new(out, "selected", json_integer(p->frame));
     return 0;
 }
@@ -69,8 +70,14 @@ static int where(struct tf_prompt *p, const char *args, json_t *out, struct tf_e
 static void print_where(struct tf_prompt *p, json_t *result)
 {
     json_t *stack = json_object_get(result, "stack"), *entry;
-    size_t i, depth = (size_t)json_integer_value(json_object_get(p->place, "depth"));
-    tf_prompt_print_place(p, result);
+    size_t i, depth = json_array_size(tf_prompt_stack(p));
+    char name[256];
+    if (!p->applies)
+        tf_prompt_print_place(p, result);
+    if (p->other_stack && !p->applies)
+        fprintf(p->out, "The stack of %s:\n", tf_prompt_thread_text(p, p->thread, name, sizeof name));
+    if (!depth)
+        fprintf(p->out, "   (no Python function)\n");
     json_array_foreach(stack, i, entry) print_entry(p, entry, i, i == p->frame);
     if (depth > json_array_size(stack))
         fprintf(p->out, "   (%zu more)\n", depth - json_array_size(stack));
@@ -79,7 +86,7 @@ static void print_where(struct tf_prompt *p, json_t *result)
 /* Selects a function of the stack and answers what it is. */
 static int select_frame(struct tf_prompt *p, uint64_t number, json_t *out, struct tf_err *err)
 {
-    size_t depth = json_array_size(json_object_get(p->place, "stack"));
+    size_t depth = json_array_size(tf_prompt_stack(p));
     if (!depth)
         return tf_err_set(err, TF_E_NOTFOUND, "no Python function runs here");
     if (number >= depth)
@@ -107,7 +114,7 @@ static void print_selected(struct tf_prompt *p, json_t *result)
 static int up(struct tf_prompt *p, const char *args, json_t *out, struct tf_err *err)
 {
     uint64_t n = 1;
-    size_t depth = json_array_size(json_object_get(p->place, "stack"));
+    size_t depth = json_array_size(tf_prompt_stack(p));
     if (!tf_look_number(args, "up [N]", 1, &n, err))
         return err->code;
     if (depth && p->frame == depth - 1)
@@ -139,7 +146,7 @@ static int frame(struct tf_prompt *p, const char *args, json_t *out, struct tf_e
 
 static int names(struct tf_prompt *p, enum tf_inspect what, const char *key, json_t *out, struct tf_err *err)
 {
-    json_t *found = tf_answer_names(p->timeline, what, p->frame, p->timeout_ms, err);
+    json_t *found = tf_answer_names(p->timeline, what, p->frame, tf_prompt_whose(p), p->timeout_ms, err);
     if (!found)
         return err->code;
     json_object_set_new(out, key, found);
@@ -278,8 +285,11 @@ static int expand(struct tf_prompt *p, const char *args, json_t *out, struct tf_
     } else if (!look->expand_expr) {
         return need_expr("", "expand EXPR [FROM [COUNT]]", err);
     }
-    struct tf_inspect_req req = {
-        .what = TF_INSPECT_EXPAND, .frame = p->frame, .from = look->expand_next, .count = look->expand_count};
+    struct tf_inspect_req req = {.what = TF_INSPECT_EXPAND,
+                                 .frame = p->frame,
+                                 .thread = tf_prompt_whose(p),
+                                 .from = look->expand_next,
+                                 .count = look->expand_count};
     json_t *value = tf_answer_eval(p->timeline, &req, look->expand_expr, p->timeout_ms, err);
     if (value)
         json_object_set_new(value, "from", json_integer(look->expand_next));

@@ -9,7 +9,7 @@ struct tf_look {
     char *list_file;
     long long list_next;
     struct tf_position list_at;
-    uint32_t list_frame;
+    uint32_t list_frame, list_thread;
     /* expand goes on with this child. */
     char *expand_expr;
     uint32_t expand_next, expand_count;

@@ -141,7 +141,8 @@ int tf_look_list(struct tf_prompt *p, const char *args, json_t *out, struct tf_e
     if (!look)
         return err->code;
     bool same_place = look->list_file && look->list_at.frame == p->here.position.frame &&
-                      look->list_at.lines == p->here.position.lines && look->list_frame == p->frame;
+                      look->list_at.lines == p->here.position.lines && look->list_frame == p->frame &&
+                      look->list_thread == p->thread;
     if (same_place && (p->repeated || !*args)) {
         file = strdup(look->list_file);
         first = look->list_next;
@@ -182,6 +183,7 @@ int tf_look_list(struct tf_prompt *p, const char *args, json_t *out, struct tf_e
         look->list_next = last + 1;
         look->list_at = p->here.position;
         look->list_frame = p->frame;
+        look->list_thread = p->thread;
     }
     source_clear(&s);
     free(file);

@@ -36,14 +36,24 @@ static bool became(struct tf_prompt *p, char **path)
     return *path != NULL;
 }
 
-/* "The run ends here: ..." */
-static void say_end(struct tf_prompt *p, bool reverse, json_t *out)
+/* "The run ends here: ..."; thread: of the run only this ends. */
+static void say_end(struct tf_prompt *p, bool reverse, const uint32_t *thread, json_t *out)
 {
     const char *why = NULL;
     char signal[64];
     char *path = NULL;
     json_t *message;
     (void)tf_timeline_reach(p->timeline, &why);
+    if (thread) {
+        char name[256];
+        tf_prompt_thread_text(p, *thread, name, sizeof name);
+        *name = 'T';
+        message = reverse ? json_sprintf("%s begins here.", name)
+                          : json_sprintf("%s runs no more: it stands here.", name);
+        json_object_set_new(out, "reason", json_string(reverse ? "thread-start" : "thread-end"));
+        json_object_set_new(out, "message", message ? message : json_string("The thread runs no more."));
+        return;
+    }
     if (reverse)
         message = json_string("The run starts here.");
     else if (why)
@@ -66,6 +76,21 @@ static void say_end(struct tf_prompt *p, bool reverse, json_t *out)
     free(path);
 }
 
+/* The points that count: with scheduler-locking on, those of the selected thread. A watch counts in any. */
+static size_t active_points(struct tf_prompt *p, struct tf_point *locked, const struct tf_point **points)
+{
+    size_t n = tf_points_active(p, points);
+    if (p->locking != TF_LOCKING_ON || n > TF_POINTS_MAX)
+        return n;
+    for (size_t i = 0; i < n; i++) {
+        locked[i] = (*points)[i];
+        if (locked[i].kind != TF_POINT_WATCH)
+            locked[i].thread = p->thread + 1;
+    }
+    *points = locked;
+    return n;
+}
+
 /* How a move came to an end. */
 struct arrival {
     struct tf_hit hit;
@@ -76,9 +101,17 @@ struct arrival {
 /* Goes there and says why. */
 static int arrive(struct tf_prompt *p, const struct arrival *a, bool reverse, json_t *out, struct tf_err *err)
 {
+    uint32_t selected = p->thread;
     int r = tf_prompt_goto(p, a->hit.position, out, err);
     if (r)
         return r;
+    if (p->thread != selected) {
+        const struct tf_thread_row *row = tf_timeline_thread(p->timeline, p->thread);
+        const char *name = row && row->name ? row->name : "";
+        json_object_set_new(out, "switched",
+                            json_pack("{s:I, s:o}", "number", (json_int_t)p->thread, "name",
+                                      tf_json_text(name, strlen(name))));
+    }
     json_int_t line = json_integer_value(json_object_get(p->place, "line"));
     if (a->found && a->hit.line && line != a->hit.line)
         return tf_err_set(
@@ -87,7 +120,7 @@ static int arrive(struct tf_prompt *p, const struct arrival *a, bool reverse, js
             "program did something else while it was searched",
             a->hit.line, (long long)line);
     if (!a->found)
-        say_end(p, reverse, out);
+        say_end(p, reverse, a->hit.thread_ends ? &p->thread : NULL, out);
     else if (a->hit.points)
         r = tf_points_report(p, &a->hit, out, err);
     if (a->uncaught && !r)
@@ -113,12 +146,18 @@ static void stop_at_uncaught(struct tf_prompt *p, struct tf_position from, bool 
 static int steps(struct tf_prompt *p, enum tf_move what, bool reverse, uint32_t line, uint64_t count,
                  json_t *out, struct tf_err *err)
 {
-    struct tf_move_req req = {.what = what, .reverse = reverse, .line = line, .frame = p->frame};
+    struct tf_move_req req = {.what = what,
+                              .reverse = reverse,
+                              .line = line,
+                              .frame = p->frame,
+                              .thread = p->thread + 1,
+                              .any_thread = what == TF_MOVE_STEP && p->locking == TF_LOCKING_OFF};
     struct tf_search_opts opts = tf_points_search_opts(p);
     struct tf_stop here = p->here;
     struct arrival a = {.found = true};
     int r = 0;
-    req.points_n = tf_points_active(p, &req.points);
+    struct tf_point locked[TF_POINTS_MAX];
+    req.points_n = active_points(p, locked, &req.points);
     for (uint64_t done = 0; done < count; done++) {
         if (done) { /* on the way nothing is asked */
             r = tf_timeline_goto(p->timeline, a.hit.position, &here, err);
@@ -212,7 +251,8 @@ static int go_on(struct tf_prompt *p, const char *name, bool reverse, const char
     int r = parse_count(name, args, &count, err);
     if (r)
         return r;
-    size_t n = tf_points_active(p, &points);
+    struct tf_point locked[TF_POINTS_MAX];
+    size_t n = active_points(p, locked, &points);
     for (; count && a.found; count--) {
         struct tf_position at, limit = {0};
         /* What lies behind the exception need not be searched. */
@@ -412,7 +452,12 @@ static int cmd_goto_frame(struct tf_prompt *p, const char *args, json_t *out, st
 
 static void print_move(struct tf_prompt *p, json_t *result)
 {
-    json_t *message = json_object_get(result, "message");
+    json_t *message = json_object_get(result, "message"), *switched = json_object_get(result, "switched");
+    char name[256];
+    if (switched)
+        fprintf(p->out, "[Switching to %s]\n",
+                tf_prompt_thread_text(p, (uint32_t)json_integer_value(json_object_get(switched, "number")),
+                                      name, sizeof name));
     tf_points_print(p, result);
     if (message)
         fprintf(p->out, "%s\n", json_string_value(message));
@@ -421,8 +466,8 @@ static void print_move(struct tf_prompt *p, json_t *result)
 
 const struct tf_command tf_commands_move[] = {
     {"step", "s", cmd_step, print_move, TF_COMPLETES_NOTHING, true, "step [N]",
-     "Goes to the next line that runs, in whatever function; N times.\n"
-     "Breakpoints on the way end it."},
+     "Goes to the next line that runs in this thread, in whatever function; N times.\n"
+     "Breakpoints on the way end it, in whatever thread. 'set scheduler-locking' changes that."},
     {"reverse-step", "rs", cmd_reverse_step, print_move, TF_COMPLETES_NOTHING, true, "reverse-step [N]",
      "Goes back to the line that ran before this one, in whatever function; N times."},
     {"next", "n", cmd_next, print_move, TF_COMPLETES_NOTHING, true, "next [N]",

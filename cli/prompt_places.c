@@ -273,7 +273,7 @@ static int resolve_line(struct tf_prompt *p, const char *text, const char *file,
 /* The file of the selected function. */
 static const char *present_file(struct tf_prompt *p)
 {
-    json_t *entry = json_array_get(json_object_get(p->place, "stack"), p->frame);
+    json_t *entry = tf_prompt_selected(p);
     const char *file = json_string_value(json_object_get(entry, "file"));
     return file ? file : json_string_value(json_object_get(p->place, "file"));
 }

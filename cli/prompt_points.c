@@ -324,7 +324,7 @@ static int set_break(struct tf_prompt *p, const char *args, bool temporary, json
     b->hits = text.hits;
     r = resolve(p, text.place, &b->place, err);
     if (!r && text.condition)
-        r = tf_expr_prepare(p->timeline, text.condition, p->frame, &b->condition, err);
+        r = tf_expr_prepare(p->timeline, text.condition, p->frame, tf_prompt_whose(p), &b->condition, err);
     tf_break_text_clear(&text);
     return finish_point(p, b, r, out, err);
 }
@@ -346,7 +346,7 @@ static int set_log(struct tf_prompt *p, const char *place, const char *expr, jso
         return err->code;
     int r = resolve(p, place, &b->place, err);
     if (!r)
-        r = tf_expr_prepare(p->timeline, expr, p->frame, &b->log, err);
+        r = tf_expr_prepare(p->timeline, expr, p->frame, tf_prompt_whose(p), &b->log, err);
     return finish_point(p, b, r, out, err);
 }
 
@@ -501,7 +501,7 @@ static int cmd_condition(struct tf_prompt *p, const char *args, json_t *out, str
         r = tf_err_set(err, TF_E_USAGE, "%s %u (%s) takes no condition", kind_name(b), b->number,
                        b->kind == WATCH ? "watch" : "uncaught");
     if (!r && *text)
-        r = tf_expr_prepare(p->timeline, text, p->frame, &expr, err);
+        r = tf_expr_prepare(p->timeline, text, p->frame, tf_prompt_whose(p), &expr, err);
     if (r)
         return r;
     tf_expr_free(b->condition);

@@ -93,12 +93,17 @@ static void print_when(struct tf_prompt *p, json_t *result)
     char position[64], frames[32];
     double all = (double)p->run->duration_ns / 1e9;
     json_int_t checkpoints = json_integer_value(json_object_get(result, "checkpoints"));
-    fprintf(p->out, "#%s of %s frame events, %.6f s of %.6f s, depth %lld, thread %lld, %lld checkpoint%s\n",
+    json_int_t thread = json_integer_value(json_object_get(at, "thread"));
+    char name[256];
+    if (json_object_get(at, "thread_name"))
+        tf_prompt_thread_text(p, (uint32_t)thread, name, sizeof name);
+    else
+        snprintf(name, sizeof name, "thread %lld", (long long)thread);
+    fprintf(p->out, "#%s of %s frame events, %.6f s of %.6f s, depth %lld, %s, %lld checkpoint%s\n",
             tf_position_text(p->here.position, position, sizeof position),
             tf_count_text(p->run->frames, frames, sizeof frames),
             (double)json_integer_value(json_object_get(at, "time_ns")) / 1e9, all,
-            (long long)json_integer_value(json_object_get(at, "depth")),
-            (long long)json_integer_value(json_object_get(at, "thread")), (long long)checkpoints,
+            (long long)json_integer_value(json_object_get(at, "depth")), name, (long long)checkpoints,
             checkpoints == 1 ? "" : "s");
 }
 

@@ -31,7 +31,59 @@ const char *tf_prompt_file(const struct tf_prompt *p, const char *file)
 
 json_t *tf_prompt_selected(const struct tf_prompt *p)
 {
-    return json_array_get(json_object_get(p->place, "stack"), p->frame);
+    return json_array_get(tf_prompt_stack(p), p->frame);
+}
+
+json_t *tf_prompt_stack(const struct tf_prompt *p)
+{
+    return p->other_stack ? p->other_stack : json_object_get(p->place, "stack");
+}
+
+static void select_running(struct tf_prompt *p)
+{
+    json_decref(p->other_stack);
+    p->other_stack = NULL;
+    p->thread = p->here.frame.thread;
+    p->frame = 0;
+}
+
+int tf_prompt_select_thread(struct tf_prompt *p, uint32_t number, struct tf_err *err)
+{
+    json_t *all, *one, *stack;
+    size_t i;
+    bool there = false;
+    char text[256];
+    if (number == p->here.frame.thread) {
+        select_running(p);
+        return 0;
+    }
+    if (!(all = tf_answer_threads(p->timeline, p->timeout_ms, err)))
+        return err->code;
+    json_array_foreach(all, i, one) there |= json_integer_value(json_object_get(one, "number")) == number;
+    json_decref(all);
+    if (!there && !tf_timeline_thread(p->timeline, number))
+        return tf_err_set(err, TF_E_NOTFOUND, "this run has no thread %u: 'info threads' lists those of here",
+                          number);
+    if (!there)
+        return tf_err_set(err, TF_E_NOTFOUND,
+                          "%s is not there at this position: 'info threads' lists those that are",
+                          tf_prompt_thread_text(p, number, text, sizeof text));
+    if (!(stack = tf_answer_stack(p->timeline, number + 1, p->timeout_ms, err)))
+        return err->code;
+    json_decref(p->other_stack);
+    p->other_stack = stack;
+    p->thread = number;
+    p->frame = 0;
+    return 0;
+}
+
+const char *tf_prompt_thread_text(const struct tf_prompt *p, uint32_t number, char *buf, size_t size)
+{
+    const struct tf_thread_row *row = tf_timeline_thread(p->timeline, number);
+    bool named = row && row->name && *row->name;
+    snprintf(buf, size, "thread %u%s%s%s", number, named ? " (" : "", named ? row->name : "",
+             named ? ")" : "");
+    return buf;
 }
 
 json_t *tf_prompt_source_line(const struct tf_prompt *p, const char *file, long long line)
@@ -79,7 +131,7 @@ int tf_prompt_stand(struct tf_prompt *p, struct tf_position to, json_t *out, str
     json_decref(p->place);
     p->place = place;
     p->here = stop;
-    p->frame = 0;
+    select_running(p);
     json_object_set_new(out, "position", tf_prompt_place_json(p));
     json_t *line = tf_prompt_source_line(p, json_string_value(json_object_get(place, "file")),
                                          json_integer_value(json_object_get(place, "line")));
@@ -123,7 +175,7 @@ void tf_prompt_print_place(struct tf_prompt *p, json_t *result)
     json_int_t lines = json_integer_value(json_object_get(at, "line_offset"));
     json_int_t line = json_integer_value(json_object_get(at, "line"));
     json_int_t thread = json_integer_value(json_object_get(at, "thread"));
-    char text[64];
+    char text[64], name[256];
     struct tf_position position = {(uint64_t)json_integer_value(json_object_get(at, "frame")),
                                    (uint64_t)lines};
 
@@ -137,8 +189,8 @@ void tf_prompt_print_place(struct tf_prompt *p, json_t *result)
         fprintf(p->out, "no Python function runs");
     if (!lines)
         fprintf(p->out, " (%s)", tf_prompt_text(at, "event"));
-    if (thread)
-        fprintf(p->out, ", thread %lld", (long long)thread);
+    if (json_object_get(at, "thread_name") || thread)
+        fprintf(p->out, ", %s", tf_prompt_thread_text(p, (uint32_t)thread, name, sizeof name));
     fprintf(p->out, "\n");
     if (json_is_string(json_object_get(result, "source")))
         fprintf(p->out, "%5lld %s->%s %s\n", (long long)line, tf_colour(p, TF_GREEN), tf_colour(p, TF_PLAIN),
@@ -158,6 +210,6 @@ void tf_prompt_print_place(struct tf_prompt *p, json_t *result)
 
 json_t *tf_prompt_eval(struct tf_prompt *p, const char *expr, enum tf_inspect what, struct tf_err *err)
 {
-    struct tf_inspect_req req = {.what = what, .frame = p->frame};
+    struct tf_inspect_req req = {.what = what, .frame = p->frame, .thread = tf_prompt_whose(p)};
     return tf_answer_eval(p->timeline, &req, expr, p->timeout_ms, err);
 }

@@ -46,7 +46,7 @@ int tf_watched_new(struct tf_prompt *p, const char *text, struct tf_watched *out
             err, TF_E_USAGE,
             "__return__ and __exception__ are no variables of the program, but what 'print' calls "
             "the function's end: they cannot be followed");
-    int r = tf_expr_prepare(p->timeline, text, p->frame, &out->expr, err);
+    int r = tf_expr_prepare(p->timeline, text, p->frame, tf_prompt_whose(p), &out->expr, err);
     if (!r && !out->expr->program_len && !out->expr->object && !p->json)
         tf_say("'%s' cannot be told without running Python code: it is evaluated in a fork at every line, "
                "which takes "
@@ -75,24 +75,27 @@ json_t *tf_watched_scope(struct tf_prompt *p, const struct tf_watched *watched)
         "entry", (json_int_t)watched->expr->entry);
 }
 
-/* Which function of the stack is the one whose variables are meant? 1 and *index; 0: it is not there. */
+/* Which function of its thread's stack is the one whose variables are meant? 1 and *index; 0: it is not
+ * there.
+ */
 static int find_activation(struct tf_prompt *p, const struct tf_watched *w, const struct tf_stop *stop,
                            uint32_t *index, struct tf_err *err)
 {
-    struct tf_frame *stack;
-    size_t n, left = 0;
-    int r = tf_cursor_stack(tf_timeline_cursor(p->timeline), stop->position.frame, &stack, &n, err);
-    if (r)
+    struct tf_activation *stack;
+    struct tf_frame event;
+    size_t n;
+    int r = tf_thread_stack(p->timeline, w->expr->thread, stop->position, &stack, &n, &event, err);
+    if (r < 0)
         return r;
-    /* Lines behind an exit are those of the caller. */
-    if (stop->position.lines && stop->frame.event != TF_CALL && stop->frame.event != TF_RESUME)
-        left = 1;
-    for (size_t i = left; i < n && !r; i++)
+    r = 0;
+    for (size_t i = 0; i < n && !r; i++) {
+        const struct tf_activation *a = &stack[n - 1 - i];
         /* Each resumption of a generator is an entry of its own. */
-        if (stack[i].entry == w->expr->entry || (w->expr->generator && stack[i].code == w->code)) {
-            *index = (uint32_t)(i - left);
+        if (a->entry == w->expr->entry || (w->expr->generator && a->code == w->code)) {
+            *index = (uint32_t)i;
             r = 1;
         }
+    }
     free(stack);
     return r;
 }
@@ -119,6 +122,7 @@ json_t *tf_watched_value(struct tf_prompt *p, const struct tf_watched *w, const 
         int r = find_activation(p, w, stop, &req.frame, err);
         if (r <= 0)
             return r ? NULL : json_null();
+        req.thread = w->expr->thread == stop->frame.thread ? 0 : w->expr->thread + 1;
     } else if (w->expr->module && w->expr->module[0]) {
         /* The innermost function may be one of another module. */
         char *literal = tf_python_literal(text), *module = tf_python_literal(w->expr->module);
@@ -141,13 +145,17 @@ json_t *tf_watched_value(struct tf_prompt *p, const struct tf_watched *w, const 
 /* Where the timeline stands, short: "frame", "line_offset", "function", "file", "line". */
 static json_t *short_place(struct tf_prompt *p, const struct tf_stop *stop, struct tf_err *err)
 {
-    static const char *const keys[] = {"frame", "line_offset", "function", "file", "line"};
+    static const char *const keys[] = {"frame", "line_offset", "function",   "file",
+                                       "line",  "thread",      "thread_name"};
     json_t *place = tf_answer_place(p->timeline, stop, p->timeout_ms, err), *out;
     if (!place)
         return NULL;
     out = json_object();
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-        json_object_set(out, keys[i], json_object_get(place, keys[i]));
+        if (json_object_get(place, keys[i]))
+            json_object_set(out, keys[i], json_object_get(place, keys[i]));
+    if (!json_object_get(place, "thread_name"))
+        json_object_del(out, "thread");
     json_decref(place);
     return out;
 }
@@ -207,12 +215,16 @@ static void print_value(struct tf_prompt *p, json_t *value)
 
 static void print_short_place(struct tf_prompt *p, json_t *place)
 {
-    char text[64];
+    char text[64], name[256];
     struct tf_position position = {(uint64_t)json_integer_value(json_object_get(place, "frame")),
                                    (uint64_t)json_integer_value(json_object_get(place, "line_offset"))};
     fprintf(p->out, "#%s  %s at %s:%lld", tf_position_text(position, text, sizeof text),
             tf_prompt_text(place, "function"), tf_prompt_file(p, tf_prompt_text(place, "file")),
             (long long)json_integer_value(json_object_get(place, "line")));
+    if (json_object_get(place, "thread_name"))
+        fprintf(p->out, ", %s",
+                tf_prompt_thread_text(p, (uint32_t)json_integer_value(json_object_get(place, "thread")), name,
+                                      sizeof name));
 }
 
 void tf_watched_print(struct tf_prompt *p, json_t *change)
@@ -240,7 +252,7 @@ static struct tf_position life_begin(const struct tf_watched *w)
  * a name that is none here. */
 static int why_absent(struct tf_prompt *p, const char *expr, char **why, struct tf_err *err)
 {
-    struct tf_inspect_req req = {.what = TF_INSPECT_EVAL, .frame = p->frame};
+    struct tf_inspect_req req = {.what = TF_INSPECT_EVAL, .frame = p->frame, .thread = tf_prompt_whose(p)};
     int r = tf_points_return(p, err);
     json_t *value = r ? NULL : tf_answer_eval(p->timeline, &req, expr, p->timeout_ms, err);
     if (!value)

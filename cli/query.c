@@ -20,7 +20,9 @@ static const char help[] =
     "WHAT is one of\n"
     "  --list-runs       the runs in the file\n"
     "  --list-processes  the processes of a run: which forked or executed which, and where\n"
-    "  --frames          frame events: calls, returns, yields, resumes, unwinds\n"
+    "  --list-threads    the threads of a process: who started which, and from when to when\n"
+    "  --frames          frame events: calls, returns, yields, resumes, unwinds, and switches: another\n"
+    "                    thread goes on\n"
     "  --stats           calls and times of each function, most own time first\n"
     "  --output          what the program printed, and at which frame\n"
     "\n"
@@ -28,16 +30,15 @@ static const char help[] =
     "  --run ID          a run by its id or the beginning of it\n"
     "  --process N       a process of the run by its number, 1 unless it is given; what a forked\n"
     "                    process shows begins with what its parent did before the fork\n"
+    "  --thread N        only this thread, by its number: 0 is the main thread\n"
     "  --function NAME   only this function: 'settle', 'Exchange.settle'\n"
     "  --file GLOB       only functions of files that match, by path or name: 'shop.py', '*/api/*'\n"
-    "  --event KIND      only call, return, yield, resume or unwind (frames)\n"
+    "  --event KIND      only call, return, yield, resume, unwind or switch (frames)\n"
     "  --limit N         at most N of them\n"
     "  --offset N        leave out the first N of them\n"
     "  --all             the standard library and installed packages too\n"
     "  --format FORMAT   text (the default) or json, one object a line\n"
     "  --help            this text\n";
-
-const char *const tf_event_names[5] = {"call", "return", "yield", "resume", "unwind"};
 
 /* ---- JSON ---- */
 
@@ -268,6 +269,8 @@ struct printing {
 static int print_output(void *ctx, const struct tf_output *output)
 {
     struct printing *p = ctx;
+    if (p->q->one_thread && output->thread != p->q->thread)
+        return 0;
     if (p->seen++ < p->q->offset)
         return 0;
     if (p->printed++ >= p->q->limit)
@@ -276,8 +279,8 @@ static int print_output(void *ctx, const struct tf_output *output)
         char *text = query_json_text(output->data, output->len);
         if (!text)
             return 1 + query_no_memory();
-        printf("{\"frame\": %llu, \"fd\": %d, \"text\": %s}\n", (unsigned long long)output->frame, output->fd,
-               text);
+        printf("{\"frame\": %llu, \"fd\": %d, \"thread\": %u, \"text\": %s}\n",
+               (unsigned long long)output->frame, output->fd, output->thread, text);
         free(text);
         return 0;
     }
@@ -312,7 +315,7 @@ static int show_output(struct query *q)
     if (rc < 0)
         return tf_fail(&err);
     if (!p.seen && !q->json)
-        tf_say("the program printed nothing");
+        tf_say(q->one_thread ? "this thread printed nothing" : "the program printed nothing");
     return rc > 1 ? TF_EXIT_ERROR : TF_EXIT_OK;
 }
 
@@ -321,11 +324,13 @@ static int show_output(struct query *q)
 enum {
     LIST_RUNS = 256,
     LIST_PROCESSES,
+    LIST_THREADS,
     FRAMES,
     STATS,
     OUTPUT,
     RUN,
     PROCESS,
+    THREAD,
     FUNCTION,
     FILE_,
     EVENT,
@@ -338,11 +343,13 @@ enum {
 static const struct option options[] = {
     {"list-runs", no_argument, NULL, LIST_RUNS},
     {"list-processes", no_argument, NULL, LIST_PROCESSES},
+    {"list-threads", no_argument, NULL, LIST_THREADS},
     {"frames", no_argument, NULL, FRAMES},
     {"stats", no_argument, NULL, STATS},
     {"output", no_argument, NULL, OUTPUT},
     {"run", required_argument, NULL, RUN},
     {"process", required_argument, NULL, PROCESS},
+    {"thread", required_argument, NULL, THREAD},
     {"function", required_argument, NULL, FUNCTION},
     {"file", required_argument, NULL, FILE_},
     {"event", required_argument, NULL, EVENT},
@@ -369,6 +376,10 @@ static int run_query(struct query *q, int what, const char *file, const char *ru
         status = tf_fail(&err);
     } else if (what == LIST_PROCESSES) {
         status = query_processes(q);
+    } else if (what == LIST_THREADS) {
+        status = query_threads(q);
+    } else if (q->one_thread && (status = query_find_thread(q))) {
+        /* it has said so */
     } else if (what == OUTPUT) {
         status = show_output(q);
     } else {
@@ -387,7 +398,7 @@ int tf_cmd_query(int argc, char **argv)
 {
     struct query q = {.event = -1, .limit = UINT64_MAX};
     const char *run = NULL, *file = NULL;
-    uint64_t process = 0;
+    uint64_t process = 0, thread;
     int what = 0;
     optind = 0;
     opterr = 0;
@@ -395,13 +406,14 @@ int tf_cmd_query(int argc, char **argv)
         switch (o) {
         case LIST_RUNS:
         case LIST_PROCESSES:
+        case LIST_THREADS:
         case FRAMES:
         case STATS:
         case OUTPUT:
             if (what && what != o)
-                return tf_usage(
-                    "query",
-                    "--list-runs, --list-processes, --frames, --stats and --output exclude each other");
+                return tf_usage("query",
+                                "--list-runs, --list-processes, --list-threads, --frames, --stats and "
+                                "--output exclude each other");
             what = o;
             break;
         case RUN:
@@ -411,6 +423,12 @@ int tf_cmd_query(int argc, char **argv)
             if (!tf_number(optarg, 1, &process))
                 return tf_usage("query", "--process takes the number of a process, not '%s'", optarg);
             break;
+        case THREAD:
+            if (!tf_number(optarg, 0, &thread))
+                return tf_usage("query", "--thread takes the number of a thread, not '%s'", optarg);
+            q.one_thread = true;
+            q.thread = thread < UINT32_MAX ? (uint32_t)thread : UINT32_MAX; /* no thread has that number */
+            break;
         case FUNCTION:
             q.function = optarg;
             break;
@@ -418,11 +436,12 @@ int tf_cmd_query(int argc, char **argv)
             q.file = optarg;
             break;
         case EVENT:
-            for (int i = 0; i < 5; i++)
-                if (strcmp(optarg, tf_event_names[i]) == 0)
+            q.event = -1;
+            for (int i = 0; i < 8; i++)
+                if (tf_tag_names[i] && strcmp(optarg, tf_tag_names[i]) == 0)
                     q.event = i;
-            if (q.event < 0 || strcmp(optarg, tf_event_names[q.event]) != 0)
-                return tf_usage("query", "--event is call, return, yield, resume or unwind, not '%s'",
+            if (q.event < 0)
+                return tf_usage("query", "--event is call, return, yield, resume, unwind or switch, not '%s'",
                                 optarg);
             break;
         case LIMIT:
@@ -455,7 +474,9 @@ int tf_cmd_query(int argc, char **argv)
     if (optind < argc)
         return tf_usage("query", "one file at a time: '%s' is too many", argv[optind]);
     if (!what)
-        return tf_usage("query", "say what: --list-runs, --list-processes, --frames, --stats or --output");
+        return tf_usage(
+            "query",
+            "say what: --list-runs, --list-processes, --list-threads, --frames, --stats or --output");
     if ((q.function || q.file || q.all) && what != FRAMES && what != STATS)
         return tf_usage("query", "%s applies to --frames and --stats only",
                         q.function ? "--function"
@@ -466,6 +487,8 @@ int tf_cmd_query(int argc, char **argv)
     if (run && what == LIST_RUNS)
         return tf_usage("query", "--run does not apply to --list-runs");
     if (process && (what == LIST_RUNS || what == LIST_PROCESSES))
-        return tf_usage("query", "--process applies to --frames, --stats and --output only");
+        return tf_usage("query", "--process applies to --list-threads, --frames, --stats and --output only");
+    if (q.one_thread && what != FRAMES && what != STATS && what != OUTPUT)
+        return tf_usage("query", "--thread applies to --frames, --stats and --output only");
     return run_query(&q, what, file, run, process);
 }

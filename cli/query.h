@@ -2,6 +2,7 @@
 #ifndef TF_QUERY_H
 #define TF_QUERY_H
 
+#include "cli/answer.h"
 #include "cli/common.h"
 #include "store/store.h"
 
@@ -17,9 +18,9 @@ struct query {
     uint64_t limit; /* UINT64_MAX: none */
     uint64_t offset;
     bool all, json;
+    bool one_thread; /* --thread: only this one */
+    uint32_t thread;
 };
-
-extern const char *const tf_event_names[5];
 
 static inline bool query_shows(const struct query *q, uint32_t code)
 {
@@ -32,6 +33,9 @@ char *query_json_text(const char *text, size_t len);
 int query_frames(struct query *q);
 int query_stats(struct query *q);
 int query_processes(struct query *q);
+int query_threads(struct query *q);
+/* Is there the thread of --thread? If not, it says which there are. */
+int query_find_thread(struct query *q);
 
 /* "0", "signal 9", or "-" if it is not known. */
 void query_exit_text(const struct tf_run *run, char *buf, size_t size);

@@ -13,6 +13,12 @@ static int print_json(struct query *q, struct texts *texts, const struct tf_fram
 {
     const struct tf_code *code = &q->codes.codes[f->code];
     struct texts *t = &texts[f->code];
+    if (f->event == TF_SWITCH && !f->depth) { /* no Python function goes on */
+        printf("{\"frame\": %llu, \"event\": \"switch\", \"function\": null, \"file\": null, \"line\": null, "
+               "\"depth\": 0, \"thread\": %u, \"time_ns\": %llu}\n",
+               (unsigned long long)f->frame, f->thread, (unsigned long long)f->time_ns);
+        return TF_EXIT_OK;
+    }
     if (!t->function)
         t->function = query_json_text(code->qualname, strlen(code->qualname));
     if (!t->file)
@@ -24,7 +30,7 @@ static int print_json(struct query *q, struct texts *texts, const struct tf_fram
     printf(
         "{\"frame\": %llu, \"event\": \"%s\", \"function\": %s, \"file\": %s, \"line\": %u, \"depth\": %u, "
         "\"thread\": %u, \"time_ns\": %llu}\n",
-        (unsigned long long)f->frame, tf_event_names[f->event], t->function, t->file, code->first_line,
+        (unsigned long long)f->frame, tf_event_name(f->event), t->function, t->file, code->first_line,
         f->depth, f->thread, (unsigned long long)f->time_ns);
     return TF_EXIT_OK;
 }
@@ -32,8 +38,12 @@ static int print_json(struct query *q, struct texts *texts, const struct tf_fram
 static void print_text(struct query *q, const struct tf_frame *f)
 {
     const struct tf_code *code = &q->codes.codes[f->code];
-    printf("%10llu  %-6s  %12.6f  %6u  %6u  ", (unsigned long long)f->frame, tf_event_names[f->event],
+    printf("%10llu  %-6s  %12.6f  %6u  %6u  ", (unsigned long long)f->frame, tf_event_name(f->event),
            (double)f->time_ns / 1e9, f->thread, f->depth);
+    if (f->event == TF_SWITCH && !f->depth) {
+        puts("-");
+        return;
+    }
     tf_print_name(stdout, code->qualname);
     printf("%*s  ", (int)strlen(code->qualname) < 36 ? 36 - (int)strlen(code->qualname) : 0, "");
     tf_print_name(stdout, code->file);
@@ -65,7 +75,7 @@ int query_frames(struct query *q)
             status = TF_EXIT_ERROR;
             break;
         }
-        if (q->event >= 0 && (int)f.event != q->event)
+        if ((q->event >= 0 && (int)f.event != q->event) || (q->one_thread && f.thread != q->thread))
             continue;
         if (matched++ < q->offset)
             continue;

@@ -2,10 +2,10 @@
  * query_stats.c: `timefork query --stats`: calls and times of each function.
  *
  * Own ("self") time is the time in which a function was the innermost one of the running thread: what lies
- * between two events belongs to the top of the stack of the thread that the first of them left running. Total
- * time runs from the outermost activation of a function on its thread to its end, so recursion counts once. A
- * generator is on the stack from a resume to the next yield only: the time in which it is suspended is not
- * its own.
+ * between two events belongs to the top of the stack of the thread that the first of them left running: after
+ * a switch, that of the thread which goes on. Total time runs from the outermost activation of a function on
+ * its thread to its end, so recursion counts once. A generator is on the stack from a resume to the next
+ * yield only: the time in which it is suspended is not its own.
  */
 #include "cli/query.h"
 
@@ -32,31 +32,46 @@ struct stats {
     struct row *rows; /* by code */
     struct thread *threads;
     size_t n_threads;
-    struct thread *running;
+    size_t running; /* index of the thread */
     uint64_t last;
 };
 
-static struct thread *find_thread(struct stats *s, uint32_t id)
+/* Index of a thread; SIZE_MAX: no memory. Who has nothing on its stack may have ended: its place is used
+ * again, so that a program that starts a thread for everything it does costs no more than one with a few. */
+static size_t find_thread(struct stats *s, uint32_t id)
 {
-    for (size_t i = 0; i < s->n_threads; i++)
+    size_t empty = SIZE_MAX;
+    for (size_t i = 0; i < s->n_threads; i++) {
         if (s->threads[i].id == id)
-            return &s->threads[i];
+            return i;
+        if (!s->threads[i].n)
+            empty = i;
+    }
+    if (empty != SIZE_MAX) {
+        s->threads[empty].id = id;
+        return empty;
+    }
     struct thread *more = realloc(s->threads, (s->n_threads + 1) * sizeof *more);
     if (!more)
-        return NULL;
+        return SIZE_MAX;
     s->threads = more;
     struct thread *t = &s->threads[s->n_threads];
     *t = (struct thread){.id = id, .active = calloc(s->q->codes.n, sizeof *t->active)};
     if (!t->active)
-        return NULL;
-    s->n_threads++;
-    return t;
+        return SIZE_MAX;
+    return s->n_threads++;
+}
+
+/* Is it to be counted? */
+static bool counts(const struct stats *s, const struct thread *t)
+{
+    return !s->q->one_thread || t->id == s->q->thread;
 }
 
 static void spend(struct stats *s, uint64_t now)
 {
-    struct thread *t = s->running;
-    if (t && t->n && now > s->last)
+    const struct thread *t = s->n_threads ? &s->threads[s->running] : NULL;
+    if (t && t->n && now > s->last && counts(s, t))
         s->rows[t->stack[t->n - 1].code].self += now - s->last;
     s->last = now;
 }
@@ -64,26 +79,30 @@ static void spend(struct stats *s, uint64_t now)
 static void leave(struct stats *s, struct thread *t, uint64_t now)
 {
     struct activation *a = &t->stack[--t->n];
-    if (--t->active[a->code] == 0)
+    if (--t->active[a->code] == 0 && counts(s, t))
         s->rows[a->code].total += now - a->since;
 }
 
 static int count(struct stats *s, const struct tf_frame *f)
 {
     spend(s, f->time_ns);
-    if (!s->running || s->running->id != f->thread)
-        s->running = find_thread(s, f->thread);
-    struct thread *t = s->running;
-    if (!t)
-        return -1;
+    if (!s->n_threads || s->threads[s->running].id != f->thread) {
+        size_t found = find_thread(s, f->thread);
+        if (found == SIZE_MAX)
+            return -1;
+        s->running = found;
+    }
+    struct thread *t = &s->threads[s->running];
+    if (f->event == TF_SWITCH)
+        return 0;
     if (f->event != TF_CALL && f->event != TF_RESUME) {
         if (t->n)
             leave(s, t, f->time_ns);
         return 0;
     }
-    if (f->event == TF_CALL)
+    if (counts(s, t) && f->event == TF_CALL)
         s->rows[f->code].calls++;
-    else
+    else if (counts(s, t))
         s->rows[f->code].resumes++;
     if (t->n == t->cap) {
         size_t cap = t->cap ? t->cap * 2 : 64;

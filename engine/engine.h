@@ -65,9 +65,9 @@ enum tf_item {
                          expression to get it, as "[3]", "['key']" or ".name"; else a text in "<>" */
     TF_ITEM_COUNT,    /* u64: how many children there are */
     TF_ITEM_NAME,     /* a name, for completion */
+    TF_ITEM_PROGRAM,  /* an expression that was prepared: struct tf_prepared, then its texts */
     TF_ITEM_THREAD,   /* u32 number, u32 1 if it is the one that runs, u64 tid, u32 line, name\0, file\0,
                          qualname\0   of where it is; file is empty when it runs no Python function */
-    TF_ITEM_PROGRAM,  /* an expression that was prepared: struct tf_prepared, then its texts */
 };
 /* What is known of an expression that was prepared in a function. */
 enum tf_program {
@@ -86,8 +86,8 @@ enum tf_inspect {
     TF_INSPECT_NAMES,   /* NAME items: text is "" (variables, globals, builtins) or an expression (attributes)
                          */
     TF_INSPECT_PREPARE, /* PROGRAM or ERROR, DONE: text is an expression, see engine/pure.h */
-    TF_INSPECT_THREADS, /* THREAD items of all threads that have a Python state, by number, DONE */
     TF_INSPECT_PURE,    /* VALUE: for tests, what engine/pure.c says of an expression and what Python says */
+    TF_INSPECT_THREADS, /* THREAD items of all threads that have a Python state, by number, DONE */
 };
 /* An expression that was prepared. module\0, program, program of the place, its text\0 follow. */
 struct tf_prepared {
@@ -102,11 +102,12 @@ struct tf_prepared {
 };
 /* A question. */
 struct tf_inspect_req {
-    uint32_t what;   /* enum tf_inspect */
-    uint32_t from;   /* LOCALS, ARGS, EXPAND: the first to send */
-    uint32_t count;  /* EXPAND: how many at most */
-    uint32_t frame;  /* which function of the stack: 0 is the innermost. Not there: ERROR, DONE */
-    uint32_t thread; /* whose stack; UINT32_MAX: of the one that runs. Not there: ERROR, DONE */
+    uint32_t what;  /* enum tf_inspect */
+    uint32_t from;  /* LOCALS, ARGS, EXPAND: the first to send */
+    uint32_t count; /* EXPAND: how many at most */
+    uint32_t frame; /* which function of the stack: 0 is the innermost. Not there: ERROR, DONE */
+    uint32_t
+        thread; /* whose stack: the thread's number plus 1; 0: of the one that runs. Not there: ERROR, DONE */
     uint32_t reserved;
     uint64_t object,
         type; /* EVAL: if there is an object of this type at this address, `_` is it, else: ERROR */
@@ -133,7 +134,7 @@ struct tf_scan_point {
     uint32_t first_line, last_line, depth;
     uint32_t on_stack; /* LINE: the function at `depth`, or one below it, that has been on the stack since the
                           scan began */
-    uint32_t reserved;
+    uint32_t thread;   /* LINE: in this thread only; UINT32_MAX: in any. WATCH: whose variables */
     struct tf_scan_text condition, condition_program; /* text, and program of engine/pure.h */
     struct tf_scan_text log, type;
     struct tf_scan_text watch, watch_program, module;
@@ -152,12 +153,13 @@ struct tf_scan {
     uint64_t from_frame, from_lines; /* hits count behind this position */
     uint64_t end_frame, end_lines;   /* up to this one; end_lines UINT64_MAX: until the next event */
     uint32_t mode;                   /* enum tf_scan_mode */
-    uint32_t depth;                  /* of the stack after the event at which the scan begins */
+    uint32_t thread;                 /* that runs at the event at which the scan begins */
+    uint32_t depth;                  /* of its stack after that event */
     uint32_t timeout_ms;             /* for one expression that needs a fork */
     uint32_t points, points_at;      /* struct tf_scan_point[points] */
     uint32_t codes, masks_at;        /* uint64_t[codes], by code id: bit i: points[i] is concerned */
     uint32_t every_event;            /* scan_event() is wanted at each event */
-    uint32_t least;                  /* depth of the stack since the search began; at most `depth` */
+    uint32_t least_thread, least;    /* least depth of this thread's stack since the search began */
     uint32_t raise_at_from;          /* from_frame is an exit: what is raised right behind it counts, too */
 };
 struct tf_scan_hit {
@@ -167,6 +169,12 @@ struct tf_scan_hit {
     uint64_t points, failed;
     uint32_t line; /* LINE: of the source */
     uint32_t reserved;
+};
+/* The stack of a thread, as far as the events since the scan began tell. */
+struct tf_scan_depth {
+    uint32_t thread;
+    uint32_t known; /* 0: depth and least are those since then; the engine finds out what they began from */
+    int32_t depth, least; /* of the stack; the least since the scan began */
 };
 /* What a fork finds that evaluates something aside. */
 struct tf_scan_aside {
@@ -202,9 +210,9 @@ struct tf_core {
                  size_t len3);
     /* Looking: what is written to standard output from now on is thrown away (true) or sent (false). */
     void (*mute)(bool on);
-    /* Scanning: how many events have happened, the depth of the stack, and the least depth since the scan
-     * began. */
-    uint64_t (*scan_place)(uint32_t *depth, uint32_t *least);
+    /* Scanning: how many events have happened, and the stack of the thread that runs; *stack holds until the
+     * next event. */
+    uint64_t (*scan_place)(struct tf_scan_depth **stack);
     /* Scanning: a hit. Does not return when it ends the scan. */
     void (*scan_hit)(const struct tf_scan_hit *hit);
     /* Scanning: nothing more is of interest. */

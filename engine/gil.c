@@ -11,15 +11,129 @@
  * eval_breaker
  */
 #include "engine/compat.h"
+#include <elf.h>
 #include <internal/pycore_ceval.h>
 #include <internal/pycore_gil.h>
 #include <internal/pycore_runtime.h>
+#include <link.h>
 #include "engine/local.h"
 
 static struct _gil_runtime_state *gil;
 
+/* ---- Which thread is the current one. */
+
+#if !TF_PY311
+/*
+ * From 3.12 on that is a thread-local variable of the interpreter's that is not exported. It stands in the
+ * interpreter's block of thread-local data, at the same place in each thread's.
+ */
+static ptrdiff_t current_at; /* from the thread pointer; 0: not found */
+
+static PyThreadState **current(void)
+{
+    return (PyThreadState **)((char *)__builtin_thread_pointer() + current_at);
+}
+
+static int look_for_current(struct dl_phdr_info *info, size_t size, void *arg)
+{
+    PyThreadState *ts = arg, **at = NULL;
+    size_t n = 0;
+    if (size < offsetof(struct dl_phdr_info, dlpi_tls_data) + sizeof(void *) || !info->dlpi_tls_data)
+        return 0;
+    for (int i = 0; i < info->dlpi_phnum; i++)
+        if (info->dlpi_phdr[i].p_type == PT_TLS) {
+            at = info->dlpi_tls_data;
+            n = info->dlpi_phdr[i].p_memsz / sizeof(*at);
+        }
+    for (size_t i = 0; i < n; i++)
+        if (at[i] == ts) { /* is it? */
+            *(PyThreadState *volatile *)&at[i] = NULL;
+            bool found = tf_this_thread() == NULL;
+            *(PyThreadState *volatile *)&at[i] = ts;
+            if (found) {
+                current_at = (char *)&at[i] - (char *)__builtin_thread_pointer();
+                return 1;
+            }
+        }
+    return 0;
+}
+#endif
+
+static void set_current(PyThreadState *ts)
+{
+#if TF_PY311
+    _Py_atomic_store_relaxed(&_PyRuntime.gilstate.tstate_current, (uintptr_t)ts);
+#else
+    if (!current_at)
+        tf_other_layout();
+    *current() = ts;
+#endif
+}
+
+bool tf_thread_enter(PyThreadState **ts)
+{
+    if (!*ts)
+        *ts = tf_this_thread();
+    if (*ts && tf_this_thread())
+        return false;
+    if (!*ts)
+        *ts = PyGILState_GetThisThreadState();
+    if (!*ts)
+        return false;
+    set_current(*ts);
+    return true;
+}
+
+void tf_thread_leave(bool entered)
+{
+    if (entered)
+        set_current(NULL);
+}
+
+PyThreadState *tf_thread_settle(void)
+{
+    PyThreadState *ts = NULL;
+    if (!tf_thread_enter(&ts))
+        return ts;
+    /* It stands in the middle of taking the lock. */
+    static const pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    static const pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
+    gil->mutex = gil->switch_mutex = mutex;
+    gil->cond = gil->switch_cond = cond;
+#if TF_PY313
+    gil->locked = 1;
+    gil->last_holder = ts;
+#else
+    _Py_atomic_store_relaxed(&gil->locked, 1);
+    _Py_atomic_store_relaxed(&gil->last_holder, (uintptr_t)ts);
+#endif
+    return ts;
+}
+
+int64_t tf_thread_number(PyThreadState *ts, int32_t *tid)
+{
+    *tid = 0;
+    if (!tf_state.core->thread_of) /* the engine alone: threads are numbered as their states */
+        return (int64_t)ts->id - 1;
+    return ts->thread_id ? tf_state.core->thread_of(ts->thread_id, tid) : -1;
+}
+
+PyThreadState *tf_thread_by_number(PyInterpreterState *interp, uint32_t number)
+{
+    int32_t tid;
+    PyThreadState *ts = PyInterpreterState_ThreadHead(interp);
+    while (ts && tf_thread_number(ts, &tid) != number)
+        ts = PyThreadState_Next(ts);
+    return ts;
+}
+
+/* ---- The lock. */
+
 void tf_gil_find(PyInterpreterState *interp)
 {
+#if !TF_PY311
+    dl_iterate_phdr(look_for_current, tf_this_thread());
+#endif
 #if TF_PY311
     (void)interp;
     gil = &_PyRuntime.ceval.gil;

@@ -122,7 +122,8 @@ static void send_value(int item, const char *name, size_t name_len, PyObject *va
 
 /* ---- Stack. */
 
-static void send_stack(tf_frame *f)
+/* leaves: the innermost function is about to, if the stop is at an exit. */
+static void send_stack(tf_frame *f, bool leaves)
 {
     for (; f; f = tf_frame_complete(f->previous)) {
         PyCodeObject *co = tf_frame_code(f);
@@ -137,6 +138,8 @@ static void send_stack(tf_frame *f)
         Py_XDECREF(name);
     }
     PyObject *value = tf_exit_value.value;
+    if (!leaves)
+        return;
     if (tf_exit_value.event == TF_UNWIND) {
         PyObject *type = value ? type_name(Py_TYPE(value), false) : PyBytes_FromString("");
         PyObject *str = value ? PyObject_Str(value) : NULL;
@@ -147,6 +150,79 @@ static void send_stack(tf_frame *f)
                  PyBytes_AS_STRING(text), (size_t)PyBytes_GET_SIZE(text), NULL, 0);
     } else if (tf_exit_value.event >= 0 && value) {
         send_value(TF_ITEM_RETURNED, NULL, 0, value);
+    }
+}
+
+/* ---- Threads. */
+
+/* What threading calls the thread; NULL: it does not know it. New reference. */
+static PyObject *name_of_thread(PyThreadState *ts)
+{
+    PyObject *modules = PyImport_GetModuleDict();
+    PyObject *module = modules ? PyDict_GetItemString(modules, "threading") : NULL; /* borrowed */
+    PyObject *active = module ? PyObject_GetAttrString(module, "_active") : NULL;
+    PyObject *ident = PyLong_FromUnsignedLong(ts->thread_id);
+    PyObject *thread = active && ident && PyDict_Check(active) ? PyDict_GetItem(active, ident) : NULL;
+    PyObject *name = thread ? PyObject_GetAttrString(thread, "_name") : NULL;
+    if (name && !PyUnicode_Check(name))
+        Py_CLEAR(name);
+    Py_XDECREF(active);
+    Py_XDECREF(ident);
+    PyErr_Clear();
+    return name;
+}
+
+static void send_thread(PyThreadState *ts, uint32_t number, int32_t tid, bool runs)
+{
+    tf_frame *f = tf_frame_complete(tf_current_frame(ts));
+    int at = f ? tf_frame_line(f) : 0;
+    uint32_t is_this = runs, line = at > 0 ? (uint32_t)at : f ? 1 : 0;
+    uint64_t id = (uint64_t)tid;
+    char head[20];
+    PyObject *known = name_of_thread(ts);
+    PyObject *name = known ? encoded(known) : PyBytes_FromString("");
+    PyObject *file = f ? encoded(tf_frame_code(f)->co_filename) : PyBytes_FromString("");
+    PyObject *function = f ? encoded(tf_frame_code(f)->co_qualname) : PyBytes_FromString("");
+    PyObject *texts = name && file && function
+                          ? PyBytes_FromFormat("%s%c%s%c%s%c", PyBytes_AS_STRING(name), 0,
+                                               PyBytes_AS_STRING(file), 0, PyBytes_AS_STRING(function), 0)
+                          : NULL;
+    memcpy(head, &number, 4);
+    memcpy(head + 4, &is_this, 4);
+    memcpy(head + 8, &id, 8);
+    memcpy(head + 16, &line, 4);
+    if (texts)
+        send(TF_ITEM_THREAD, head, sizeof(head), PyBytes_AS_STRING(texts), (size_t)PyBytes_GET_SIZE(texts),
+             NULL, 0);
+    Py_XDECREF(known);
+    Py_XDECREF(name);
+    Py_XDECREF(file);
+    Py_XDECREF(function);
+    Py_XDECREF(texts);
+    PyErr_Clear();
+}
+
+/* By number; those that have not begun to run have none yet. */
+static void send_threads(PyThreadState *here)
+{
+    int64_t last = -1;
+    for (;;) {
+        PyThreadState *next = NULL;
+        int64_t least = INT64_MAX;
+        int32_t tid = 0, its;
+        for (PyThreadState *ts = PyInterpreterState_ThreadHead(here->interp); ts;
+             ts = PyThreadState_Next(ts)) {
+            int64_t number = tf_thread_number(ts, &its);
+            if (number > last && number < least) {
+                next = ts;
+                least = number;
+                tid = its;
+            }
+        }
+        if (!next)
+            return;
+        send_thread(next, (uint32_t)least, tid, next == here);
+        last = least;
     }
 }
 
@@ -729,11 +805,13 @@ void tf_settle(PyThreadState *ts)
 #endif
 }
 
-static void answer(const struct tf_inspect_req *req, tf_frame *f, const char *text, size_t len)
+/* other: the thread whose stack f is on, when it is not the one that runs. */
+static void answer(const struct tf_inspect_req *req, tf_frame *f, PyThreadState *other, const char *text,
+                   size_t len)
 {
-    bool innermost = req->frame == 0;
+    bool innermost = req->frame == 0 && other == NULL;
     PyObject *value = NULL;
-    if (req->what >= TF_INSPECT_EVAL && req->what != TF_INSPECT_ARGS) {
+    if (req->what >= TF_INSPECT_EVAL && req->what != TF_INSPECT_ARGS && req->what != TF_INSPECT_THREADS) {
         /* What the program has in its buffers is not the expression's output. */
         tf_state.core->mute(true);
         flush("stdout");
@@ -742,7 +820,10 @@ static void answer(const struct tf_inspect_req *req, tf_frame *f, const char *te
     }
     switch (req->what) {
     case TF_INSPECT_STACK:
-        send_stack(f);
+        send_stack(f, other == NULL);
+        return;
+    case TF_INSPECT_THREADS:
+        send_threads(tf_this_thread());
         return;
     case TF_INSPECT_LOCALS:
     case TF_INSPECT_ARGS:
@@ -792,25 +873,31 @@ static void answer(const struct tf_inspect_req *req, tf_frame *f, const char *te
 
 void tf_inspect(const struct tf_inspect_req *req, const char *text, size_t text_len)
 {
-    PyThreadState *ts = tf_this_thread();
+    PyThreadState *ts = tf_thread_settle(), *whose = ts;
     char message[80];
+    int32_t tid;
+    if (ts && req->thread && tf_thread_number(ts, &tid) != (int64_t)req->thread - 1)
+        whose = tf_thread_by_number(ts->interp, req->thread - 1);
     if (ts) { /* also while the interpreter is taken down */
         tf_settle(ts);
-        tf_frame *f = tf_frame_complete(tf_current_frame(ts));
+        tf_frame *f = whose ? tf_frame_complete(tf_current_frame(whose)) : NULL;
         if (req->what != TF_INSPECT_STACK)
             for (uint32_t n = req->frame; f && n; n--)
                 f = tf_frame_complete(f->previous);
         if (req->object)
             subject = tf_object_at(req->object, req->type);
-        if (req->object && !subject)
+        if (!whose)
+            send_error(message,
+                       (size_t)snprintf(message, sizeof(message), "thread %u is not there", req->thread - 1));
+        else if (req->object && !subject)
             send_error(message, (size_t)snprintf(message, sizeof(message), "the object is not there"));
         else if (f || req->frame == 0 || req->what == TF_INSPECT_STACK)
-            answer(req, f, text, text_len);
+            answer(req, f, whose != ts ? whose : NULL, text, text_len);
         else
             send_error(message, (size_t)snprintf(message, sizeof(message),
                                                  "there is no function number %u on the stack", req->frame));
     } else if (req->what != TF_INSPECT_STACK && req->what != TF_INSPECT_LOCALS &&
-               req->what != TF_INSPECT_ARGS) {
+               req->what != TF_INSPECT_ARGS && req->what != TF_INSPECT_THREADS) {
         send_error(message,
                    (size_t)snprintf(message, sizeof(message), "Python is not running yet, or no more"));
     }

@@ -56,6 +56,17 @@ void tf_hook_remove(void);
 void tf_gil_find(PyInterpreterState *interp);
 void tf_gil_yield(void);
 void tf_gil_ask(bool on);
+/* At a SWITCH: the thread that has just taken the GIL becomes the interpreter's current one for a moment, so
+ * that its functions can be called: tf_thread_enter() in front, tf_thread_leave() with its result behind.
+ * *ts: that thread's state, when none was given; NULL: the interpreter does not know the thread. */
+bool tf_thread_enter(PyThreadState **ts);
+void tf_thread_leave(bool entered);
+/* The same for good, in a fork that is thrown away: it has the GIL, and no other thread is there. NULL: as
+ * tf_thread_enter(). */
+PyThreadState *tf_thread_settle(void);
+/* The number of a thread (engine.h), -1 if it has none, and the one with a number, or NULL. */
+int64_t tf_thread_number(PyThreadState *ts, int32_t *tid);
+PyThreadState *tf_thread_by_number(PyInterpreterState *interp, uint32_t number);
 
 /* depth.c: how many values stand on the function's stack before, and after, the instruction at this index (a
  * jump is taken); -1: not known. */

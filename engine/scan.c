@@ -22,8 +22,12 @@
 bool tf_scanning;
 struct tf_search_state tf_search;
 
-/* Where the line that runs began, for each function on the stack. */
-static struct tf_place_seen line_at[DEPTHS];
+/* Where the line that runs began, for each function on the stacks. Others may have taken a function's place:
+ * then it is not known. */
+static struct line {
+    struct tf_place_seen at;
+    uint32_t thread, depth;
+} line_at[DEPTHS];
 
 static const char *text_of(struct tf_scan_text text)
 {
@@ -96,7 +100,7 @@ static void log_text(const struct question *q, PyObject *value)
 static void answer_aside(void *arg, struct tf_scan_aside *result)
 {
     const struct question *q = arg;
-    tf_settle(tf_this_thread());
+    tf_settle(tf_thread_settle());
     tf_state.core->mute(true); /* what a condition prints is nobody's */
     PyObject *value = tf_evaluate(q->frame, q->globals, text_of(q->text), q->text.len);
     if (q->is_log)
@@ -278,12 +282,13 @@ static void check_watches(struct tf_place_seen at, struct tf_place_seen line, st
 }
 
 /* The function of a watch begins: what its variables hold was given by the call. */
-static void begin_watch(uint32_t i, tf_frame *frame, uint32_t depth)
+static void begin_watch(uint32_t i, tf_frame *frame, uint32_t depth, uint32_t thread)
 {
     struct tf_watch_state *w = &tf_search.watches[i];
     w->frame = frame;
     w->alive = true;
     w->inside = depth;
+    w->thread = thread;
     w->value = 0;
 }
 
@@ -295,12 +300,13 @@ static void follow_watches(uint32_t word, tf_frame *frame, uint64_t number, uint
         if (point->kind != TF_SCAN_WATCH || !point->entry)
             continue;
         if (number == point->entry && frame)
-            begin_watch(i, frame, depth);
+            begin_watch(i, frame, depth, tf_search.thread);
         else if (!w->alive)
             continue;
-        else if (TF_IS_ENTRY(word) && point->frame_address && frame == w->frame)
-            w->inside = depth;
-        else if (!TF_IS_ENTRY(word) && w->inside && depth < w->inside) {
+        else if (TF_IS_ENTRY(word) && point->frame_address && frame == w->frame) {
+            w->inside = depth; /* a generator may go on in another thread */
+            w->thread = tf_search.thread;
+        } else if (!TF_IS_ENTRY(word) && w->inside && tf_search.thread == w->thread && depth < w->inside) {
             w->alive = point->frame_address && TF_TAG(word) == TF_YIELD;
             w->inside = 0;
             tf_search.waiting -= !w->alive;
@@ -312,43 +318,75 @@ static void follow_watches(uint32_t word, tf_frame *frame, uint64_t number, uint
 
 /* ---- events ---- */
 
-static bool look_place(void)
+/* The stack of a thread that has not run since the scan began: how deep is it? entering: a function that is
+ * about to be put there. */
+static void measure(struct tf_scan_depth *stack, const tf_frame *entering)
 {
-    uint32_t depth;
-    uint64_t frame = tf_state.core->scan_place(&depth, &tf_search.least);
-    bool same = frame == tf_search.here.frame;
-    if (!same)
-        tf_search.here = (struct tf_place_seen){frame, 0};
-    tf_search.depth = depth;
-    return same;
+    int32_t depth = entering != NULL;
+    for (const tf_frame *f = tf_current_frame(tf_search.ts); f; f = f->previous)
+        depth += !tf_frame_is_entry(f) && f != entering;
+    stack->known = 1;
+    stack->least += depth - stack->depth;
+    stack->depth = depth;
+    if (stack->thread == tf_search.req->least_thread && (int32_t)tf_search.req->least < stack->least)
+        stack->least = (int32_t)tf_search.req->least;
 }
 
-static struct tf_place_seen *line_of(uint32_t depth)
+static void look_place_entering(const tf_frame *entering)
 {
-    static struct tf_place_seen nowhere;
-    return depth < DEPTHS ? &line_at[depth] : &nowhere;
+    struct tf_scan_depth *stack;
+    uint64_t frame = tf_state.core->scan_place(&stack);
+    if (!stack->known)
+        measure(stack, entering);
+    if (frame != tf_search.here.frame)
+        tf_search.here = (struct tf_place_seen){frame, 0};
+    tf_search.thread = stack->thread;
+    tf_search.depth = stack->depth > 0 ? (uint32_t)stack->depth : 0;
+    tf_search.least = stack->least > 0 ? (uint32_t)stack->least : 0;
+}
+
+static void look_place(void)
+{
+    look_place_entering(NULL);
+}
+
+static struct tf_place_seen *line_of(uint32_t thread, uint32_t depth)
+{
+    struct line *line = &line_at[(depth + thread * 4099u) % DEPTHS];
+    if (line->thread != thread || line->depth != depth)
+        *line = (struct line){.thread = thread, .depth = depth};
+    return &line->at;
 }
 
 void tf_scan_event(uint32_t word, void *tstate, void *frame)
 {
-    (void)tstate;
-    uint32_t ran = tf_search.depth; /* the function that has run up to here */
-    look_place();
+    PyThreadState *ts = tstate;
+    bool entered = tf_thread_enter(&ts); /* at a SWITCH */
+    if (ts)
+        tf_search.ts = ts;
+    uint32_t ran_thread = tf_search.thread, ran = tf_search.depth; /* the function that has run up to here */
+    look_place_entering(TF_IS_ENTRY(word) ? frame : NULL);
     end_if_beyond(tf_search.here);
-    if (!tf_search.any_watch)
+    if (!tf_search.any_watch) {
+        tf_thread_leave(entered);
         return;
+    }
     struct tf_raised raised = tf_raised_take(tf_search.ts);
-    follow_watches(word, frame, tf_search.here.frame, tf_search.depth);
+    if (!TF_IS_SWITCH(word))
+        follow_watches(word, frame, tf_search.here.frame, tf_search.depth);
     struct tf_scan_hit hit = {0};
-    check_watches(tf_search.here, *line_of(ran), &hit);
+    check_watches(tf_search.here, *line_of(ran_thread, ran), &hit);
     report(&hit, tf_search.here);
     tf_raised_put(tf_search.ts, raised);
+    tf_thread_leave(entered);
     if (TF_IS_ENTRY(word))
-        *line_of(tf_search.depth) = tf_search.here;
+        *line_of(tf_search.thread, tf_search.depth) = tf_search.here;
 }
 
 static bool at_depth(const struct tf_scan_point *point)
 {
+    if (point->thread != UINT32_MAX && point->thread != tf_search.thread)
+        return false;
     if (point->on_stack)
         return tf_search.depth == (tf_search.least < point->depth ? tf_search.least : point->depth);
     return !point->depth || point->depth == tf_search.depth;
@@ -374,8 +412,8 @@ void tf_scan_at_line(tf_frame *frame, int line)
             meet(i, frame, tf_search.here, &hit);
     }
     if (tf_search.any_watch) {
-        check_watches(tf_search.here, *line_of(tf_search.depth), &hit);
-        *line_of(tf_search.depth) = tf_search.here;
+        check_watches(tf_search.here, *line_of(tf_search.thread, tf_search.depth), &hit);
+        *line_of(tf_search.thread, tf_search.depth) = tf_search.here;
     }
     hit.line = line > 0 ? (uint32_t)line : 0;
     report(&hit, tf_search.here);
@@ -413,7 +451,7 @@ void tf_scan_at_exit(tf_frame *frame)
     struct tf_place_seen at = {tf_search.here.frame + 1, 0};
     end_if_beyond(at);
     struct tf_scan_hit hit = {0};
-    check_watches(at, *line_of(tf_search.depth), &hit);
+    check_watches(at, *line_of(tf_search.thread, tf_search.depth), &hit);
     report(&hit, at);
 }
 
@@ -553,6 +591,14 @@ static tf_frame *frame_at(PyThreadState *ts, tf_frame *entering, uint32_t stack_
     return NULL;
 }
 
+static uint32_t stack_depth(PyThreadState *ts)
+{
+    uint32_t depth = 0;
+    for (const tf_frame *f = tf_current_frame(ts); f; f = f->previous)
+        depth += !tf_frame_is_entry(f);
+    return depth;
+}
+
 static void start_watches(PyThreadState *ts, tf_frame *entering)
 {
     for (uint32_t i = 0; i < tf_search.req->points; i++) {
@@ -568,11 +614,18 @@ static void start_watches(PyThreadState *ts, tf_frame *entering)
             w->module = PyUnicode_DecodeUTF8(text_of(point->module), point->module.len, "replace");
             tf_divert_end(ts, saved);
             w->alive = true;
-        } else if (point->entry <= tf_search.here.frame && point->depth <= tf_search.depth) {
-            tf_frame *f = frame_at(ts, entering, tf_search.depth, point->depth);
+        } else if (point->entry <= tf_search.here.frame) {
+            tf_frame *f = NULL;
+            PyThreadState *other;
+            if (point->thread == tf_search.thread && point->depth <= tf_search.depth)
+                f = frame_at(ts, entering, tf_search.depth, point->depth);
+            else if (point->thread == tf_search.thread)
+                continue; /* it has left */
+            else if ((other = tf_thread_by_number(ts->interp, point->thread)))
+                f = frame_at(other, NULL, stack_depth(other), point->depth);
             if (!f)
                 tf_state.core->divergence("the function whose variables are watched is not on the stack");
-            begin_watch(i, f, point->depth);
+            begin_watch(i, f, point->depth, point->thread);
         }
         /* The value that the scan begins with is no change, unless the call has just given it. */
         if (w->alive && point->entry != tf_search.here.frame)
@@ -583,7 +636,8 @@ static void start_watches(PyThreadState *ts, tf_frame *entering)
 
 void tf_scan(const struct tf_scan *scan, void *tstate, void *frame, int event)
 {
-    PyThreadState *ts = tstate ? tstate : tf_this_thread();
+    PyThreadState *ts = tstate;
+    bool entered = tf_thread_enter(&ts); /* at a SWITCH */
     if (!ts)
         return;
     tf_search.req = scan;
@@ -610,5 +664,6 @@ void tf_scan(const struct tf_scan *scan, void *tstate, void *frame, int event)
         report(&hit, tf_search.here);
     }
     tf_raised_put(ts, raised);
+    tf_thread_leave(entered);
     tf_scanning = true;
 }

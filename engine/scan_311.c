@@ -21,6 +21,29 @@ static bool wanted(PyCodeObject *co)
            (extra || tf_scan_needs(co, id) || tf_search.raise_points);
 }
 
+/* Each thread has a trace function of its own. */
+struct traced_thread {
+    PyThreadState *ts;
+    uint64_t id; /* of the state: another one may come to its address */
+    Py_tracefunc program_tracer;
+    bool traced; /* the function that runs, or one further out, is one that is concerned */
+};
+#define THREADS (1u << 13) /* as many can be there at a time, and half as many more */
+static struct traced_thread threads[THREADS], *last_thread;
+
+/* What is known of the thread. One that has begun since the scan did has nothing but its own. */
+static struct traced_thread *thread_of(PyThreadState *ts)
+{
+    if (last_thread && last_thread->ts == ts && last_thread->id == ts->id)
+        return last_thread;
+    size_t i = ((uintptr_t)ts >> 4) % THREADS, tries = 0;
+    while (threads[i].ts && threads[i].ts != ts && ++tries < THREADS)
+        i = (i + 1) % THREADS;
+    if (threads[i].ts != ts || threads[i].id != ts->id)
+        threads[i] = (struct traced_thread){.ts = ts, .id = ts->id, .program_tracer = ts->c_tracefunc};
+    return last_thread = &threads[i];
+}
+
 static void (*frame_dealloc)(PyObject *);
 
 /* The collector counted the frame object neither when it was made nor counts it when it goes, unless the
@@ -52,14 +75,16 @@ static bool is_called(tf_frame *frame)
 
 static int tracer(PyObject *obj, PyFrameObject *f, int what, PyObject *arg)
 {
-    if (tf_search.program_tracer) {
-        int status = tf_search.program_tracer(obj, f, what, arg);
+    if (!tf_scan_follow())
+        return 0;
+    Py_tracefunc program_tracer = thread_of(tf_search.ts)->program_tracer;
+    if (program_tracer) {
+        int status = program_tracer(obj, f, what, arg);
         if (status)
             return status;
+        tf_scan_follow(); /* other threads may have run */
     }
     tf_frame *frame = f->f_frame;
-    if (tf_this_thread() != tf_search.ts)
-        return 0;
     struct tf_raised raised = tf_raised_take(tf_search.ts);
     note_needed(f);
     switch (what) {
@@ -88,21 +113,23 @@ static int tracer(PyObject *obj, PyFrameObject *f, int what, PyObject *arg)
  * from there on. */
 static void note_tracer(PyThreadState *ts)
 {
-    if (ts->c_tracefunc == (tf_search.traced ? tracer : tf_search.program_tracer))
+    struct traced_thread *t = thread_of(ts);
+    if (ts->c_tracefunc == (t->traced ? tracer : t->program_tracer))
         return;
-    if (tf_search.traced)
+    if (t->traced)
         tf_state.core->divergence(
             "the program calls sys.settrace in a function that is searched: Python 3.11 cannot "
             "trace it for both");
-    tf_search.program_tracer = ts->c_tracefunc;
+    t->program_tracer = ts->c_tracefunc;
 }
 
 /* Without a function that asks for it there must be no trace function: exceptions would be treated
  * differently. */
 static void set_tracer(PyThreadState *ts, bool traced)
 {
-    tf_search.traced = traced;
-    ts->c_tracefunc = traced ? tracer : tf_search.program_tracer;
+    struct traced_thread *t = thread_of(ts);
+    t->traced = traced;
+    ts->c_tracefunc = traced ? tracer : t->program_tracer;
 }
 
 static void prepare_frame(PyThreadState *ts, tf_frame *frame)
@@ -121,9 +148,11 @@ static tf_eval_fn hook_before;
 static PyObject *scan_hook(PyThreadState *ts, tf_frame *frame, int exc)
 {
     uint8_t outer = ts->cframe->use_tracing;
-    bool outer_traced = tf_search.traced;
+    if (ts->interp != tf_search.ts->interp)
+        return hook_before(ts, frame, exc);
+    bool outer_traced = thread_of(ts)->traced;
     note_tracer(ts);
-    bool here = ts == tf_search.ts && !ts->tracing && wanted(tf_frame_code(frame));
+    bool here = !ts->tracing && wanted(tf_frame_code(frame));
     /* The evaluation that only makes a generator object must not have a frame object. */
     if ((tf_frame_code(frame)->co_flags & (CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR)) &&
         frame->owner != FRAME_OWNED_BY_GENERATOR)
@@ -135,9 +164,9 @@ static PyObject *scan_hook(PyThreadState *ts, tf_frame *frame, int exc)
     PyObject *result = hook_before(ts, frame, exc);
     note_tracer(ts);
     set_tracer(ts, outer_traced);
-    ts->cframe->use_tracing = (tf_search.program_tracer || ts->c_profilefunc) && !ts->tracing ? 255
-                              : outer_traced                                                  ? outer
-                                                                                              : 0;
+    ts->cframe->use_tracing = (thread_of(ts)->program_tracer || ts->c_profilefunc) && !ts->tracing ? 255
+                              : outer_traced                                                       ? outer
+                                                                                                   : 0;
     return result;
 }
 
@@ -146,17 +175,9 @@ void tf_scan_code(PyCodeObject *co, uint32_t id)
     tf_scan_needs(co, id);
 }
 
-void tf_scan_install(PyThreadState *ts, tf_frame *entering, int event)
+/* What is on the thread's stack when the scan begins. */
+static void install_thread(PyThreadState *ts, tf_frame *entering)
 {
-    (void)event;
-    frame_dealloc = PyFrame_Type.tp_dealloc;
-    PyFrame_Type.tp_dealloc = dealloc_ours;
-    for (uint32_t id = 0; id < tf_search.req->codes; id++)
-        if (tf_search.masks[id] && tf_code_by_id(id))
-            tf_scan_needs(tf_code_by_id(id), id);
-    tf_search.program_tracer = ts->c_tracefunc;
-    hook_before = (tf_eval_fn)_PyInterpreterState_GetEvalFrameFunc(ts->interp);
-    _PyInterpreterState_SetEvalFrameFunc(ts->interp, (_PyFrameEvalFunction)scan_hook);
     /* A function hands its flag to its caller when it ends: what is on the stack now must not lose it for one
      * that is further out. From the outermost on. */
     _PyCFrame *chain[1024];
@@ -168,7 +189,7 @@ void tf_scan_install(PyThreadState *ts, tf_frame *entering, int event)
         else
             all = true;
     }
-    traced = all || tf_search.program_tracer || ts->c_profilefunc;
+    traced = all || thread_of(ts)->program_tracer || ts->c_profilefunc;
     for (_PyCFrame *c = ts->cframe; all && c; c = c->previous)
         c->use_tracing = 255;
     while (n--) {
@@ -189,6 +210,20 @@ void tf_scan_install(PyThreadState *ts, tf_frame *entering, int event)
         set_tracer(ts, true);
         ts->cframe->use_tracing = 255; /* its evaluation begins after this, in the ordinary hook */
     }
+}
+
+void tf_scan_install(PyThreadState *ts, tf_frame *entering, int event)
+{
+    (void)event;
+    frame_dealloc = PyFrame_Type.tp_dealloc;
+    PyFrame_Type.tp_dealloc = dealloc_ours;
+    for (uint32_t id = 0; id < tf_search.req->codes; id++)
+        if (tf_search.masks[id] && tf_code_by_id(id))
+            tf_scan_needs(tf_code_by_id(id), id);
+    hook_before = (tf_eval_fn)_PyInterpreterState_GetEvalFrameFunc(ts->interp);
+    _PyInterpreterState_SetEvalFrameFunc(ts->interp, (_PyFrameEvalFunction)scan_hook);
+    for (PyThreadState *t = PyInterpreterState_ThreadHead(ts->interp); t; t = PyThreadState_Next(t))
+        install_thread(t, t == ts ? entering : NULL);
 }
 
 #endif

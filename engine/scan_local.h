@@ -15,6 +15,7 @@ struct tf_place_seen {
 struct tf_watch_state {
     bool alive;      /* the activation has begun and not ended */
     uint32_t inside; /* depth at which the generator runs now; 0: it is suspended */
+    uint32_t thread; /* in which it runs */
     tf_frame *frame;
     uint64_t value;
     PyObject *module; /* name of the module; in the engine's heap */
@@ -25,23 +26,29 @@ struct tf_search_state {
     const char *base;
     const struct tf_scan_point *points;
     uint64_t *masks;
-    PyThreadState *ts;
+    PyThreadState *ts; /* of the thread that runs; see tf_scan_follow() */
     int tool;
     struct tf_place_seen here; /* the last event, and lines since then */
-    uint32_t depth;            /* of the function that runs */
-    uint32_t least;            /* the least since the scan began */
+    uint32_t thread, depth;    /* of the function that runs */
+    uint32_t least;            /* the least of this thread's stack since the scan began */
     uint64_t counts[TF_SCAN_POINTS];
     struct tf_watch_state watches[TF_SCAN_POINTS];
     struct tf_place_seen checked; /* where the watched values were looked at last */
     bool any_watch, any_local, any_raise, any_call;
     uint64_t raise_points; /* bit i: points[i] is a RAISE */
     uint32_t waiting;      /* points that can still be met */
-#if TF_PY311
-    Py_tracefunc program_tracer;
-    bool traced; /* the function that runs, or one further out, is one that is concerned */
-#endif
 };
 extern struct tf_search_state tf_search;
+
+/* The thread that runs is the one whose events come. False: it is another interpreter's. */
+static inline bool tf_scan_follow(void)
+{
+    PyThreadState *ts = tf_this_thread();
+    if (!ts || ts->interp != tf_search.ts->interp)
+        return false;
+    tf_search.ts = ts;
+    return true;
+}
 
 /* scan.c: what happens, told by the interpreter's events. frame: where. Called with no exception set. */
 void tf_scan_at_line(tf_frame *frame, int line); /* a line begins; -1: one without a number */

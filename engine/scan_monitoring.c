@@ -56,17 +56,12 @@ static void before_line_runs(tf_frame *f)
                 (size_t)(PyTuple_CheckExact(top) ? &PyTupleIter_Type : &PyListIter_Type)->tp_basicsize);
 }
 
-static bool ours(void)
-{
-    return tf_this_thread() == tf_search.ts;
-}
-
 static PyObject *on_line(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
     (void)self;
     if (n >= 2)
         tf_heap_number(args[1]);
-    if (n >= 2 && ours()) {
+    if (n >= 2 && tf_scan_follow()) {
         tf_scan_at_line(tf_current_frame(tf_search.ts), (int)PyLong_AsLong(args[1]));
         before_line_runs(tf_current_frame(tf_search.ts));
     }
@@ -77,7 +72,7 @@ static PyObject *on_line(PyObject *self, PyObject *const *args, Py_ssize_t n)
 static PyObject *on_jump(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
     (void)self;
-    if (n < 3 || !ours())
+    if (n < 3 || !tf_scan_follow())
         Py_RETURN_NONE;
     tf_heap_number(args[1]);
     tf_heap_number(args[2]);
@@ -96,7 +91,7 @@ static PyObject *on_start(PyObject *self, PyObject *const *args, Py_ssize_t n)
     (void)self;
     if (n >= 2)
         tf_heap_number(args[1]);
-    if (ours())
+    if (tf_scan_follow())
         tf_scan_at_call(tf_current_frame(tf_search.ts));
     Py_RETURN_NONE;
 }
@@ -107,7 +102,7 @@ static PyObject *on_throw(PyObject *self, PyObject *const *args, Py_ssize_t n)
     (void)self;
     if (n >= 2)
         tf_heap_number(args[1]);
-    if (ours() && !tf_frame_started(tf_current_frame(tf_search.ts)))
+    if (tf_scan_follow() && !tf_frame_started(tf_current_frame(tf_search.ts)))
         tf_scan_at_call(tf_current_frame(tf_search.ts));
     Py_RETURN_NONE;
 }
@@ -117,7 +112,7 @@ static PyObject *on_exit_event(PyObject *self, PyObject *const *args, Py_ssize_t
     (void)self;
     if (n >= 2)
         tf_heap_number(args[1]);
-    if (ours())
+    if (tf_scan_follow())
         tf_scan_at_exit(tf_current_frame(tf_search.ts));
     Py_RETURN_NONE;
 }
@@ -127,7 +122,7 @@ static PyObject *on_raise(PyObject *self, PyObject *const *args, Py_ssize_t n)
     (void)self;
     if (n >= 2)
         tf_heap_number(args[1]);
-    if (n >= 3 && ours() && PyExceptionInstance_Check(args[2]))
+    if (n >= 3 && tf_scan_follow() && PyExceptionInstance_Check(args[2]))
         tf_scan_at_raise(tf_current_frame(tf_search.ts), args[2],
                          ((PyBaseExceptionObject *)args[2])->traceback);
     Py_RETURN_NONE;
@@ -174,6 +169,7 @@ void tf_scan_code(PyCodeObject *co, uint32_t id)
     if ((id >= tf_search.req->codes || !tf_search.masks[id]) && !tf_search.any_raise &&
         !tf_search.any_local && !tf_search.any_call)
         return;
+    tf_scan_follow();
     struct tf_raised raised = tf_raised_take(tf_search.ts);
     struct tf_diverted saved = tf_divert_begin(tf_search.ts);
     instrument(co, id);

@@ -345,7 +345,9 @@ static bool is_only_linked(tf_frame *frame)
 
 void tf_stop_arm(const struct tf_stop_req *req, void *tstate, void *frame_arg, int event)
 {
-    PyThreadState *ts = tstate ? tstate : tf_this_thread();
+    PyThreadState *ts = tstate;
+    bool entered = tf_thread_enter(&ts); /* at a SWITCH */
+    tf_thread_leave(entered);
     armed.req = *req;
     armed.ts = ts;
     armed.lines = 0;
@@ -366,9 +368,11 @@ void tf_stop_arm(const struct tf_stop_req *req, void *tstate, void *frame_arg, i
     if (!frame || (req->kind == TF_STOP_LINE && req->lines == 0 && !entering))
         reached();
 
+    entered = tf_thread_enter(&ts);
     struct tf_raised raised = tf_raised_take(ts); /* the event may be an unwinding */
     struct tf_diverted saved = tf_divert_begin(ts);
     watch(ts, frame, event);
     tf_divert_end(ts, saved);
     tf_raised_put(ts, raised);
+    tf_thread_leave(entered);
 }

@@ -427,9 +427,9 @@ const char *tf_call_name(unsigned call, char *buf, size_t size)
     if (call == TF_CALL_TURN)
         return "the turn of another thread";
     if (call == TF_CALL_YIELD)
-        return "giving the turn to others";
+        return "a hand-over to other threads";
     if (call == TF_CALL_PREEMPT)
-        return "giving the turn to others within a function";
+        return "a hand-over to other threads within a function";
     snprintf(buf, size, "system call %u", call);
     return buf;
 }

@@ -450,7 +450,7 @@ void tf_scan_block_ends(void);                             /* the words begin an
 void tf_scan_end(void) __attribute__((noreturn));
 /* What tf_core offers for it: see engine.h. */
 bool tf_mapped(uint64_t address, size_t len);
-uint64_t tf_scan_place(uint32_t *depth, uint32_t *least);
+uint64_t tf_scan_place(struct tf_scan_depth **stack);
 void tf_scan_hit(const struct tf_scan_hit *hit);
 int tf_scan_aside(void (*fn)(void *arg, struct tf_scan_aside *result), void *arg,
                   struct tf_scan_aside *result);

@@ -25,11 +25,24 @@
 #define request ((struct tf_scan *)(TF_SCAN_ADDR + SHARED_SIZE))
 
 static struct {
-    uint32_t *seen; /* the words in front of it are counted in depth */
-    uint32_t depth, least;
-    bool hit; /* last is one */
+    uint32_t *seen;                /* the words in front of it are counted */
+    struct tf_scan_depth *running; /* of the thread that runs */
+    bool hit;                      /* last is one */
     struct tf_scan_hit last;
 } scan;
+
+/* By the number of the thread: numbers are not used again, and far fewer threads are there at a time. One
+ * that takes the place of another is unknown, and is asked about again. */
+#define STACKS (1u << 16)
+static struct tf_scan_depth stacks[STACKS];
+
+static struct tf_scan_depth *stack_of(uint32_t thread)
+{
+    struct tf_scan_depth *s = &stacks[thread % STACKS];
+    if (s->thread != thread)
+        *s = (struct tf_scan_depth){.thread = thread};
+    return s;
+}
 
 void *tf_scan_room(uint64_t size)
 {
@@ -45,17 +58,24 @@ void *tf_scan_room(uint64_t size)
 static void count_words(void)
 {
     for (; scan.seen < tf.p; scan.seen++) {
-        scan.depth += TF_IS_ENTRY(*scan.seen) ? 1u : -1u;
-        if (scan.depth < scan.least)
-            scan.least = scan.depth;
+        if (TF_IS_SWITCH(*scan.seen)) {
+            scan.running = stack_of(TF_LOW(*scan.seen));
+            continue;
+        }
+        scan.running->depth += TF_IS_ENTRY(*scan.seen) ? 1 : -1;
+        if (scan.running->depth < scan.running->least)
+            scan.running->least = scan.running->depth;
     }
 }
 
 void tf_scan_begin(uint32_t word, void *tstate, void *frame)
 {
     scan.seen = tf.p;
-    scan.depth = request->depth;
-    scan.least = request->least;
+    scan.running = stack_of(request->thread);
+    scan.running->known = 1;
+    scan.running->depth = scan.running->least = (int32_t)request->depth;
+    if (request->thread == request->least_thread && request->least < request->depth)
+        scan.running->least = (int32_t)request->least;
     tf.scanning = true;
     tf.mode = TF_ARMS;
     tf.engine->scan(request, tstate, frame, (int)TF_TAG(word));
@@ -100,11 +120,10 @@ uint64_t tf_scan_limit(uint64_t here)
     return request->end_frame > here ? request->end_frame : here + 1;
 }
 
-uint64_t tf_scan_place(uint32_t *depth, uint32_t *least)
+uint64_t tf_scan_place(struct tf_scan_depth **stack)
 {
     count_words();
-    *depth = scan.depth;
-    *least = scan.least;
+    *stack = scan.running;
     return tf_frames();
 }
 

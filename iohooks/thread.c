@@ -137,8 +137,8 @@ void tf_thread_forked(void)
             continue;
         t->state = TF_T_ENDED;
         t->kernel_tid = 0;
-        tf_side_heap_ended(t->place);
     }
+    tf_side_heap_forked();
     tf_turn_forked();
 }
 

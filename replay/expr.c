@@ -67,8 +67,8 @@ static int find_generator(struct tf_timeline *t, struct tf_expr *e, uint32_t cod
     return 0;
 }
 
-int tf_expr_prepare(struct tf_timeline *t, const char *text, uint32_t frame, struct tf_expr **out,
-                    struct tf_err *err)
+int tf_expr_prepare(struct tf_timeline *t, const char *text, uint32_t frame, uint32_t thread,
+                    struct tf_expr **out, struct tf_err *err)
 {
     struct tf_expr *e = calloc(1, sizeof *e);
     struct tf_activation *v = NULL;
@@ -81,20 +81,25 @@ int tf_expr_prepare(struct tf_timeline *t, const char *text, uint32_t frame, str
     }
     struct preparing p = {.expr = e, .err = err};
     e->prepared = t->here;
-    struct tf_inspect_req req = {.what = TF_INSPECT_PREPARE, .frame = frame};
+    struct tf_inspect_req req = {.what = TF_INSPECT_PREPARE, .frame = frame, .thread = thread};
     int r = tf_timeline_inspect(t, &req, text, 10000, on_prepared, &p, err);
     if (r == 0 && !p.answered)
         r = tf_err_set(err, TF_E_REPLAY, "the expression could not be prepared");
     if (r == 0 && p.bits & TF_PROGRAM_LOCAL) {
-        r = tf_cursor_activations(t->cursor, t->here.frame, &v, &n, &event, err);
-        /* At an exit the function is still there; a line behind it is its caller's. */
-        if (r == 0 && n && event.event != TF_CALL && event.event != TF_RESUME && t->here.lines)
-            n--;
+        if (!thread) {
+            tf_cursor_filter(t->cursor, NULL, 0);
+            r = tf_cursor_seek(t->cursor, t->here.frame, err);
+            r = r ? r : tf_cursor_next(t->cursor, &event, err);
+            thread = r > 0 ? event.thread + 1 : 1;
+        }
+        r = r < 0 ? r : tf_thread_stack(t, thread - 1, t->here, &v, &n, &event, err);
+        r = r < 0 ? r : 0;
         if (r == 0 && frame >= n)
             r = tf_err_set(err, TF_E_USAGE, "there is no function number %u on the stack", frame);
         if (r == 0) {
             e->entry = v[n - 1 - frame].entry;
             e->depth = (uint32_t)(n - frame);
+            e->thread = thread - 1;
             e->code = v[n - 1 - frame].code;
             e->generator = p.bits & TF_PROGRAM_GENERATOR;
             if (e->generator)

@@ -6,29 +6,46 @@
 
 typedef struct tf_position position;
 
-/* The stack at the present, outermost first: with the function that is about to leave, if it is. */
+/* The stack of the thread at the present, outermost first: with the function that is about to leave, if it
+ * is.
+ */
 struct stack {
     struct tf_activation *v;
     size_t n;
+    uint32_t thread;
+    struct tf_frame event; /* the thread's last */
 };
 
-static int stack_here(struct tf_timeline *t, const struct tf_stop *here, struct stack *s, struct tf_err *err)
+static uint32_t thread_of(const struct tf_stop *here, const struct tf_move_req *req)
 {
-    struct tf_frame event;
-    int r = tf_cursor_activations(t->cursor, here->position.frame, &s->v, &s->n, &event, err);
-    if (r == 0 && s->n && event.event != TF_CALL && event.event != TF_RESUME && here->position.lines)
-        s->n--;
-    return r;
+    return req->thread ? req->thread - 1 : here->frame.thread;
 }
 
-/* The event with which the function at this depth leaves, from `frame` on; 0: it never does. */
-static int leaves(struct tf_timeline *t, uint64_t frame, uint32_t depth, uint64_t *out, struct tf_err *err)
+static int stack_here(struct tf_timeline *t, const struct tf_stop *here, const struct tf_move_req *req,
+                      struct stack *s, struct tf_err *err)
+{
+    s->thread = thread_of(here, req);
+    int r = tf_thread_stack(t, s->thread, here->position, &s->v, &s->n, &s->event, err);
+    return r < 0 ? r : 0;
+}
+
+/* Is the innermost function about to leave? */
+static bool is_leaving(const struct tf_stop *here, const struct stack *s)
+{
+    return here->position.lines == 0 && here->frame.thread == s->thread && tf_is_exit(here->frame.event);
+}
+
+/* The event with which the function at this depth of a thread's stack leaves, from `frame` on; 0: it never
+ * does.
+ */
+static int leaves(struct tf_timeline *t, uint64_t frame, uint32_t thread, uint32_t depth, uint64_t *out,
+                  struct tf_err *err)
 {
     struct tf_frame event;
     *out = 0;
     int r = tf_cursor_seek(t->cursor, frame, err);
     while (r == 0 && (r = tf_cursor_next(t->cursor, &event, err)) > 0) {
-        if (event.depth == depth && event.event != TF_CALL && event.event != TF_RESUME) {
+        if (event.depth == depth && event.thread == thread && tf_is_exit(event.event)) {
             *out = event.frame;
             return 0;
         }
@@ -61,10 +78,16 @@ static int with_points(const struct tf_move_req *req, const struct tf_point *own
     return 0;
 }
 
-static int at_start(struct tf_hit *hit)
+static int at_start(struct tf_timeline *t, uint32_t thread, struct tf_hit *hit, struct tf_err *err)
 {
+    struct tf_frame first;
     *hit = (struct tf_hit){.position = {1, 0}};
-    return 0;
+    int r = thread ? tf_thread_next(t, thread, 0, &first, err) : 0;
+    if (r > 0) {
+        hit->position.frame = first.frame;
+        hit->thread_ends = true;
+    }
+    return r < 0 ? r : 0;
 }
 
 int tf_move_end(struct tf_timeline *t, position *out, const struct tf_search_opts *opts, struct tf_err *err)
@@ -78,7 +101,7 @@ int tf_move_end(struct tf_timeline *t, position *out, const struct tf_search_opt
         return 0;
     if (t->end.frame == 0) {
         struct tf_point line = {.kind = TF_POINT_LINE};
-        int r = tf_timeline_running(t, out->frame, &ran, &depth, err);
+        int r = tf_timeline_running(t, out->frame, &ran, &depth, NULL, err);
         if (r == 0 && depth)
             r = tf_search_backward(t, (position){out->frame + 1, 0}, *out, &line, 1, &last, opts, err);
         if (r < 0)
@@ -89,11 +112,32 @@ int tf_move_end(struct tf_timeline *t, position *out, const struct tf_search_opt
     return 0;
 }
 
-static int at_end(struct tf_timeline *t, struct tf_hit *hit, const struct tf_search_opts *opts,
-                  struct tf_err *err)
+/* Nothing comes any more: of the run, or of this thread. */
+static int at_end(struct tf_timeline *t, uint32_t thread, struct tf_hit *hit,
+                  const struct tf_search_opts *opts, struct tf_err *err)
 {
+    struct tf_frame last;
+    uint64_t reach = tf_timeline_reach(t, NULL);
     *hit = (struct tf_hit){0};
-    return tf_move_end(t, &hit->position, opts, err);
+    int r = tf_thread_last(t, thread, reach, &last, err);
+    if (r > 0 && last.frame < reach) {
+        hit->position.frame = last.frame;
+        /* What follows it is the switch to another thread: that it stands in a call is said by a line. */
+        hit->thread_ends = true;
+        return 0;
+    }
+    return r < 0 ? r : tf_move_end(t, &hit->position, opts, err);
+}
+
+/* The thread of the last event that can be visited. */
+static uint32_t last_thread(struct tf_timeline *t)
+{
+    struct tf_frame last;
+    tf_cursor_filter(t->cursor, NULL, 0);
+    return tf_cursor_seek(t->cursor, tf_timeline_reach(t, NULL), NULL) == 0 &&
+                   tf_cursor_next(t->cursor, &last, NULL) > 0
+               ? last.thread
+               : 0;
 }
 
 static int found(struct tf_hit *hit, const struct points *p)
@@ -106,7 +150,8 @@ static int found(struct tf_hit *hit, const struct points *p)
 static int step(struct tf_timeline *t, const struct tf_stop *here, const struct tf_move_req *req,
                 struct tf_hit *hit, const struct tf_search_opts *opts, struct tf_err *err)
 {
-    struct tf_point line = {.kind = TF_POINT_LINE};
+    uint32_t thread = thread_of(here, req);
+    struct tf_point line = {.kind = TF_POINT_LINE, .thread = req->any_thread ? 0 : thread + 1};
     struct points p;
     int r = with_points(req, &line, &p, err);
     if (r == 0)
@@ -116,21 +161,23 @@ static int step(struct tf_timeline *t, const struct tf_stop *here, const struct 
         return r;
     if (r)
         return found(hit, &p);
-    return req->reverse ? at_start(hit) : at_end(t, hit, opts, err);
+    if (req->any_thread)
+        thread = req->reverse ? 0 : t->threads_n ? last_thread(t) : 0;
+    return req->reverse ? at_start(t, thread, hit, err) : at_end(t, thread, hit, opts, err);
 }
 
 /* What is thrown into a generator that waits for another one goes to the inner one first; when it has left
  * that, the outer one goes on, which was not on the stack. 1 and its event when that comes next, 0, or an
  * error. */
-static int goes_on(struct tf_timeline *t, const struct tf_stop *here, struct tf_frame *event,
-                   struct tf_err *err)
+static int goes_on(struct tf_timeline *t, const struct tf_stop *here, const struct stack *s,
+                   struct tf_frame *event, struct tf_err *err)
 {
-    if (here->position.lines || here->frame.event != TF_UNWIND ||
+    if (!is_leaving(here, s) || here->frame.event != TF_UNWIND ||
         here->position.frame >= tf_timeline_reach(t, NULL))
         return 0;
-    int r = tf_cursor_seek(t->cursor, here->position.frame + 1, err);
-    if (r == 0)
-        r = tf_cursor_next(t->cursor, event, err);
+    int r = tf_thread_next(t, s->thread, here->position.frame, event, err);
+    while (r > 0 && event->event == TF_SWITCH)
+        r = tf_thread_next(t, s->thread, event->frame, event, err);
     return r <= 0 ? r : event->event == TF_RESUME && event->depth == here->frame.depth;
 }
 
@@ -148,22 +195,29 @@ static int next(struct tf_timeline *t, const struct tf_stop *here, const struct 
     for (size_t i = 0; i < n; i++)
         if (!tf_timeline_is_frozen(t, s->v[i].code))
             codes[shown++] = s->v[i].code;
-    struct tf_point line = {
-        .kind = TF_POINT_LINE, .codes = codes, .codes_n = shown, .depth = (uint32_t)n, .on_stack = true};
+    struct tf_point line = {.kind = TF_POINT_LINE,
+                            .codes = codes,
+                            .codes_n = shown,
+                            .depth = (uint32_t)n,
+                            .thread = s->thread + 1,
+                            .on_stack = true};
     int r = with_points(req, shown ? &line : NULL, &p, err);
     /* What is thrown into a generator that waits for another one goes to the inner one first; when it has
      * left that, the outer one goes on, which was not on the stack. */
     struct tf_frame after;
-    if (r == 0 && req->frame == 0 && (r = goes_on(t, here, &after, err)) > 0 && p.n < TF_POINTS_MAX) {
+    if (r == 0 && req->frame == 0 && (r = goes_on(t, here, s, &after, err)) > 0 && p.n < TF_POINTS_MAX) {
         p.own |= 1ul << p.n;
-        p.v[p.n++] = (struct tf_point){
-            .kind = TF_POINT_LINE, .codes = &after.code, .codes_n = 1, .depth = after.depth};
+        p.v[p.n++] = (struct tf_point){.kind = TF_POINT_LINE,
+                                       .codes = &after.code,
+                                       .codes_n = 1,
+                                       .depth = after.depth,
+                                       .thread = s->thread + 1};
     }
     r = r < 0 ? r : 0;
     if (r == 0 && p.n)
         r = tf_search_forward(t, here->position, (position){0}, p.v, p.n, hit, opts, err);
     free(codes);
-    return r < 0 ? r : r ? found(hit, &p) : at_end(t, hit, opts, err);
+    return r < 0 ? r : r ? found(hit, &p) : at_end(t, s->thread, hit, opts, err);
 }
 
 /* Backward: the line before, of the same function, or else of the one that called it. Between the call of a
@@ -179,8 +233,11 @@ static int line_before(struct tf_timeline *t, const struct tf_stop *here, const 
         return err->code;
     for (size_t i = 0; i < s->n; i++) {
         const struct tf_activation *a = &s->v[s->n - 1 - i];
-        struct tf_point line = {
-            .kind = TF_POINT_LINE, .codes = &a->code, .codes_n = 1, .depth = (uint32_t)(s->n - i)};
+        struct tf_point line = {.kind = TF_POINT_LINE,
+                                .codes = &a->code,
+                                .codes_n = 1,
+                                .depth = (uint32_t)(s->n - i),
+                                .thread = s->thread + 1};
         struct points p;
         /* Of functions without a source, only the present one is gone through. */
         bool stops = i >= first && (!tf_timeline_is_frozen(t, a->code) || (i == 0 && first == 0));
@@ -194,7 +251,7 @@ static int line_before(struct tf_timeline *t, const struct tf_stop *here, const 
             return found(hit, &p);
         from = (position){a->entry, 0};
     }
-    return at_start(hit);
+    return at_start(t, s->thread, hit, err);
 }
 
 static int finish(struct tf_timeline *t, const struct tf_stop *here, const struct tf_move_req *req,
@@ -205,18 +262,17 @@ static int finish(struct tf_timeline *t, const struct tf_stop *here, const struc
     uint64_t exit;
     struct points p;
     /* At the end of the function already: its caller's end is meant. */
-    bool leaving = req->frame == 0 && here->position.lines == 0 && here->frame.event != TF_CALL &&
-                   here->frame.event != TF_RESUME;
+    bool leaving = req->frame == 0 && is_leaving(here, s);
     struct tf_frame after;
-    int r = leaving ? goes_on(t, here, &after, err) : 0;
+    int r = leaving ? goes_on(t, here, s, &after, err) : 0;
     if (r < 0)
         return r;
     if (leaving && r == 0)
         depth--;
     if (!depth)
-        return at_end(t, hit, opts, err);
+        return at_end(t, s->thread, hit, opts, err);
     uint64_t from = here->position.frame + (here->position.lines || leaving ? 1 : 0);
-    r = leaves(t, from, (uint32_t)depth, &exit, err);
+    r = leaves(t, from, s->thread, (uint32_t)depth, &exit, err);
     if (r == 0)
         r = with_points(req, NULL, &p, err);
     if (r)
@@ -229,7 +285,7 @@ static int finish(struct tf_timeline *t, const struct tf_stop *here, const struc
             return r < 0 ? r : found(hit, &p);
     }
     if (ends)
-        return at_end(t, hit, opts, err);
+        return at_end(t, s->thread, hit, opts, err);
     *hit = (struct tf_hit){.position = {exit, 0}};
     return 1;
 }
@@ -253,7 +309,7 @@ static int until(struct tf_timeline *t, const struct tf_stop *here, const struct
     size_t depth = s->n - req->frame;
     const struct tf_activation *a = &s->v[depth - 1];
     struct line_of at = {.frame = req->frame};
-    struct tf_inspect_req stack = {.what = TF_INSPECT_STACK};
+    struct tf_inspect_req stack = {.what = TF_INSPECT_STACK, .thread = s->thread + 1};
     uint64_t exit;
     struct points p;
     int r = req->line ? 0 : tf_timeline_inspect(t, &stack, NULL, 5000, on_frame, &at, err);
@@ -264,12 +320,13 @@ static int until(struct tf_timeline *t, const struct tf_stop *here, const struct
                             .codes_n = 1,
                             .first_line = req->line ? req->line : at.line + 1,
                             .last_line = INT32_MAX,
-                            .depth = (uint32_t)depth};
-    bool leaving = req->frame == 0 && here->position.lines == 0 && here->frame.event != TF_CALL &&
-                   here->frame.event != TF_RESUME;
+                            .depth = (uint32_t)depth,
+                            .thread = s->thread + 1};
+    bool leaving = req->frame == 0 && is_leaving(here, s);
     if (leaving) /* there is no line left in it */
         return next(t, here, req, s, hit, opts, err);
-    r = leaves(t, here->position.frame + (here->position.lines ? 1 : 0), (uint32_t)depth, &exit, err);
+    r = leaves(t, here->position.frame + (here->position.lines ? 1 : 0), s->thread, (uint32_t)depth, &exit,
+               err);
     if (r == 0)
         r = with_points(req, &line, &p, err);
     if (r)
@@ -280,7 +337,7 @@ static int until(struct tf_timeline *t, const struct tf_stop *here, const struct
     if (r)
         return r < 0 ? r : found(hit, &p);
     if (ends)
-        return at_end(t, hit, opts, err);
+        return at_end(t, s->thread, hit, opts, err);
     *hit = (struct tf_hit){.position = {exit, 0}};
     return 1;
 }
@@ -292,9 +349,9 @@ int tf_move(struct tf_timeline *t, const struct tf_stop *here, const struct tf_m
     *hit = (struct tf_hit){0};
     if (req->what == TF_MOVE_STEP)
         return step(t, here, req, hit, opts, err);
-    int r = stack_here(t, here, &s, err);
+    int r = stack_here(t, here, req, &s, err);
     if (r == 0 && s.n == 0)
-        r = req->reverse ? at_start(hit) : at_end(t, hit, opts, err);
+        r = req->reverse ? at_start(t, s.thread, hit, err) : at_end(t, s.thread, hit, opts, err);
     else if (r == 0 && req->frame >= s.n)
         r = tf_err_set(err, TF_E_USAGE, "there is no function number %u on the stack", req->frame);
     else if (r == 0 && req->reverse)
@@ -355,6 +412,22 @@ static int load_events(struct tf_timeline *t, uint64_t from, uint64_t last, stru
         r = 0;
     }
     return r < 0 ? r : 0;
+}
+
+/* Keeps the events of the thread that has number `at`, which becomes its new number. Each thread has a stack
+ * of its own. */
+static void keep_thread(struct events *e, size_t *at)
+{
+    uint32_t thread = e->v[*at].thread;
+    size_t kept = 0, place = *at;
+    for (size_t i = 0; i < e->n; i++) {
+        if (e->v[i].thread != thread || e->v[i].event == TF_SWITCH)
+            continue;
+        if (i == place)
+            *at = kept;
+        e->v[kept++] = e->v[i];
+    }
+    e->n = kept;
 }
 
 /* The exits by exception through which the one that is event number `top` may have come, the innermost last:
@@ -429,6 +502,7 @@ int tf_move_opening(struct tf_timeline *t, position *out, struct tf_err *err)
         r = opening_at_start(t, out, err);
         goto out;
     }
+    keep_thread(&e, &top);
     chain = malloc(CHAIN_MAX * sizeof *chain);
     if (!chain) {
         r = tf_err_set(err, TF_E_IO, "out of memory");

@@ -2,7 +2,8 @@
  * move.h: steps through a run, forward and backward. In the supervisor.
  *
  * All stops are at the start of a line, but for the ends of functions (finish) and of the run. A reverse step
- * goes to the stop from which the forward step leads here. Functions of the interpreter's frozen modules
+ * goes to the stop from which the forward step leads here. With several threads a step stays in its thread
+ * (as gdb's "scheduler-locking step"). Functions of the interpreter's frozen modules
  * (importlib's bootstrap) are stepped over, as gdb does with functions that have no line information.
  */
 #ifndef TF_MOVE_H
@@ -21,14 +22,17 @@ enum tf_move {
 struct tf_move_req {
     enum tf_move what;
     bool reverse;
-    uint32_t frame; /* NEXT, FINISH, UNTIL: of function number `frame` of the stack; 0 is the innermost */
-    uint32_t line;  /* UNTIL */
+    uint32_t thread; /* its number plus 1; 0: that which runs. All moves stay in it, whatever others run */
+    bool any_thread; /* STEP: to a line of any thread */
+    uint32_t frame;  /* NEXT, FINISH, UNTIL: of function number `frame` of the stack; 0 is the innermost */
+    uint32_t line;   /* UNTIL */
     /* Breakpoints on the way: the move ends at the first that is hit. */
     const struct tf_point *points;
     size_t points_n;
 };
 /* From `here` (the present). 1 and *hit: hit->points tells the breakpoints, 0 when the move itself was
- * completed. 0: the run ends (or starts) before that: *hit is the last (first) position. */
+ * completed. 0: the run ends (or starts) before that: *hit is the last (first) position. If only the thread
+ * ends (or starts) before that, it is the last (first) of that, and hit->thread_ends is true. */
 int tf_move(struct tf_timeline *timeline, const struct tf_stop *here, const struct tf_move_req *req,
             struct tf_hit *hit, const struct tf_search_opts *opts, struct tf_err *err);
 

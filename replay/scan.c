@@ -160,22 +160,29 @@ static int set_masks(struct tf_search *s, uint64_t arm, position end, uint64_t *
         uint32_t depth;
         if (ends[i] < arm || ends[i] > end.frame || ends[i] < 1)
             continue;
-        r = tf_timeline_running(s->t, ends[i], &a, &depth, err);
+        r = tf_timeline_running(s->t, ends[i], &a, &depth, NULL, err);
         if (r == 0 && a.code < s->codes->n)
             masks[a.code] |= TF_SCAN_LINES;
     }
     return r;
 }
 
-/* The least depth of the stack after the events from one to another. */
-static int least_depth(struct tf_timeline *t, uint64_t from, uint64_t to, uint32_t *least, struct tf_err *err)
+/* The least depth of a thread's stack, from after one event to after another. */
+static int least_depth(struct tf_timeline *t, uint32_t thread, uint64_t from, uint64_t to, uint32_t *least,
+                       struct tf_err *err)
 {
+    struct tf_activation *v;
     struct tf_frame event;
-    tf_cursor_filter(t->cursor, NULL, 0);
-    int r = tf_cursor_seek(t->cursor, from ? from : 1, err);
+    size_t n;
+    int r = tf_thread_stack(t, thread, (position){from ? from : 1, 1}, &v, &n, &event, err);
+    free(v);
+    if (r < 0)
+        return r;
+    *least = (uint32_t)n;
+    r = tf_cursor_seek(t->cursor, from ? from : 1, err);
     while (r == 0 && (r = tf_cursor_next(t->cursor, &event, err)) > 0 && event.frame <= to) {
-        uint32_t depth = event.depth - (event.event != TF_CALL && event.event != TF_RESUME);
-        if (depth < *least)
+        uint32_t depth = event.depth - tf_is_exit(event.event);
+        if (event.thread == thread && depth < *least)
             *least = depth;
         r = 0;
     }
@@ -189,11 +196,9 @@ static int is_alive(struct tf_timeline *t, const struct tf_expr *watch, uint64_t
     struct tf_activation *v;
     struct tf_frame event;
     size_t n;
-    int r = tf_cursor_activations(t->cursor, frame, &v, &n, &event, err);
-    if (r)
+    int r = tf_thread_stack(t, watch->thread, (position){frame, 1}, &v, &n, &event, err);
+    if (r < 0)
         return r;
-    if (n && event.event != TF_CALL && event.event != TF_RESUME)
-        n--;
     r = watch->depth >= 1 && watch->depth <= n && v[watch->depth - 1].entry == watch->entry;
     free(v);
     return r;
@@ -216,9 +221,10 @@ static int build(struct tf_search *s, uint64_t arm, position from, position end,
     struct tf_scan_point *points = calloc(s->n + 1, sizeof *points);
     int r = masks && points ? 0 : tf_err_set(err, TF_E_IO, "out of memory");
     if (r == 0)
-        r = tf_timeline_running(s->t, arm, &a, &scan.depth, err);
+        r = tf_timeline_running(s->t, arm, &a, &scan.depth, &scan.thread, err);
     if (r == 0)
         r = set_masks(s, arm, end, masks, err);
+    scan.least_thread = scan.thread;
     scan.least = scan.depth;
     if (r == 0 && s->raises && !from.lines && from.frame) {
         struct tf_frame event;
@@ -226,12 +232,14 @@ static int build(struct tf_search *s, uint64_t arm, position from, position end,
         r = tf_cursor_seek(s->t->cursor, from.frame, err);
         if (r == 0)
             r = tf_cursor_next(s->t->cursor, &event, err);
-        scan.raise_at_from = r > 0 && event.event != TF_CALL && event.event != TF_RESUME;
+        scan.raise_at_from = r > 0 && !TF_IS_ENTRY(TF_WORD(event.event, 0));
         r = r < 0 ? r : 0;
     }
     for (size_t i = 0; r == 0 && i < s->n; i++)
-        if (s->parts[i].point->on_stack && arm > s->from.frame)
-            r = least_depth(s->t, s->from.frame, arm, &scan.least, err);
+        if (s->parts[i].point->on_stack && s->parts[i].point->thread) {
+            scan.least_thread = s->parts[i].point->thread - 1;
+            r = least_depth(s->t, scan.least_thread, s->from.frame, arm, &scan.least, err);
+        }
     if (r)
         goto out;
     put(b, &scan, sizeof scan);
@@ -243,6 +251,7 @@ static int build(struct tf_search *s, uint64_t arm, position from, position end,
                                     .last_line = p->last_line,
                                     .depth = p->depth,
                                     .on_stack = p->on_stack,
+                                    .thread = p->thread ? p->thread - 1 : UINT32_MAX,
                                     .hit_first = p->hit_first,
                                     .hit_last = p->hit_last,
                                     .hit_every = p->hit_every,
@@ -260,6 +269,7 @@ static int build(struct tf_search *s, uint64_t arm, position from, position end,
             q->skip_unset = s->parts[i].watched == TF_WATCHED_VALUE_BESIDES;
             q->module = put_text(b, p->watch->module, strlen(p->watch->module));
             q->entry = p->watch->entry;
+            q->thread = p->watch->thread;
             if (q->entry && q->entry < arm && !p->watch->generator) {
                 int alive = is_alive(s->t, p->watch, arm, err);
                 if (alive < 0) {
@@ -363,9 +373,9 @@ static int place_raise(struct tf_search *s, struct tf_scan_hit *hit, struct tf_e
     int r = tf_cursor_seek(s->t->cursor, hit->frame, err);
     if (r == 0)
         r = tf_cursor_next(s->t->cursor, &event, err);
-    if (r <= 0 || event.event == TF_CALL || event.event == TF_RESUME)
+    if (r <= 0 || TF_IS_ENTRY(TF_WORD(event.event, 0)))
         return r < 0 ? r : 0;
-    if ((r = tf_timeline_running(s->t, hit->frame, &a, &depth, err)) || !depth)
+    if ((r = tf_timeline_running(s->t, hit->frame, &a, &depth, NULL, err)) || !depth)
         return r;
     struct tf_point next = {.kind = TF_POINT_LINE, .codes = &a.code, .codes_n = 1};
     struct tf_search_opts opts = {.cancel = s->opts->cancel};

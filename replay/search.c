@@ -34,6 +34,28 @@ uint64_t tf_search_reach(const struct tf_timeline *t)
 
 /* ---- what the index tells ---- */
 
+static bool is_indexed(const struct tf_point *p)
+{
+    return p->kind == TF_POINT_CALL && !p->condition && !p->log && !p->frame_address;
+}
+
+static bool in_thread(const struct tf_point *p, const struct tf_frame *event)
+{
+    return !p->thread || p->thread - 1 == event->thread;
+}
+
+/* Is a call that the index has one of these? */
+static bool is_met(const struct tf_search *s, const struct tf_frame *event)
+{
+    for (size_t i = 0; i < s->n; i++) {
+        const struct tf_point *p = s->parts[i].point;
+        for (size_t k = 0; is_indexed(p) && in_thread(p, event) && k < p->codes_n; k++)
+            if (p->codes[k] == event->code)
+                return true;
+    }
+    return false;
+}
+
 /* Calls of these functions: the first behind `from` (forward) or the last before it. 1, 0 or an error. */
 static int indexed_call(struct tf_search *s, position from, position limit, bool backward,
                         struct tf_scan_hit *hit, struct tf_err *err)
@@ -47,8 +69,7 @@ static int indexed_call(struct tf_search *s, position from, position limit, bool
     if (r)
         return r;
     for (size_t i = 0; i < s->n; i++)
-        if (s->parts[i].point->kind == TF_POINT_CALL && !s->parts[i].point->condition &&
-            !s->parts[i].point->log && !s->parts[i].point->frame_address)
+        if (is_indexed(s->parts[i].point))
             for (size_t k = 0; k < s->parts[i].point->codes_n; k++, any = true)
                 tf_codeset_add(&calls, s->parts[i].point->codes[k]);
     if (!any || s->counted)
@@ -60,7 +81,7 @@ static int indexed_call(struct tf_search *s, position from, position limit, bool
             r = 0;
             if (event.frame > limit.frame)
                 break;
-            if (event.event == TF_CALL) {
+            if (event.event == TF_CALL && is_met(s, &event)) {
                 found = event.frame;
                 break;
             }
@@ -76,7 +97,7 @@ static int indexed_call(struct tf_search *s, position from, position limit, bool
                 lo = 1;
             r = tf_cursor_seek(t->cursor, lo, err);
             while (r == 0 && (r = tf_cursor_next(t->cursor, &event, err)) > 0 && event.frame <= hi) {
-                if (event.event == TF_CALL)
+                if (event.event == TF_CALL && is_met(s, &event))
                     found = event.frame;
                 r = 0;
             }
@@ -96,8 +117,8 @@ static int indexed_call(struct tf_search *s, position from, position limit, bool
             r = tf_cursor_next(t->cursor, &event, err);
         for (size_t i = 0; r > 0 && i < s->n; i++)
             for (size_t k = 0; k < s->parts[i].point->codes_n; k++)
-                if (s->parts[i].point->kind == TF_POINT_CALL && !s->parts[i].point->condition &&
-                    !s->parts[i].point->log && s->parts[i].point->codes[k] == event.code)
+                if (is_indexed(s->parts[i].point) && in_thread(s->parts[i].point, &event) &&
+                    s->parts[i].point->codes[k] == event.code)
                     hit->points |= 1ul << i;
         if (r == 0)
             r = tf_err_set(err, TF_E_FORMAT, "frame event %llu is missing in the recording",
@@ -135,15 +156,16 @@ static int find_line(struct tf_search *s, struct tf_hit *hit, struct tf_err *err
     struct tf_activation a;
     struct tf_search_opts opts = {.cancel = s->opts->cancel};
     struct tf_hit line;
-    uint32_t depth;
+    uint32_t depth, thread;
     position at = hit->position;
     uint64_t event = at.lines ? at.frame : at.frame - 1;
     if (hit->before.frame || event < 1)
         return 0;
-    int r = tf_timeline_running(s->t, event, &a, &depth, err);
+    int r = tf_timeline_running(s->t, event, &a, &depth, &thread, err);
     if (r || !depth)
         return r;
-    struct tf_point point = {.kind = TF_POINT_LINE, .codes = &a.code, .codes_n = 1, .depth = depth};
+    struct tf_point point = {
+        .kind = TF_POINT_LINE, .codes = &a.code, .codes_n = 1, .depth = depth, .thread = thread + 1};
     r = tf_search_backward(s->t, at, (position){a.entry, 0}, &point, 1, &line, &opts, err);
     if (r >= 0)
         hit->before = r ? line.position : (position){a.entry, 0};

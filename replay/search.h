@@ -20,6 +20,7 @@ struct tf_expr {
      * globals only. */
     uint64_t entry;
     uint32_t depth; /* of that activation */
+    uint32_t thread;
     uint32_t code;
     uint64_t address; /* of a generator's frame */
     bool generator;   /* it is one of a generator or coroutine */
@@ -33,10 +34,11 @@ struct tf_expr {
     struct tf_position prepared; /* the present at which it was prepared */
     char *module;                /* its globals are those of sys.modules[module] */
 };
-/* Checks the syntax and prepares an expression in function number `frame` of the present stack (0 is the
- * innermost). TF_E_USAGE: it is no expression; the message says what Python says. */
-int tf_expr_prepare(struct tf_timeline *timeline, const char *text, uint32_t frame, struct tf_expr **out,
-                    struct tf_err *err);
+/* Checks the syntax and prepares an expression in function number `frame` (0 is the innermost) of a thread's
+ * present stack (its number plus 1; 0: of the one that runs). TF_E_USAGE: it is no expression; the message
+ * says what Python says. */
+int tf_expr_prepare(struct tf_timeline *timeline, const char *text, uint32_t frame, uint32_t thread,
+                    struct tf_expr **out, struct tf_err *err);
 void tf_expr_free(struct tf_expr *expr);
 
 enum tf_point_kind {
@@ -52,8 +54,10 @@ struct tf_point {
     size_t codes_n;        /* interpreter's frozen modules */
     uint32_t first_line, last_line; /* LINE: 0 and 0: any. Functions without such a line cost nothing */
     uint32_t depth;                 /* LINE: at this depth of the stack only; 0: any */
-    bool on_stack;    /* LINE, forward: in the function at `depth` and those below it on the present stack, as
-                         long as they are on it */
+    uint32_t thread; /* LINE, CALL, RAISE: only in the thread with this number, plus 1; 0: in any. Where there
+                        is a depth, it is one of this thread's stack */
+    bool on_stack;   /* LINE, forward: in the function at `depth` and those below it on the present stack, as
+                        long as they are on it */
     const char *type; /* RAISE: name of the exception's class or of a base class; NULL: any */
     const struct tf_expr *watch;
     uint64_t frame_address;          /* CALL: only into this frame; 0: any */
@@ -76,6 +80,7 @@ struct tf_hit {
     uint32_t line;    /* of the source, as the search saw it; 0: not told. Who goes there must find it */
     uint64_t points;  /* bit i: points[i] */
     uint64_t objects; /* bit i: points[i] is a watch, and its object has changed */
+    bool thread_ends; /* of a move: see move.h */
     uint64_t failed;  /* bit i: the condition of points[i] raised an exception: a hit, too */
 };
 struct tf_search_opts {

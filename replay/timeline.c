@@ -121,6 +121,7 @@ static int open_common(struct tf_store *store, const struct tf_run *run, const s
         goto fail;
     }
     if ((r = fill_ctl(t, err)) || (r = find_reach(t, err)) ||
+        (r = tf_store_threads(store, run, &t->threads, &t->threads_n, err)) ||
         (r = tf_cursor_open(store, run, &t->cursor, err)) ||
         (r = tf_log_open(store, run, shared->log_fd, &t->log, err)))
         goto fail;
@@ -199,6 +200,7 @@ void tf_timeline_close(struct tf_timeline *t)
     tf_log_close(t->log);
     tf_shared_destroy(&t->shared);
     tf_codes_free(&t->codes);
+    tf_threads_free(t->threads, t->threads_n);
     tf_divergence_free(t->divergence);
     free(t->message.data);
     free(t->words);
@@ -403,7 +405,7 @@ int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct 
         return r;
 
     struct tf_stop_req req = {.frame = position.frame, .lines = position.lines, .kind = TF_STOP_LINE};
-    if (position.lines == 0 && event.event != TF_CALL && event.event != TF_RESUME)
+    if (position.lines == 0 && tf_is_exit(event.event))
         req = (struct tf_stop_req){
             .frame = position.frame - 1, .kind = TF_STOP_EXIT, .exit_event = (uint32_t)event.event};
     r = run_to(t, &req, position.frame, &runner, &from, &rep, err);

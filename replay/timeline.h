@@ -88,6 +88,15 @@ uint64_t tf_timeline_reach(const struct tf_timeline *timeline, const char **why)
 /* Why the processes run without the filter of system calls (checkpoint/filter.h); NULL: they have it. */
 const char *tf_timeline_unfiltered(const struct tf_timeline *timeline);
 struct tf_cursor *tf_timeline_cursor(struct tf_timeline *timeline);
+/* The threads of the run, by number; and the one with a number, or NULL. The timeline's. */
+const struct tf_thread_row *tf_timeline_threads(const struct tf_timeline *timeline, size_t *n);
+const struct tf_thread_row *tf_timeline_thread(const struct tf_timeline *timeline, uint32_t number);
+/* Does the event take a function from the stack? */
+bool tf_is_exit(enum tf_tag event);
+/* The stack of a thread at a position, outermost first, malloc'ed; *event: the thread's last one. 1, 0: it
+ * has not run yet, or an error. */
+int tf_thread_stack(struct tf_timeline *timeline, uint32_t thread, struct tf_position at,
+                    struct tf_activation **v, size_t *n, struct tf_frame *event, struct tf_err *err);
 size_t tf_timeline_checkpoints(const struct tf_timeline *timeline);
 
 #endif

@@ -51,15 +51,26 @@ struct tf_timeline {
     size_t report_calls;
 
     struct tf_codes codes; /* of the run; see tf_timeline_codes() */
+    struct tf_thread_row *threads;
+    size_t threads_n;
 };
 
 /* The code objects of the run, loaded when first asked for; NULL with err. */
 const struct tf_codes *tf_timeline_codes(struct tf_timeline *t, struct tf_err *err);
 
-/* The activation that runs after an event (after an exit: the caller), and its depth; 0: none does. */
+/* The activation that runs after an event (after an exit: the caller), and its depth; 0: none does. *thread
+ * (may be NULL): the one that runs. */
 int tf_timeline_running(struct tf_timeline *t, uint64_t frame, struct tf_activation *out, uint32_t *depth,
-                        struct tf_err *err);
+                        uint32_t *thread, struct tf_err *err);
 
+/* ---- threads.c ---- */
+
+/* The last event of a thread at or before event `frame`, and its first behind it. 1, 0: there is none, or an
+ * error. They move the cursor, without a filter. */
+int tf_thread_last(struct tf_timeline *t, uint32_t thread, uint64_t frame, struct tf_frame *out,
+                   struct tf_err *err);
+int tf_thread_next(struct tf_timeline *t, uint32_t thread, uint64_t frame, struct tf_frame *out,
+                   struct tf_err *err);
 /* Is it a function of the interpreter's frozen modules? They have no source. */
 bool tf_timeline_is_frozen(struct tf_timeline *t, uint32_t code);
 

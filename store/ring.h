@@ -61,6 +61,8 @@ enum tf_tag { TF_CALL, TF_RETURN, TF_YIELD, TF_RESUME, TF_UNWIND, TF_TIME, TF_RE
 #define TF_IS_SWITCH(w) (TF_TAG(w) == TF_SWITCH)
 /* Of a frame event: does it put a function onto the stack? (TF_CALL and TF_RESUME) */
 #define TF_IS_ENTRY(w) ((0x9u >> TF_TAG(w)) & 1)
+/* Does it take one off? (TF_RETURN, TF_YIELD, TF_UNWIND) */
+#define TF_IS_EXIT(w) ((0x16u >> TF_TAG(w)) & 1)
 
 enum tf_record {
     TF_REC_TIME = 1, /* u64 TSC: absolute time; the first item of every stream, and after gaps */

@@ -343,10 +343,11 @@ class Case:
 
 LOSES = """
 import sys, threading
-n = 0
+n, both = 0, threading.Barrier(2)
 def get(): return n
 def work():
     global n
+    both.wait()
     for _ in range(3):
         n = get() + 1
 threads = [threading.Thread(target=work) for _ in range(2)]

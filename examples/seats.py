@@ -1,7 +1,7 @@
 """Four counters sell the seats of a theatre. Once in many days a seat is sold twice: timefork race examples/seats.py"""
 import threading
 
-SEATS = 12
+SEATS = 40
 
 
 class Hall:

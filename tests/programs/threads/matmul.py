@@ -1,7 +1,8 @@
-"""numpy with OpenBLAS's own threads, called from main and from several threads."""
+"""numpy, called from main and from several threads; the argument says how many threads of its own OpenBLAS has for each."""
 import os
+import sys
 
-os.environ["OPENBLAS_NUM_THREADS"] = "2"
+os.environ["OPENBLAS_NUM_THREADS"] = sys.argv[1]
 import numpy
 
 from steps import finish, run, step

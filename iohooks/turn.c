@@ -685,6 +685,50 @@ DOOR int pthread_mutex_unlock(pthread_mutex_t *mutex)
     return r;
 }
 
+/* OpenSSL's locks are of this kind. */
+#define RWLOCK_DOOR(name)                                                                                    \
+    DOOR int name(pthread_rwlock_t *lock)                                                                    \
+    {                                                                                                        \
+        static int (*real)(pthread_rwlock_t *);                                                              \
+        if (!real)                                                                                           \
+            real = (int (*)(pthread_rwlock_t *))find(#name);                                                 \
+        bool counts = tf_many && native_begins(tf_self);                                                     \
+        int r = real(lock);                                                                                  \
+        if (counts && r != 0)                                                                                \
+            native_ends(tf_self);                                                                            \
+        return r;                                                                                            \
+    }
+RWLOCK_DOOR(pthread_rwlock_rdlock)
+RWLOCK_DOOR(pthread_rwlock_wrlock)
+RWLOCK_DOOR(pthread_rwlock_tryrdlock)
+RWLOCK_DOOR(pthread_rwlock_trywrlock)
+
+DOOR int pthread_rwlock_unlock(pthread_rwlock_t *lock)
+{
+    static int (*real)(pthread_rwlock_t *);
+    if (!real)
+        real = (int (*)(pthread_rwlock_t *))find("pthread_rwlock_unlock");
+    int r = real(lock);
+    if (tf_many && tf_self->natives)
+        native_ends(tf_self);
+    return r;
+}
+
+/* What is done once is done by the thread whose turn it is; who finds it done has its next turn after that.
+ */
+DOOR int pthread_once(pthread_once_t *control, void (*routine)(void))
+{
+    static int (*real)(pthread_once_t *, void (*)(void));
+    if (!real)
+        real = (int (*)(pthread_once_t *, void (*)(void)))find("pthread_once");
+    bool done = __atomic_load_n(control, __ATOMIC_ACQUIRE) == 2; /* glibc's __PTHREAD_ONCE_DONE */
+    bool counts = !done && tf_many && native_begins(tf_self);
+    int r = real(control, routine);
+    if (counts)
+        native_ends(tf_self);
+    return r;
+}
+
 /* A child made by fork() has a new GIL in the same place. */
 DOOR int pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *attributes)
 {

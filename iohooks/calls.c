@@ -427,9 +427,9 @@ const char *tf_call_name(unsigned call, char *buf, size_t size)
     if (call == TF_CALL_TURN)
         return "the turn of another thread";
     if (call == TF_CALL_YIELD)
-        return "giving the turn to others";
+        return "a hand-over to other threads";
     if (call == TF_CALL_PREEMPT)
-        return "giving the turn to others within a function";
+        return "a hand-over to other threads within a function";
     snprintf(buf, size, "system call %u", call);
     return buf;
 }
@@ -592,6 +592,7 @@ static size_t format_turn(char *buf, size_t size, const struct tf_outside *event
         memcpy(&why, tf_outside_args(event), sizeof why);
     snprintf(text, sizeof text, "the turn of thread %lld", (long long)event->result);
     puts_(&w, text);
+    why = TF_TURN_WHY(why);
     puts_(&w, why == TF_TURN_TIMEOUT  ? ", whose time of waiting is over"
               : why == TF_TURN_SIGNAL ? ", to which a signal came"
                                       : "");

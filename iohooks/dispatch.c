@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <linux/rseq.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -57,6 +58,7 @@ long tf_true_call(const struct tf_call *call)
 {
     uint64_t before = tf_tsc();
     bool shares = tf_many && !tf_child_borrows(), mine = shares && tf_turn_is_mine();
+    bool keeps = tf_self->keeps;
     if (mine)
         tf_turn_release();
     if (shares)
@@ -66,7 +68,8 @@ long tf_true_call(const struct tf_call *call)
     if (shares)
         tf_turn_back_from_call();
     if (mine)
-        tf_turn_take(false, TF_TURN_PLAIN);
+        tf_turn_take_again();
+    tf_self->keeps = keeps; /* in replay it is not given back here */
     uint64_t after = tf_tsc();
     if (after - before > WAITED_TICKS && !tf_many) { /* or what passed here would be spread over the events around */
         tf_ring_stamp(before);
@@ -126,8 +129,12 @@ long tf_run_again(const struct tf_call_row *row, struct tf_call *call)
          */
         if (TF_IS_ERR(e->result) || (call->nr == SYS_brk && e->result != call->a[0]))
             return e->result;
-        if (is_of_thread(call->nr) && tf_self->number) /* in replay it has no kernel thread */
+        if (is_of_thread(call->nr) && tf_self->number) { /* in replay it has no kernel thread */
+            struct rseq *area = (struct rseq *)call->a[0];
+            if (call->nr == SYS_rseq && e->result == 0) /* libc looks there when the thread starts another one */
+                area->cpu_id = call->a[2] & RSEQ_FLAG_UNREGISTER ? (uint32_t)RSEQ_CPU_ID_UNINITIALIZED : 0;
             return e->result;
+        }
     }
     long r = tf_raw((long)call->nr, call->a[0], call->a[1], call->a[2], call->a[3], call->a[4], call->a[5]);
     if (!e)
@@ -248,8 +255,16 @@ static bool is_between_threads(unsigned nr)
 
 static long between_threads(const struct tf_call *call)
 {
-    if (tf.mode == TF_REPLAYS)
-        return tf_turn_futex(call);
+    if (tf.mode == TF_REPLAYS) {
+        bool mine = tf_turn_is_mine(), keeps = tf_self->keeps;
+        if (mine)
+            tf_turn_give_back();
+        long r = tf_turn_futex(call);
+        if (mine)
+            tf_turn_take_again();
+        tf_self->keeps = keeps;
+        return r;
+    }
     long r = tf_true_call(call);
     int command = (int)call->a[1] & FUTEX_CMD_MASK;
     bool waits = call->nr == SYS_futex && (command == FUTEX_WAIT || command == FUTEX_WAIT_BITSET);
@@ -330,7 +345,8 @@ long tf_dispatch(struct tf_call *call)
     }
     tf_self->call = NULL;
     tf_self->again = false;
-    if (tf_many && tf_turn_is_mine() && !tf_self->has_gil && !tf_self->keeps && !tf_child_borrows())
+    if (tf_many && tf_turn_is_mine() && !tf_self->has_gil && !tf_self->keeps &&
+        !tf_self->natives && !tf_child_borrows())
         tf_turn_release();
     tf_self->inside--;
     if (tf.mode == TF_REPLAYS) {
@@ -338,5 +354,6 @@ long tf_dispatch(struct tf_call *call)
         tf_stop_at_all();
     }
     tf_signal_safe_point(TF_AFTER_CALL);
+    tf_turn_expect_preempt();
     return r == TF_RESTART ? tf_dispatch(call) : r;
 }

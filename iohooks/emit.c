@@ -308,8 +308,10 @@ void tf_slow(uint32_t word, void *tstate, void *frame)
         break;
     }
     tf_self->inside--;
-    tf_turn_slice(tf.last_tsc);
+    if (!TF_IS_SWITCH(word)) /* there, it has just got it */
+        tf_turn_slice(tf.last_tsc);
     tf_signal_safe_point(TF_AFTER_EVENT);
+    tf_turn_expect_preempt();
 }
 
 void tf_emit_off_again(void)

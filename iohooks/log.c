@@ -208,7 +208,7 @@ uint64_t tf_log_next_stop(void)
 {
     const struct tf_outside *e = tf_log_peek();
     uint32_t kind;
-    if (e && (e->call == TF_CALL_SIGNAL || e->call == TF_CALL_YIELD))
+    if (e && (e->call == TF_CALL_SIGNAL || e->call == TF_CALL_YIELD || e->call == TF_CALL_PREEMPT))
         return e->frame;
     if (!e || e->call != TF_CALL_MARK || tf.run.stop.kind == TF_STOP_LINE || tf.run.stop.kind == TF_STOP_EXIT)
         return UINT64_MAX;

@@ -162,7 +162,10 @@ struct tf_thread {
     uint32_t state; /* enum tf_thread_state, | TF_T_FROZEN */
     volatile uint32_t inside; /* depth in our own code: no place to run a handler */
     const struct tf_call *call; /* the program's, while it is dealt with; else NULL */
-    bool has_gil, drops, named;
+    bool has_gil, named;
+    bool drops; /* record: it gives the GIL to another one that waits */
+    bool stays; /* replay: it drops the GIL, but keeps the turn */
+    uint32_t natives; /* locks of native code that it has, out of turn */
 
     struct tf_context context;  /* where it goes on */
     struct tf_context call_context; /* record: the entry of the call that it is in */
@@ -225,6 +228,8 @@ void tf_thread_untrap(void);
  * is what this thread knows, while recording. */
 enum tf_turn tf_turn_take(bool want_gil, enum tf_turn why);
 void tf_turn_release(void);
+void tf_turn_give_back(void);  /* replay, before one in which the others run */
+void tf_turn_take_again(void); /* record, behind a call for which it was given back */
 void tf_turn_many(void);   /* the first thread is about to be started */
 void tf_turn_forked(void); /* in a child of the program's: there is one thread again */
 /* Both modes, out of turn, with an event of so many bytes: is it written at once, for which the turn is taken? */
@@ -243,6 +248,10 @@ void tf_turn_leave(struct tf_thread *t);
 /* Replay: the calling thread ends. */
 void tf_turn_end(struct tf_thread *self) __attribute__((noreturn));
 void tf_turn_wake(const volatile int32_t *word); /* replay: those that sleep in a futex there */
+/* Replay: if the log has it next that this thread drops the GIL in the middle of a function, asks Python to look. */
+void tf_turn_expect_preempt(void);
+/* Of a thread that Python started: its thread state is gone. */
+bool tf_thread_has_left_python(const struct tf_thread *t);
 void tf_thread_find_python(void *function);      /* one that is Python's */
 void tf_thread_named(void *frame); /* record: its first frame event, of this function */
 /* The thread that had the last frame event. */

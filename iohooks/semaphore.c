@@ -122,11 +122,13 @@ static long wait_outside(const struct tf_call *call)
     bool mine = tf_many && tf_turn_is_mine();
     if (!tf_many)
         return tf_true_call(call);
+    bool keeps = tf_self->keeps;
     if (mine)
         tf_turn_release();
     long r = tf_raw_wait((long)call->nr, call->a[0], call->a[1], call->a[2], call->a[3], call->a[4], call->a[5]);
     if (mine)
-        tf_turn_take(false, TF_TURN_PLAIN);
+        tf_turn_take_again();
+    tf_self->keeps = keeps;
     return r == -EINTR && tf_signal_restarts(call->nr) ? TF_RESTART : r == -513 ? TF_RESTART : r;
 }
 

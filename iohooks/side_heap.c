@@ -107,6 +107,8 @@ static struct {
     .memalign = LIBC(memalign),
 };
 
+static bool in_front;
+
 /* Runs before all other constructors (-z initfirst): nothing of importance has been allocated. */
 __attribute__((constructor)) static void find_next(void)
 {
@@ -130,6 +132,15 @@ __attribute__((constructor)) static void find_next(void)
     FIND(pvalloc);
     FIND(malloc_usable_size);
     FIND(malloc_trim);
+    Dl_info first, own;
+    void *malloc_of_all = dlsym(RTLD_DEFAULT, "malloc");
+    in_front = malloc_of_all && dladdr(malloc_of_all, &first) && dladdr(&next, &own) &&
+               first.dli_fbase == own.dli_fbase;
+}
+
+bool tf_side_heap_in_front(void)
+{
+    return in_front;
 }
 
 /* ---- pages ---- */

@@ -26,7 +26,7 @@
 #include <sys/syscall.h>
 #include "iohooks/special.h"
 
-#define PLACE_ADDR 0x590000000000ul /* of place 1; each has PLACE_SIZE */
+#define PLACE_ADDR 0x590000000000ul /* of place 0; each has PLACE_SIZE. Of place 0 the events are there, the rest is static */
 #define PLACE_SIZE (2ul << 20)
 #define SIDE_AT (512ul << 10) /* in a place: events out of turn */
 _Static_assert(sizeof(struct tf_thread) <= SIDE_AT, "a thread's data fit into its place");
@@ -51,7 +51,7 @@ static uint64_t fs_register(void)
 
 static struct tf_thread *place(unsigned i)
 {
-    return i == 0 ? &first_thread : (struct tf_thread *)(PLACE_ADDR + (i - 1) * PLACE_SIZE);
+    return i == 0 ? &first_thread : (struct tf_thread *)(PLACE_ADDR + i * PLACE_SIZE);
 }
 
 struct tf_thread *tf_thread_at(unsigned i)
@@ -97,18 +97,27 @@ static bool is_free(struct tf_thread *t)
     return true;
 }
 
+static bool map(unsigned i)
+{
+    return !TF_IS_ERR(tf_sys(SYS_mmap, PLACE_ADDR + i * PLACE_SIZE, PLACE_SIZE, PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_NORESERVE, -1, 0));
+}
+
 struct tf_thread *tf_thread_new(void)
 {
     unsigned i = 1;
+    if (!first_thread.side) {
+        if (!map(0))
+            return NULL;
+        first_thread.side = (uint32_t *)(PLACE_ADDR + SIDE_AT);
+    }
     while (i < all.n && !is_free(place(i)))
         i++;
     if (i >= TF_THREADS_MAX)
         return NULL;
     struct tf_thread *t = place(i);
     if (i == all.n) {
-        long r = tf_sys(SYS_mmap, t, PLACE_SIZE, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_NORESERVE, -1, 0);
-        if (TF_IS_ERR(r))
+        if (!map(i))
             return NULL;
         all.n++;
     } else {
@@ -128,8 +137,8 @@ void tf_thread_forked(void)
             continue;
         t->state = TF_T_ENDED;
         t->kernel_tid = 0;
-        tf_side_heap_ended(t->place);
     }
+    tf_side_heap_forked();
     tf_turn_forked();
 }
 
@@ -154,6 +163,7 @@ int64_t tf_thread_of(uint64_t ident, int32_t *tid)
 /* ---- Python's instructions ---- */
 
 static uintptr_t python_from, python_to;
+static void *(*thread_state)(void); /* of the calling thread; reads thread-specific data */
 
 static int find_python(struct dl_phdr_info *info, size_t size, void *ctx)
 {
@@ -174,6 +184,12 @@ static int find_python(struct dl_phdr_info *info, size_t size, void *ctx)
 void tf_thread_find_python(void *function)
 {
     dl_iterate_phdr(find_python, function);
+    thread_state = (void *(*)(void))dlsym(RTLD_DEFAULT, "PyGILState_GetThisThreadState");
+}
+
+bool tf_thread_has_left_python(const struct tf_thread *t)
+{
+    return t->start_is_python && thread_state && !thread_state();
 }
 
 bool tf_in_python(const void *address)

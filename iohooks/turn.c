@@ -8,10 +8,12 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
+#include <link.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <unwind.h>
 #include "iohooks/process.h"
 
 #define SIDE_LIMIT (256u << 10) /* bytes of events out of turn, then they are written in between */
@@ -25,6 +27,7 @@ static struct {
     struct tf_thread *head, *tail; /* those that wait, in the order in which they came */
     uint32_t last;                 /* who had it last, as the log knows it; both modes */
     uint64_t turns;
+    uint64_t silent; /* how often `last` has taken it again since it is the last; both modes */
     volatile bool urgent; /* somebody has waited for longer than the interval */
     volatile bool asked;  /* and Python has been asked to drop the GIL */
     uint64_t dice;
@@ -161,9 +164,11 @@ static uint64_t now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-static uint64_t interval_ns(void)
+/* For how long a thread waits until it is urgent: the interval of Python's; less for something below Python, which takes
+ * no time. */
+static uint64_t patience_ns(bool want_gil)
 {
-    unsigned long us = gil_interval ? *gil_interval : 5000;
+    unsigned long us = want_gil && gil_interval ? *gil_interval : want_gil ? 5000 : 100;
     return (us ? us : 1) * 1000ull;
 }
 
@@ -186,22 +191,22 @@ static void acquire(struct tf_thread *self, bool want_gil)
         __atomic_store_n(&self->wake, 0, __ATOMIC_RELEASE);
         if (turn.turns != seen || !until) {
             seen = turn.turns;
-            until = now_ns() + interval_ns();
+            until = now_ns() + patience_ns(want_gil);
             late = false;
         }
         unlock();
         uint64_t now = now_ns(), left = until > now ? until - now : 1000;
         struct timespec wait = {(time_t)(left / 1000000000u), (long)(left % 1000000000u)};
-        tf_sys(SYS_futex, &self->wake, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, want_gil ? &wait : NULL);
+        tf_sys(SYS_futex, &self->wake, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, &wait);
         lock();
-        if (want_gil && turn.owner != self && turn.turns == seen && now_ns() >= until) {
+        if (turn.owner != self && turn.turns == seen && now_ns() >= until) {
             turn.urgent = true;
             if (late && !turn.asked && turn.gil && tf.engine->ask_to_drop) {
                 turn.asked = true;
                 tf.engine->ask_to_drop(true);
             }
             late = true;
-            until = now_ns() + interval_ns();
+            until = now_ns() + patience_ns(true);
         }
     }
     unlock();
@@ -224,14 +229,19 @@ static void flush(struct tf_thread *self)
     self->side_words = self->side_events = 0;
 }
 
-static void log_turn(struct tf_thread *self, enum tf_turn why)
+static void log_turn(struct tf_thread *self, enum tf_turn why, bool counts)
 {
-    struct tf_rec_turn rec = {.thread = self->number, .why = why};
-    if (turn.last != self->number)
-        turn.turns++;
-    if ((turn.last != self->number || why) && tf.mode == TF_RECORDS)
-        tf_log_record(TF_REC_TURN, &rec, sizeof rec, NULL, 0);
-    turn.last = self->number;
+    bool other = turn.last != self->number;
+    turn.turns += other;
+    if (other || why) {
+        struct tf_rec_turn rec = {.thread = self->number, .why = why | turn.silent << 8};
+        if (tf.mode == TF_RECORDS)
+            tf_log_record(TF_REC_TURN, &rec, sizeof rec, NULL, 0);
+        turn.silent = 0;
+        turn.last = self->number;
+    } else {
+        turn.silent += counts;
+    }
     if (self->side_words)
         flush(self);
     self->side_bytes = 0;
@@ -273,11 +283,23 @@ static struct tf_thread *other(void)
     return NULL;
 }
 
+/* Is it another turn that comes next? Not before the thread that had the last one has taken it again as often as it
+ * did when recording. */
+static const struct tf_outside *next_turn(uint64_t *args)
+{
+    const struct tf_outside *e = tf_log_peek();
+    if (!e || e->call != TF_CALL_TURN || e->frame != tf_frames() || e->args_len != sizeof *args)
+        return NULL;
+    memcpy(args, tf_outside_args(e), sizeof *args);
+    return TF_TURN_SILENT(*args) == turn.silent ? e : NULL;
+}
+
 /* The thread whose turn it is by the log; NULL: it is gone. */
 static struct tf_thread *entitled(void)
 {
-    const struct tf_outside *e = tf_log_peek();
-    return by_number(e && e->call == TF_CALL_TURN ? (uint32_t)e->result : turn.last);
+    uint64_t args;
+    const struct tf_outside *e = next_turn(&args);
+    return by_number(e ? (uint32_t)e->result : turn.last);
 }
 
 static void __attribute__((noreturn)) nobody(void)
@@ -299,21 +321,6 @@ static void give_way(void)
     go_on_with(t);
 }
 
-/* The log has it that this thread has its turn now. */
-static enum tf_turn take_from_log(struct tf_thread *self)
-{
-    const struct tf_outside *e = tf_log_peek();
-    uint64_t why = TF_TURN_PLAIN;
-    if (e->args_len == sizeof why)
-        memcpy(&why, tf_outside_args(e), sizeof why);
-    if (e->frame != tf_frames())
-        tf_diverge("thread %u has its turn here, in the recording it has it after frame event %llu", self->number,
-                   (unsigned long long)e->frame);
-    tf_log_skip(e);
-    turn.last = self->number;
-    return (enum tf_turn)why;
-}
-
 /* In a copy of a recording: what this thread did before it was copied, and wrote later. */
 static void pass_over_side_events(struct tf_thread *self)
 {
@@ -333,18 +340,21 @@ void tf_turn_await(void)
         return;
     bool had = turn.owner == self;
     for (;;) {
-        const struct tf_outside *e = tf_log_peek();
-        if (e && e->call == TF_CALL_TURN && (uint32_t)e->result == self->number) {
-            enum tf_turn why = take_from_log(self);
+        uint64_t args;
+        const struct tf_outside *e = next_turn(&args);
+        if (e && (uint32_t)e->result == self->number) {
+            tf_log_skip(e);
+            turn.last = self->number;
+            turn.silent = 0;
             if (had) {
                 turn.owner = self;
             } else {
                 self->given = true;
-                self->why_given = why;
+                self->why_given = TF_TURN_WHY(args);
             }
             break;
         }
-        if (turn.last == self->number && !(e && e->call == TF_CALL_TURN))
+        if (!e && turn.last == self->number)
             break;
         self->awaits = true;
         give_way();
@@ -354,11 +364,15 @@ void tf_turn_await(void)
         pass_over_side_events(self);
 }
 
-static enum tf_turn take_replayed(struct tf_thread *self)
+static enum tf_turn take_replayed(struct tf_thread *self, bool counts)
 {
+    enum tf_turn why = TF_TURN_PLAIN;
     if (!self->given)
         tf_turn_await();
-    enum tf_turn why = self->given ? (enum tf_turn)self->why_given : TF_TURN_PLAIN;
+    if (self->given)
+        why = (enum tf_turn)self->why_given;
+    else
+        turn.silent += counts;
     self->given = false;
     turn.owner = self;
     self->side_bytes = 0;
@@ -366,7 +380,7 @@ static enum tf_turn take_replayed(struct tf_thread *self)
 }
 
 /* Record. False: in a copy, where the thread is to go on as a context. */
-static bool take_recorded(struct tf_thread *self, bool want_gil, enum tf_turn why)
+static bool take_recorded(struct tf_thread *self, bool want_gil, enum tf_turn why, bool counts)
 {
     const uint32_t inside = self->inside;
     if (tf_context_save(&self->context)) {
@@ -377,23 +391,34 @@ static bool take_recorded(struct tf_thread *self, bool want_gil, enum tf_turn wh
     self->inside++;
     acquire(self, want_gil);
     __atomic_store_n(&self->state, TF_T_RUNS, __ATOMIC_RELEASE);
-    log_turn(self, why);
+    log_turn(self, why, counts);
     self->inside--;
     return true;
 }
 
 /* ---- taking and releasing ---- */
 
-enum tf_turn tf_turn_take(bool want_gil, enum tf_turn why)
+static enum tf_turn take(bool want_gil, enum tf_turn why, bool counts)
 {
     struct tf_thread *self = tf_self;
     if (!tf_many || turn.owner == self || tf.mode == TF_LOOKS || tf.mode == TF_ARMS)
         return why;
-    if (tf.mode == TF_REPLAYS || !take_recorded(self, want_gil, why))
-        why = take_replayed(self);
+    if (tf.mode == TF_REPLAYS || !take_recorded(self, want_gil, why, counts))
+        why = take_replayed(self, counts);
     tf_side_heap_turn();
     tf_signal_safe_point(TF_AFTER_CALL);
     return why;
+}
+
+enum tf_turn tf_turn_take(bool want_gil, enum tf_turn why)
+{
+    return take(want_gil, why, true);
+}
+
+/* An event follows that puts it in order. */
+void tf_turn_take_again(void)
+{
+    take(false, TF_TURN_PLAIN, false);
 }
 
 void tf_turn_release(void)
@@ -402,10 +427,20 @@ void tf_turn_release(void)
         return;
     tf_self->keeps = false;
     if (tf.mode == TF_REPLAYS) {
+        uint64_t args;
         turn.owner = NULL;
+        const struct tf_outside *e = next_turn(&args);
+        if (e && (uint32_t)e->result != tf_self->number)
+            give_way(); /* what it does out of turn it does late: docs/threads.md */
         return;
     }
     release(tf_self->drops);
+}
+
+/* Replay: without running others. */
+void tf_turn_give_back(void)
+{
+    turn.owner = NULL;
 }
 
 static void back(struct tf_thread *self)
@@ -504,6 +539,8 @@ void tf_turn_adopt(void)
 
 /* ---- the GIL ---- */
 
+static void find_functions(void);
+
 void tf_gil_at(void *mutex, void *cond, void *switch_mutex, void *switch_cond, const unsigned long *interval)
 {
     gil_mutex = mutex;
@@ -514,6 +551,7 @@ void tf_gil_at(void *mutex, void *cond, void *switch_mutex, void *switch_cond, c
     tf_self->has_gil = true; /* it is this thread that has started Python */
     tf_self->python = true;
     turn.gil = tf_self;
+    find_functions();
 }
 
 static bool follows(void)
@@ -526,6 +564,7 @@ static void has_it(struct tf_thread *self)
 {
     self->has_gil = self->python = true;
     self->keeps = false;
+    self->natives = 0;
     turn.gil = self;
     if (turn.asked) {
         turn.asked = false;
@@ -543,6 +582,8 @@ static void has_it(struct tf_thread *self)
         tf_slow(word, NULL, NULL);
 }
 
+static bool drops_for_others(struct tf_thread *self);
+
 #define DOOR __attribute__((visibility("default")))
 static int (*real_lock)(pthread_mutex_t *), (*real_unlock)(pthread_mutex_t *);
 
@@ -551,16 +592,59 @@ static void *find(const char *name)
     return dlsym(RTLD_NEXT, name);
 }
 
+/*
+ * Locks of native code that is out of turn (sqlite's, OpenSSL's): what they guard is used by several threads, and in
+ * which order decides what comes of it. So a thread that has one has the turn, but when it waits.
+ */
+static bool is_native(struct tf_thread *self)
+{
+    return tf_many && !self->has_gil && !self->inside && (tf.mode == TF_RECORDS || tf.mode == TF_REPLAYS);
+}
+
+/* True: it counts. */
+static bool native_begins(struct tf_thread *self)
+{
+    if (!is_native(self) || (turn.owner == self && !self->natives))
+        return false;
+    if (!self->natives)
+        tf_turn_take(false, TF_TURN_PLAIN);
+    self->natives++;
+    return true;
+}
+
+static void native_ends(struct tf_thread *self)
+{
+    if (self->natives && --self->natives == 0 && !self->has_gil && !self->keeps)
+        tf_turn_release();
+}
+
 DOOR int pthread_mutex_lock(pthread_mutex_t *mutex)
 {
-    if ((void *)mutex == gil_mutex && follows() && !tf_self->has_gil) {
-        if (tf_many && turn.owner == tf_self && tf_gil_is_others())
+    struct tf_thread *self = tf_self;
+    if ((void *)mutex == gil_mutex && follows() && !self->has_gil) {
+        if (tf_many && turn.owner == self && tf_gil_is_others())
             tf_turn_release(); /* it has the turn for another reason */
         tf_turn_take(true, TF_TURN_PLAIN);
+    } else if (tf_many && (void *)mutex == gil_mutex && follows()) {
+        self->stays = !drops_for_others(self);
+    } else if (tf_many && (void *)mutex != gil_mutex && (void *)mutex != gil_switch_mutex) {
+        native_begins(self);
     }
     if (__builtin_expect(!real_lock, 0))
         real_lock = (int (*)(pthread_mutex_t *))find("pthread_mutex_lock");
     return real_lock(mutex);
+}
+
+DOOR int pthread_mutex_trylock(pthread_mutex_t *mutex)
+{
+    static int (*real)(pthread_mutex_t *);
+    if (!real)
+        real = (int (*)(pthread_mutex_t *))find("pthread_mutex_trylock");
+    bool counts = tf_many && native_begins(tf_self);
+    int r = real(mutex);
+    if (counts && r != 0)
+        native_ends(tf_self);
+    return r;
 }
 
 DOOR int pthread_mutex_unlock(pthread_mutex_t *mutex)
@@ -568,15 +652,24 @@ DOOR int pthread_mutex_unlock(pthread_mutex_t *mutex)
     if (__builtin_expect(!real_unlock, 0))
         real_unlock = (int (*)(pthread_mutex_t *))find("pthread_mutex_unlock");
     int r = real_unlock(mutex);
+    struct tf_thread *self = tf_self;
+    if ((void *)mutex != gil_mutex && tf_many && self->natives && (void *)mutex != gil_switch_mutex)
+        native_ends(self);
     if ((void *)mutex != gil_mutex || !follows())
         return r;
-    struct tf_thread *self = tf_self;
     if (self->has_gil) {
         self->has_gil = false;
         turn.gil = NULL;
-        tf_turn_release();
+        if (self->stays)
+            self->stays = false; /* it takes the GIL again at once */
+        else if (tf_many && tf_thread_has_left_python(self))
+            self->keeps = true; /* 3.13 says after that that the thread is at its end, and who joins it looks there */
+        else
+            tf_turn_release();
+        self->drops = false;
     } else {
         has_it(self);
+        tf_turn_expect_preempt();
     }
     return r;
 }
@@ -611,20 +704,120 @@ DOOR int pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex)
     return real(cond, mutex);
 }
 
+/* ---- in the middle of a function ---- */
+
+/*
+ * A thread that has been asked to drop the GIL does so at the interpreter's next check; one that gives it away of its own
+ * accord calls one of these. Both come here through the interpreter's drop_gil(): who called that is on the stack.
+ */
+static const char *const giving[] = {"PyEval_SaveThread", "PyEval_ReleaseThread", "PyEval_ReleaseLock",
+                                     "PyThreadState_Swap", "PyThreadState_DeleteCurrent", "Py_EndInterpreter"};
+#define GIVING (sizeof giving / sizeof *giving)
+static struct {
+    uintptr_t from, to;
+} functions[GIVING + 1]; /* the last one: the evaluator */
+
+static void find_function(const char *name, size_t i)
+{
+    void *at = dlsym(RTLD_DEFAULT, name);
+    const ElfW(Sym) *symbol = NULL;
+    Dl_info info;
+    if (!at || !dladdr1(at, &info, (void **)&symbol, RTLD_DL_SYMENT) || !symbol)
+        return;
+    functions[i].from = (uintptr_t)at;
+    functions[i].to = (uintptr_t)at + symbol->st_size;
+}
+
+static void find_functions(void)
+{
+    for (size_t i = 0; i < GIVING; i++)
+        find_function(giving[i], i);
+    find_function("_PyEval_EvalFrameDefault", GIVING);
+}
+
+struct walk {
+    int left;
+    bool gives;
+};
+
+static _Unwind_Reason_Code step(struct _Unwind_Context *context, void *arg)
+{
+    struct walk *walk = arg;
+    uintptr_t at = _Unwind_GetIP(context);
+    for (size_t i = 0; i <= GIVING; i++) {
+        if (at <= functions[i].from || at > functions[i].to)
+            continue;
+        walk->gives = i < GIVING;
+        return _URC_END_OF_STACK;
+    }
+    return --walk->left ? _URC_NO_REASON : _URC_END_OF_STACK;
+}
+
+/* Is the GIL dropped because it was asked for? */
+static bool is_asked(struct tf_thread *self)
+{
+    struct walk walk = {.left = 12};
+    if (tf_thread_has_left_python(self))
+        return false;
+    _Unwind_Backtrace(step, &walk);
+    return !walk.gives;
+}
+
+/* Replay: the next thing in the log, if it is that this thread drops the GIL in the middle of the function that it is
+ * in. */
+static const struct tf_outside *next_preempt(void)
+{
+    const struct tf_outside *e = tf_many ? tf_log_peek() : NULL;
+    return e && e->call == TF_CALL_PREEMPT && e->frame == tf_frames() && e->args_len == sizeof(struct tf_preempt) ? e
+                                                                                                            : NULL;
+}
+
+void tf_turn_expect_preempt(void)
+{
+    if (tf.mode == TF_REPLAYS && tf_self->has_gil && next_preempt())
+        tf.engine->ask_to_drop(true);
+}
+
+/* At a drop. False: it is none for the other threads, in replay: the place is not reached yet. */
+static bool drops_for_others(struct tf_thread *self)
+{
+    struct tf_preempt place = {.checks = UINT64_MAX}, logged;
+    if (!tf_many || !(tf.mode == TF_RECORDS || tf.mode == TF_REPLAYS))
+        return true;
+    if (tf.mode != TF_REPLAYS) {
+        if (turn.asked && is_asked(self)) {
+            tf.engine->place(&place, true);
+            tf_log_put(TF_CALL_PREEMPT, 0, 0, &place, sizeof place, NULL, 0);
+            self->drops = true;
+        }
+        return true;
+    }
+    const struct tf_outside *e = next_preempt();
+    if (!e || !is_asked(self))
+        return true;
+    memcpy(&logged, tf_outside_args(e), sizeof logged);
+    tf.engine->place(&place, false);
+    if (place.frame != logged.frame || place.instruction != logged.instruction)
+        return false;
+    tf.engine->place(&place, true);
+    if (place.fingerprint != logged.fingerprint)
+        return false;
+    tf_log_take(TF_CALL_PREEMPT, &logged, sizeof logged);
+    return true;
+}
+
 /* ---- slices ---- */
 
+/* Does anybody wait? */
 static bool has_others(void)
 {
-    for (struct tf_thread *t = turn.head; t; t = t->next)
-        if (t->wants_gil)
-            return true;
-    return false;
+    return turn.head != NULL;
 }
 
 static void yield(void)
 {
     struct tf_thread *self = tf_self;
-    self->drops = true;
+    self->drops = true; /* to one that waits, if there is one */
     tf.engine->yield();
     self->drops = false;
 }
@@ -668,9 +861,7 @@ static long futex_wait(const struct tf_call *call)
     for (long r = 0;;) {
         const struct tf_outside *e;
         if (entitled() == self) {
-            e = tf_log_peek();
-            if (e && e->call == TF_CALL_TURN)
-                tf_turn_await();
+            tf_turn_await();
             e = tf_log_peek();
             if (e && e->call == SYS_futex && e->frame == tf_frames()) {
                 r = e->result;
@@ -736,6 +927,7 @@ void tf_turn_forked(void)
     turn.head = turn.tail = NULL;
     turn.owner = tf_self;
     turn.last = tf_self->number;
+    turn.silent = 0;
     turn.urgent = turn.asked = false;
     tf_many = false;
 }
@@ -747,6 +939,7 @@ void tf_turn_many(void)
         return;
     turn.owner = tf_self;
     turn.last = tf_self->number;
+    turn.silent = 0;
     tf_many = true;
 }
 

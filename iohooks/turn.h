@@ -24,6 +24,9 @@ extern bool tf_many __attribute__((visibility("hidden")));
 bool tf_turn_is_mine(void);
 
 /* ---- side_heap.c ---- */
+/* Is malloc() the one of side_heap.c? Not if the executable has its own: then heaps cannot be kept apart, and
+ * what a replay of threads finds is not certain. */
+bool tf_side_heap_in_front(void);
 /* The calling thread has just taken the turn: what it freed out of turn is freed now. */
 void tf_side_heap_turn(void);
 /* A thread has ended, its place is used again: in turn, and behind the last thing that it freed. */

@@ -100,15 +100,14 @@ static void list_events(struct tf_timeline *t, struct tf_divergence *d, uint64_t
         return;
     if (tf_cursor_seek(cursor, from, &ignored) == 0)
         while (d->events_n < EVENTS_BEFORE && tf_cursor_next(cursor, &event, &ignored) == 1 &&
-               event.frame < frame)
+               event.frame < frame) {
+            uint32_t low = event.event == TF_SWITCH ? event.thread : event.code;
             d->events[d->events_n++] = (struct tf_event_pair){
-                .frame = event.frame,
-                .recorded =
-                    word_text(t, TF_WORD(event.event, event.event == TF_SWITCH ? event.thread : event.code),
-                              event.code)};
+                .frame = event.frame, .recorded = word_text(t, TF_WORD(event.event, low), event.code)};
+        }
     /* Who leaves, if one does: the innermost after the event before. */
     if (frame > 1 && tf_cursor_activations(cursor, frame - 1, &stack, &depth, &event, &ignored) == 0) {
-        if (depth && tf_is_exit(event.event))
+        if (depth && TF_IS_EXIT(TF_WORD(event.event, 0)))
             depth--;
         top = depth ? stack[depth - 1].code : 0;
     }
@@ -128,8 +127,8 @@ static void list_events(struct tf_timeline *t, struct tf_divergence *d, uint64_t
 
 static void list_calls(struct tf_timeline *t, struct tf_divergence *d)
 {
-    /* Among the events there are first runs of functions, which are no calls. */
-    size_t want = t->report_calls, max = want * 4 + 256, n;
+    /* Among the events there are first runs of functions and turns of threads, which are no calls. */
+    size_t want = t->report_calls, max = want * 16 + 1024, n;
     uint64_t *offsets = want ? malloc(max * sizeof *offsets) : NULL;
     if (!offsets)
         return;

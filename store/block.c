@@ -72,16 +72,46 @@
 
 /* ---- stacks and building ---- */
 
+#define FEW_STACKS 16 /* up to here, looking at all of them is fastest */
+
+/* The place of a thread in the table, or the free one where it would be. */
+static uint32_t *place_of(const struct tf_stacks *stacks, uint32_t thread)
+{
+    uint32_t mask = (1u << stacks->place_bits) - 1, at = (thread * 2654435769u) >> (32 - stacks->place_bits);
+    while (stacks->places[at] && stacks->v[stacks->places[at] - 1].thread != thread)
+        at = (at + 1) & mask;
+    return &stacks->places[at];
+}
+
+/* Makes the table anew, with room for twice as many. Returns 0 or -1: no memory. */
+static int make_places(struct tf_stacks *stacks)
+{
+    uint32_t bits = stacks->place_bits ? stacks->place_bits : 7;
+    while (1ull << bits < stacks->n * 4ull)
+        bits++;
+    if (bits != stacks->place_bits || !stacks->places) {
+        uint32_t *places = malloc(sizeof *places << bits);
+        if (!places)
+            return -1;
+        free(stacks->places);
+        stacks->places = places;
+        stacks->place_bits = bits;
+    }
+    memset(stacks->places, 0, sizeof *stacks->places << bits);
+    for (size_t i = 0; i < stacks->n; i++)
+        *place_of(stacks, stacks->v[i].thread) = (uint32_t)i + 1;
+    return 0;
+}
+
 struct tf_stack *tf_stacks_find(struct tf_stacks *stacks, uint32_t thread)
 {
-    uint32_t *hint = &stacks->hint[thread % (sizeof stacks->hint / sizeof *stacks->hint)];
-    if (*hint < stacks->n && stacks->v[*hint].thread == thread)
-        return &stacks->v[*hint];
+    if (stacks->n > FEW_STACKS) {
+        uint32_t at = *place_of(stacks, thread);
+        return at ? &stacks->v[at - 1] : NULL;
+    }
     for (size_t i = 0; i < stacks->n; i++)
-        if (stacks->v[i].thread == thread) {
-            *hint = (uint32_t)i;
+        if (stacks->v[i].thread == thread)
             return &stacks->v[i];
-        }
     return NULL;
 }
 
@@ -104,6 +134,16 @@ static struct tf_stack *add_stack(struct tf_stacks *stacks, uint32_t thread)
     stacks->n++;
     stack->thread = thread;
     stack->n = 0;
+    if (stacks->n <= FEW_STACKS)
+        return stack;
+    if (stacks->n == FEW_STACKS + 1 || stacks->n * 2 > 1ull << stacks->place_bits) {
+        if (make_places(stacks)) {
+            stacks->n--;
+            return NULL;
+        }
+    } else {
+        *place_of(stacks, thread) = (uint32_t)stacks->n;
+    }
     return stack;
 }
 
@@ -118,7 +158,7 @@ void tf_stacks_clear(struct tf_stacks *stacks)
     stacks->n = 0;
 }
 
-void tf_stacks_drop_empty(struct tf_stacks *stacks)
+int tf_stacks_drop_empty(struct tf_stacks *stacks)
 {
     size_t kept = 0;
     for (size_t i = 0; i < stacks->n; i++) {
@@ -129,6 +169,7 @@ void tf_stacks_drop_empty(struct tf_stacks *stacks)
         stacks->v[i] = swap;
     }
     stacks->n = kept;
+    return kept > FEW_STACKS ? make_places(stacks) : 0;
 }
 
 int tf_stack_reserve(struct tf_stack *stack, size_t n)
@@ -166,6 +207,7 @@ void tf_stacks_free(struct tf_stacks *stacks)
     for (size_t i = 0; i < stacks->made; i++)
         free(stacks->v[i].v);
     free(stacks->v);
+    free(stacks->places);
     *stacks = (struct tf_stacks){0};
 }
 
@@ -558,8 +600,8 @@ int tf_encode(struct tf_encoder *enc, struct tf_block *block, uint32_t n_codes, 
     /* In the middle of a run there is none. */
     w.bad |= w.kinds[TF_SWITCH] || (!n_runs && block->n);
     w.kinds[TF_SWITCH] = w.switches;
-    if (advance)
-        tf_stacks_drop_empty(stacks);
+    if (advance && tf_stacks_drop_empty(stacks))
+        goto memory;
     if (w.bad)
         return tf_err_set(err, TF_E_FORMAT,
                           "the recorded process sent a frame event that makes no sense, near frame %llu",

@@ -33,17 +33,20 @@ struct tf_stack {
 struct tf_stacks {
     struct tf_stack *v;
     size_t n, cap;
-    size_t made;       /* v[n] up to here have memory from before, to be used again */
-    uint32_t hint[16]; /* by the lowest bits of its number: where a thread's stack was found last */
+    size_t made; /* v[n] up to here have memory from before, to be used again */
+    /* Where a thread's stack is, plus 1; 0: nothing. Open addressing, in use when there are many stacks. */
+    uint32_t *places;
+    uint32_t place_bits;
 };
 /* The stack of a thread, made (empty) if it is not there yet; NULL: no memory. Valid until the next such
  * call. */
 struct tf_stack *tf_stacks_get(struct tf_stacks *stacks, uint32_t thread);
 /* The same, but NULL if it is not there. */
 struct tf_stack *tf_stacks_find(struct tf_stacks *stacks, uint32_t thread);
-/* Forgets all stacks, and those that are empty: the threads may have ended long ago. Keeps the memory. */
+/* Forgets all stacks. Keeps the memory. */
 void tf_stacks_clear(struct tf_stacks *stacks);
-void tf_stacks_drop_empty(struct tf_stacks *stacks);
+/* Forgets those that are empty: their threads may have ended long ago. Returns 0 or -1: no memory. */
+int tf_stacks_drop_empty(struct tf_stacks *stacks);
 /* Room for n entries in all. Returns 0 or -1: no memory. */
 int tf_stack_reserve(struct tf_stack *stack, size_t n);
 /* dst becomes equal to src, without its empty stacks. Returns 0 or -1: no memory. */

@@ -271,11 +271,11 @@ static int begin_forked(struct tf_ingest *in, struct tf_err *err)
     if (!rc) {
         rc = ingest_commit(in, true, TF_RUN_INCOMPLETE, -1, 0, err);
         in->started = rc == 0;
-        if (rc)
-            tf_writer_rollback(&in->w);
     }
-    if (rc)
+    if (rc) {
+        tf_writer_rollback(&in->w);
         in->run.process = 0;
+    }
     return rc;
 }
 

@@ -40,6 +40,9 @@ enum tf_turn {
     TF_TURN_SIGNAL = 2,  /* a signal came */
 };
 
+#define TF_TURN_WHY(args) ((enum tf_turn)((args)&0xff))
+#define TF_TURN_SILENT(args) ((args) >> 8)
+
 /* Where a thread was that had to give the GIL away without a frame event or call of its own: see
  * docs/threads.md. */
 struct tf_preempt {
@@ -59,7 +62,8 @@ enum {
     TF_CALL_FAULT = 1004, /* SIGBUS: a mapped page whose file had become too short; result = the signal, args
                              = u64 its si_code, u64 the address */
     /* Threads (iohooks/turn.h). The event after TURN is that thread's. */
-    TF_CALL_TURN = 1005, /* result = the thread, args = u64 enum tf_turn */
+    TF_CALL_TURN = 1005, /* result = the thread, args = u64 enum tf_turn, and from bit 8 on how often the one
+                               before gave the turn back and took it again while no other thread had it */
     TF_CALL_YIELD =
         1006, /* right after this frame event the thread gives the GIL away and wants it back. No args */
     TF_CALL_PREEMPT = 1007, /* the same in the middle of a function: args = struct tf_preempt */

@@ -61,6 +61,8 @@ enum tf_tag { TF_CALL, TF_RETURN, TF_YIELD, TF_RESUME, TF_UNWIND, TF_TIME, TF_RE
 #define TF_IS_SWITCH(w) (TF_TAG(w) == TF_SWITCH)
 /* Of a frame event: does it put a function onto the stack? (TF_CALL and TF_RESUME) */
 #define TF_IS_ENTRY(w) ((0x9u >> TF_TAG(w)) & 1)
+/* Does it take one off? (TF_RETURN, TF_YIELD, TF_UNWIND) */
+#define TF_IS_EXIT(w) ((0x16u >> TF_TAG(w)) & 1)
 
 enum tf_record {
     TF_REC_TIME = 1, /* u64 TSC: absolute time; the first item of every stream, and after gaps */
@@ -115,8 +117,8 @@ struct tf_rec_clock {
 /* TF_REC_TURN: becomes the outside event TF_CALL_TURN (outside.h). Only one thread at a time has the turn: it
  * writes to the ring. Who runs without the GIL does so out of turn (iohooks/turn.h). */
 struct tf_rec_turn {
-    uint32_t thread;
-    uint32_t why; /* enum tf_turn */
+    uint32_t thread, reserved;
+    uint64_t why; /* as in outside.h */
 };
 
 /* TF_REC_THREAD. The name follows (UTF-8, NUL-terminated, padded). Threads are numbered in the order in which

@@ -250,6 +250,65 @@ static void test_refused(void **state)
     }
 }
 
+/* The thread changes where there is a SWITCH, and nowhere else. */
+static void test_refused_threads(void **state)
+{
+    (void)state;
+    struct tf_block b;
+    struct tf_encoded e;
+    for (int i = 0; i < 3; i++) {
+        ok(tf_block_init(&b, err));
+        tf_block_thread(&b, 0);
+        add(&b, TF_WORD(TF_CALL, 1));
+        if (i == 0) {
+            add(&b, TF_WORD(TF_SWITCH, 0)); /* in the middle of a run */
+        } else if (i == 1) {
+            tf_block_thread(&b, 3); /* a run without one */
+            add(&b, TF_WORD(TF_CALL, 1));
+        } else {
+            tf_block_switch(&b, 3); /* another thread than the run's */
+            b.runs[b.n_runs - 1].thread = 4;
+        }
+        refused(tf_encode(enc, &b, N_CODES, true, &e, err), TF_E_FORMAT, "makes no sense");
+        tf_block_free(&b);
+    }
+}
+
+/* Many threads at a time, which come and go: only those that have a stack are kept. */
+static void test_many_threads(void **state)
+{
+    (void)state;
+    enum { THREADS = 3000 };
+    static size_t depth[THREADS];
+    struct tf_block b;
+    ok(tf_block_init(&b, err));
+    for (int blocks = 0; blocks < 4; blocks++) {
+        fill(&b, TF_BLOCK_FRAMES, depth, blocks < 3 ? THREADS : 1, 20);
+        round_trip(&b);
+        next_block(&b);
+        size_t live = 0;
+        for (uint32_t t = 0; t < THREADS; t++) {
+            struct tf_stack *s = tf_stacks_find(&b.stacks, t);
+            assert_int_equal(s ? s->n : 0, depth[t]);
+            live += depth[t] > 0;
+        }
+        assert_int_equal(b.stacks.n, live);
+        assert_true(live > 500);
+    }
+    /* All of them end. */
+    for (uint32_t t = 0; t < THREADS; t++) {
+        tf_block_switch(&b, t);
+        while (depth[t]) {
+            add(&b, TF_WORD(TF_RETURN, 0));
+            depth[t]--;
+        }
+    }
+    round_trip(&b);
+    next_block(&b);
+    assert_int_equal(b.stacks.n, 0);
+    tf_block_free(&b);
+}
+
 /* Walks over everything a decoded block holds, so that a sanitizer sees what is wrong with it. */
 static void check_sane(const struct tf_block *b)
 {
@@ -284,7 +343,8 @@ static void test_limits(void **state)
     } cases[] = {
         {true, 12, {1, 1, 1, 0, 1, 5, 0, 1, 0, 0, 0, 3}},           /* call of local index 0 */
         {false, 12, {1, 1, 1, 0, 1, 5, 0, 1, 0, 0, 0, 5}},          /* of 1, which is not there */
-        {false, 12, {2, 1, 1, 0, 1, 5, 0, 1, 0, 0, 0, 3}},          /* another version */
+        {false, 12, {0, 1, 1, 0, 1, 5, 0, 1, 0, 0, 0, 3}},          /* another version */
+        {false, 12, {3, 1, 1, 0, 1, 5, 0, 1, 0, 0, 0, 3}},          /* a later one */
         {false, 12, {1, 0, 1, 0, 1, 5, 0, 1, 0, 0, 0, 3}},          /* frame 0 */
         {false, 13, {1, 1, 1, 0, 1, 5, 0, 1, 0, 0, 0, 3, 0}},       /* something behind it */
         {true, 14, {1, 1, 2, 0, 0, 0, 2, 0, 0, 1, 1, 0, 0, 0}},     /* two threads */
@@ -297,6 +357,19 @@ static void test_limits(void **state)
         {true, 15, {1, 2, 1, 0, 0, 1, 0, 1, 5, 1, 1, 0, 0, 0, 0}},  /* a stack with frame 1 */
         {false, 15, {1, 2, 1, 0, 0, 1, 0, 1, 5, 2, 1, 0, 0, 0, 0}}, /* with frame 2, which is in the block */
         {false, 15, {1, 2, 1, 0, 0, 1, 0, 1, 5, 0, 1, 0, 0, 0, 0}}, /* with frame 0 */
+        /* version, first, n, base, dictionary, stacks, thread, switches, marks, symbols */
+        {true, 11, {2, 1, 1, 0, 1, 5, 0, 7, 0, 0, 4}},           /* call of local index 0, by thread 7 */
+        {false, 11, {2, 1, 1, 0, 1, 5, 0, 7, 0, 0, 6}},          /* of 1, which is not there */
+        {true, 12, {2, 1, 2, 0, 0, 0, 7, 1, 7, 0, 3, 0}},        /* it begins with a switch */
+        {false, 12, {2, 1, 2, 0, 0, 0, 7, 1, 8, 0, 3, 0}},       /* to another thread than it says */
+        {true, 12, {2, 1, 2, 0, 0, 0, 7, 1, 7, 0, 0, 3}},        /* a switch to the thread that runs */
+        {false, 11, {2, 1, 2, 0, 0, 0, 7, 0, 0, 0, 3}},          /* to a thread that is not given */
+        {false, 12, {2, 1, 2, 0, 0, 0, 7, 1, 8, 0, 0, 0}},       /* one that is given and not there */
+        {false, 14, {2, 1, 2, 0, 0, 0, 7, 3, 8, 8, 8, 0, 3, 3}}, /* more than events */
+        {true, 9, {2, 1, 0, 0, 0, 0, 0, 0, 0}},                  /* nothing */
+        {false, 9, {2, 1, 0, 0, 0, 0, 7, 0, 0}},                 /* by thread 7 */
+        {true, 14, {2, 1, 1, 0, 0, 0, 255, 255, 255, 255, 1, 0, 0, 0}},  /* thread of 29 bits */
+        {false, 14, {2, 1, 1, 0, 0, 0, 255, 255, 255, 255, 2, 0, 0, 0}}, /* of 30 */
     };
     struct tf_block out = {0};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -380,7 +453,7 @@ static void test_fuzz(void **state)
         size_t n = fx_random() % 64;
         for (size_t k = 0; k < n; k++)
             raw[k] = (uint8_t)fx_random();
-        raw[0] = 1;
+        raw[0] = i % 2 ? 1 : TF_BLOCK_VERSION;
         if (!tf_decode_raw(raw, n, &out, &err))
             check_sane(&out);
     }
@@ -391,9 +464,11 @@ static void test_fuzz(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_empty), cmocka_unit_test(test_random),  cmocka_unit_test(test_deep),
-        cmocka_unit_test(test_index), cmocka_unit_test(test_refused), cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_fuzz),
+        cmocka_unit_test(test_empty),        cmocka_unit_test(test_random),
+        cmocka_unit_test(test_deep),         cmocka_unit_test(test_index),
+        cmocka_unit_test(test_refused),      cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_fuzz),         cmocka_unit_test(test_refused_threads),
+        cmocka_unit_test(test_many_threads),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

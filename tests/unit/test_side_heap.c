@@ -34,17 +34,13 @@ void *behind_memalign(size_t align, size_t size);
 #define LIBC(name) behind_##name
 #include "iohooks/side_heap.c"
 
-struct tf_thread {
-    unsigned place;
-};
 __thread struct tf_thread *tf_self;
 bool tf_many;
 static __thread bool mine;
 static bool everybody; /* recording has ended: whoever wants has the turn */
 static atomic_long behind_live, behind_wrong;
 static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
-static struct tf_thread threads[] = {{0}, {1}, {2}, {3}, {4}, {5}, {6}, {7}};
-#define THREADS (sizeof threads / sizeof *threads)
+static struct tf_thread threads[8];
 
 bool tf_turn_is_mine(void)
 {
@@ -120,6 +116,8 @@ static void *behind_valloc(size_t size)
 static int group_setup(void **state)
 {
     (void)state;
+    for (unsigned i = 0; i < sizeof threads / sizeof *threads; i++)
+        threads[i].place = i;
     find_next(); /* what the constructor did: the table is replaced here */
     next.malloc = behind_malloc;
     next.free = behind_free;
@@ -291,6 +289,7 @@ static void test_model(void **state)
     uint64_t seed = 1;
     char *top = NULL;
     (void)state;
+    assert_false(tf_side_heap_in_front()); /* here it is not called malloc() */
     for (int round = 0; round < 3; round++) {
         seed = 1;
         for (int i = 0; i < 30000; i++) {

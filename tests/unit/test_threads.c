@@ -261,9 +261,9 @@ static void test_turns(void **state)
         {TF_CALL_TURN, 0x12345, "the turn of thread 74565, whose time of waiting is over"},
         {SYS_read, 0x12345, NULL},
         {SYS_clock_gettime, 0x12345, NULL},
-        {TF_CALL_YIELD, 0x12345, "giving the turn to others"},
+        {TF_CALL_YIELD, 0x12345, "a hand-over to other threads"},
         {TF_CALL_TURN, 1, "the turn of thread 1, to which a signal came"},
-        {TF_CALL_PREEMPT, 1, "giving the turn to others within a function"},
+        {TF_CALL_PREEMPT, 1, "a hand-over to other threads within a function"},
     };
     const uint64_t known = sizeof want / sizeof *want;
     uint64_t events = 0;
@@ -692,6 +692,43 @@ static void test_format_2(void **state)
     fx_model_free(&m);
 }
 
+/* What a damaged table says is not believed. */
+static void test_damage(void **state)
+{
+    (void)state;
+    static const char *const damage[] = {
+        "UPDATE threads SET born = -1",   "UPDATE threads SET ended = -7",
+        "UPDATE threads SET parent = 1",  "UPDATE threads SET parent = -1",
+        "UPDATE threads SET number = -1", "UPDATE threads SET number = 1 << 29",
+    };
+    struct tf_store *store;
+    struct tf_run run;
+    struct fx_ring r;
+    struct tf_thread_row *rows;
+    size_t n;
+    char path[256];
+    snprintf(path, sizeof path, "%s", fx_path("damage.timefork"));
+    struct tf_ingest *in = begin(&r, path, &store);
+    fx_news(&r, TF_THREAD_BORN, 1, 0, 901, "");
+    end(&r, in, store, &run);
+    for (size_t i = 0; i < sizeof damage / sizeof *damage; i++) {
+        sql(path, "DELETE FROM threads; INSERT INTO threads VALUES(1, 1, 901, 0, '', 0, NULL, NULL)", NULL,
+            0);
+        ok(tf_store_open(path, &store, err));
+        ok(tf_store_threads(store, &run, &rows, &n, err));
+        assert_int_equal(n, 2);
+        tf_threads_free(rows, n);
+        tf_store_close(store);
+        sql(path, damage[i], NULL, 0);
+        ok(tf_store_open(path, &store, err));
+        refused(tf_store_threads(store, &run, &rows, &n, err), TF_E_FORMAT, "makes no sense");
+        tf_store_close(store);
+        assert_int_equal(command(tf_cmd_query, "query", path, "--list-threads"), 1);
+        says("is damaged");
+    }
+    tf_run_clear(&run);
+}
+
 /* ---- query ---- */
 
 /* Two threads, 1000 units of time between two events. Main calls f1, thread 1 runs f2 and f3 in between. */
@@ -801,7 +838,10 @@ static void test_query(void **state)
                              0);
         else
             assert_int_equal(command(tf_cmd_query, "query", path, "--stats", "--format", "json"), 0);
-        for (int k = 0; stats[i].rows[k].function; k++) {
+        int k = 0, lines = 0;
+        for (const char *p = said; (p = strchr(p, '\n')); p++)
+            lines++;
+        for (; stats[i].rows[k].function; k++) {
             o = line(k);
             assert_string_equal(text(o, "function"), stats[i].rows[k].function);
             assert_int_equal(number(o, "calls"), stats[i].rows[k].calls);
@@ -809,6 +849,7 @@ static void test_query(void **state)
             assert_int_equal(number(o, "self_ns"), stats[i].rows[k].self);
             json_decref(o);
         }
+        assert_int_equal(lines, k);
     }
 
     assert_int_equal(command(tf_cmd_query, "query", path, "--output", "--thread", "1"), 0);
@@ -841,6 +882,7 @@ int main(void)
         cmocka_unit_test(test_switches), cmocka_unit_test(test_many),     cmocka_unit_test(test_turns),
         cmocka_unit_test(test_table),    cmocka_unit_test(test_main),     cmocka_unit_test(test_garbage),
         cmocka_unit_test(test_forks),    cmocka_unit_test(test_format_2), cmocka_unit_test(test_query),
+        cmocka_unit_test(test_damage),
     };
     return cmocka_run_group_tests(tests, fx_setup, fx_teardown);
 }

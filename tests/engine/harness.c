@@ -301,7 +301,8 @@ int pthread_cond_signal(pthread_cond_t *cond)
     return real(cond);
 }
 
-/* Nobody else is there: it would wait for ever. */
+/* Who gave the GIL away because it was asked waits until another thread has it. If nobody wants it, that
+ * would be for ever. */
 int pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex) __attribute__((visibility("default")));
 int pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex)
 {
@@ -309,7 +310,12 @@ int pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex)
     if (!real)
         real = (int (*)(pthread_cond_t *, pthread_mutex_t *))dlvsym(RTLD_NEXT, "pthread_cond_wait",
                                                                     "GLIBC_2.3.2");
-    return noting && cond == gil.switch_cond ? 0 : real(cond, mutex);
+    if ((!noting && !drop) || cond != gil.switch_cond)
+        return real(cond, mutex);
+    pthread_mutex_unlock(mutex);
+    if (drop)
+        usleep(1000);
+    return pthread_mutex_lock(mutex);
 }
 
 /* The thread has taken the GIL again, and is asked again. */
@@ -328,9 +334,10 @@ int pthread_mutex_unlock(pthread_mutex_t *mutex)
 /* From event place_at to the next. */
 static void note_places(void)
 {
+    bool noted = noting;
     noting = events == place_at;
-    if (noting)
-        engine->ask_to_drop(true);
+    if (noting || noted)
+        engine->ask_to_drop(noting);
 }
 
 /* Under the GIL, which is given away last of all. */

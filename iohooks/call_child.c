@@ -409,7 +409,8 @@ TF_SPECIAL(child)
         return tf_logged(row, call); /* the kernel refuses it */
     size_t len = encode(row, call, &b);
     if (b.flags & CLONE_THREAD) {
-        if (borrowed.active || !call->uc || (b.flags & (CLONE_VM | CLONE_SETTLS)) != (CLONE_VM | CLONE_SETTLS))
+        if (borrowed.active || !call->uc ||
+            (b.flags & (CLONE_VM | CLONE_SETTLS)) != (CLONE_VM | CLONE_SETTLS))
             return not_covered(row, call, "a thread that is not made as libc makes them");
         return tf_thread_clone(call,
                                &(struct tf_thread_birth){.flags = b.flags | b.signal,

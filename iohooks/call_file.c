@@ -52,8 +52,8 @@ static void closed(long fd)
     set_bit(tf.err_fds, fd, false);
 }
 
-/* Threads that write at the same time: what they write is in the log in the order in which it came out. A write that
- * may have to wait for a reader lets the others run. */
+/* Threads that write at the same time: what they write is in the log in the order in which it came out. A
+ * write that may have to wait for a reader lets the others run. */
 static bool to_output(long fd)
 {
     return is_set(tf.std_fds, fd) || is_set(tf.err_fds, fd);

@@ -71,7 +71,8 @@ long tf_true_call(const struct tf_call *call)
         tf_turn_take_again();
     tf_self->keeps = keeps; /* in replay it is not given back here */
     uint64_t after = tf_tsc();
-    if (after - before > WAITED_TICKS && !tf_many) { /* or what passed here would be spread over the events around */
+    if (after - before > WAITED_TICKS &&
+        !tf_many) { /* or what passed here would be spread over the events around */
         tf_ring_stamp(before);
         tf.stamp_at = 0; /* and the next event gets one */
     }
@@ -80,8 +81,8 @@ long tf_true_call(const struct tf_call *call)
     return r == -EINTR && tf_self->pending && tf_signal_restarts(call->nr) ? TF_RESTART : r;
 }
 
-/* What goes into the log for the arguments. In a copy of a recording a call that was under way is made again; the
- * kernel may have written to what it reads by then. */
+/* What goes into the log for the arguments. In a copy of a recording a call that was under way is made again;
+ * the kernel may have written to what it reads by then. */
 static size_t encode(const struct tf_call_row *row, const struct tf_call *call)
 {
     if (!tf_self->again)
@@ -131,12 +132,15 @@ long tf_run_again(const struct tf_call_row *row, struct tf_call *call)
             return e->result;
         if (is_of_thread(call->nr) && tf_self->number) { /* in replay it has no kernel thread */
             struct rseq *area = (struct rseq *)call->a[0];
-            if (call->nr == SYS_rseq && e->result == 0) /* libc looks there when the thread starts another one */
+            if (call->nr == SYS_rseq &&
+                e->result == 0) /* libc looks there when the thread starts another one */
                 area->cpu_id = call->a[2] & RSEQ_FLAG_UNREGISTER ? (uint32_t)RSEQ_CPU_ID_UNINITIALIZED : 0;
             return e->result;
         }
     }
     long r = tf_raw((long)call->nr, call->a[0], call->a[1], call->a[2], call->a[3], call->a[4], call->a[5]);
+    if (call->nr == SYS_rseq && r == 0)
+        memcpy(tf_self->rseq, call->a, sizeof tf_self->rseq);
     if (!e)
         tf_log_put(call->nr, 0, r, args_buf, len, NULL, 0);
     else if (r != e->result)
@@ -247,7 +251,8 @@ static long uncovered(unsigned nr)
     return TF_NATIVE;
 }
 
-/* While there are threads, how they wait for each other is not in the log (turn.c), only that they waited in vain. */
+/* While there are threads, how they wait for each other is not in the log (turn.c), only that they waited in
+ * vain. */
 static bool is_between_threads(unsigned nr)
 {
     return tf_many && (nr == SYS_futex || nr == SYS_sched_yield);
@@ -255,6 +260,13 @@ static bool is_between_threads(unsigned nr)
 
 static long between_threads(const struct tf_call *call)
 {
+    int command = (int)call->a[1] & FUTEX_CMD_MASK;
+    bool waits = call->nr == SYS_futex && (command == FUTEX_WAIT || command == FUTEX_WAIT_BITSET);
+    if (tf.mode != TF_REPLAYS &&
+        !waits) /* whether it is made depends on timing: it is no place for others to have the turn */
+        return tf_sys(call->nr, call->a[0], call->a[1], call->a[2], call->a[3], call->a[4], call->a[5]);
+    if (tf.mode == TF_REPLAYS && !waits)
+        return tf_turn_futex(call);
     if (tf.mode == TF_REPLAYS) {
         bool mine = tf_turn_is_mine(), keeps = tf_self->keeps;
         if (mine)
@@ -266,14 +278,13 @@ static long between_threads(const struct tf_call *call)
         return r;
     }
     long r = tf_true_call(call);
-    int command = (int)call->a[1] & FUTEX_CMD_MASK;
-    bool waits = call->nr == SYS_futex && (command == FUTEX_WAIT || command == FUTEX_WAIT_BITSET);
-    if (waits && r != 0 && r != -EAGAIN)
+    if (r != 0 && r != -EAGAIN)
         tf_log_put(call->nr, 0, r, NULL, 0, NULL, 0);
     return r;
 }
 
-/* Out of turn run calls that only ask or move data; what changes the process for all threads is done in turn. */
+/* Out of turn run calls that only ask or move data; what changes the process for all threads is done in turn.
+ */
 static bool needs_turn(const struct tf_call_row *row, unsigned nr)
 {
     if (!tf_many || is_between_threads(nr))
@@ -303,7 +314,8 @@ long tf_dispatch(struct tf_call *call)
             tf_self->call_copy = (struct tf_call_copy){
                 call->nr, {call->a[0], call->a[1], call->a[2], call->a[3], call->a[4], call->a[5]}};
             tf_self->call_inside = tf_self->inside;
-            if (tf_context_save(&tf_self->call_context)) { /* in a copy: as if it were called now, in replay */
+            if (tf_context_save(
+                    &tf_self->call_context)) { /* in a copy: as if it were called now, in replay */
                 tf_self->inside = tf_self->call_inside;
                 tf_self->again = true;
                 call->nr = tf_self->call_copy.nr;
@@ -345,8 +357,8 @@ long tf_dispatch(struct tf_call *call)
     }
     tf_self->call = NULL;
     tf_self->again = false;
-    if (tf_many && tf_turn_is_mine() && !tf_self->has_gil && !tf_self->keeps &&
-        !tf_self->natives && !tf_child_borrows())
+    if (tf_many && tf_turn_is_mine() && !tf_self->has_gil && !tf_self->keeps && !tf_self->natives &&
+        !tf_child_borrows())
         tf_turn_release();
     tf_self->inside--;
     if (tf.mode == TF_REPLAYS) {

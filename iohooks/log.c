@@ -94,8 +94,8 @@ static void put_long(enum tf_record type, const struct iovec *head, int heads, c
     } while (data_len);
 }
 
-/* In a copy of a recording that was taken when the call had been made, and the thread waited for its turn to write
- * that: what it is about to write is in the log. */
+/* In a copy of a recording that was taken when the call had been made, and the thread waited for its turn to
+ * write that: what it is about to write is in the log. */
 static void was_put(unsigned nr)
 {
     tf_turn_await();

@@ -128,8 +128,8 @@ struct tf_context {
 int tf_context_save(struct tf_context *ctx) __attribute__((returns_twice));
 /* Saves the caller's and goes on with the other one. Returns when somebody goes on with the caller's. */
 void tf_context_switch(struct tf_context *from, const struct tf_context *to);
-/* Loads all registers but rcx and r11, and goes to the instruction whose address is in REG_RIP; rax is 0, as behind a
- * system call that has given a new thread. */
+/* Loads all registers but rcx and r11, and goes to the instruction whose address is in REG_RIP; rax is 0, as
+ * behind a system call that has given a new thread. */
 void tf_registers_enter(const greg_t *regs) __attribute__((noreturn));
 void tf_on_stack_with(void (*fn)(void *), void *top, void *arg) __attribute__((noreturn));
 extern uint32_t tf_has_fsgsbase; /* may the FS register be written by an instruction? */
@@ -142,13 +142,13 @@ extern uint32_t tf_has_fsgsbase; /* may the FS register be written by an instruc
 enum tf_thread_state {
     TF_T_FREE = 0, /* the place is nobody's */
     TF_T_RUNS,     /* record: its context is nowhere but in its registers. Replay: it can go on */
-    TF_T_WAITS,    /* record: it waits in the kernel, out of turn, and `resume` is where it goes on in a copy */
+    TF_T_WAITS, /* record: it waits in the kernel, out of turn, and `resume` is where it goes on in a copy */
     TF_T_ENDED,
 };
 #define TF_T_FROZEN 0x100u /* record: a checkpoint is being taken; it must not go on */
 
-/* One thread of the program. The first two members are known to raw.S and to the kernel. Written by the thread
- * itself, or in turn. */
+/* One thread of the program. The first two members are known to raw.S and to the kernel. Written by the
+ * thread itself, or in turn. */
 struct tf_thread {
     volatile uint32_t pending; /* a signal came that has not been given to the program yet */
     char selector;             /* read by the kernel: 1 traps system calls, 0 lets them pass */
@@ -157,17 +157,17 @@ struct tf_thread {
     bool given;                /* replay: its turn came before it asked for it; why_given */
     uint32_t why_given;
     uint32_t place, number;
-    uint64_t ident; /* pthread_t: the address of its thread control block, the FS register */
-    int32_t tid;    /* as the program knows it */
-    uint32_t state; /* enum tf_thread_state, | TF_T_FROZEN */
-    volatile uint32_t inside; /* depth in our own code: no place to run a handler */
+    uint64_t ident;             /* pthread_t: the address of its thread control block, the FS register */
+    int32_t tid;                /* as the program knows it */
+    uint32_t state;             /* enum tf_thread_state, | TF_T_FROZEN */
+    volatile uint32_t inside;   /* depth in our own code: no place to run a handler */
     const struct tf_call *call; /* the program's, while it is dealt with; else NULL */
     bool has_gil, named;
-    bool drops; /* record: it gives the GIL to another one that waits */
-    bool stays; /* replay: it drops the GIL, but keeps the turn */
+    bool drops;       /* record: it gives the GIL to another one that waits */
+    bool stays;       /* replay: it drops the GIL, but keeps the turn */
     uint32_t natives; /* locks of native code that it has, out of turn */
 
-    struct tf_context context;  /* where it goes on */
+    struct tf_context context;      /* where it goes on */
     struct tf_context call_context; /* record: the entry of the call that it is in */
     struct tf_call_copy {
         unsigned nr;
@@ -197,10 +197,11 @@ struct tf_thread {
     void *(*start)(void *);
     bool start_is_python;
     volatile uint32_t ended; /* futex */
-    int32_t *clear_tid;      /* of the program's, cleared when it ends */
-    int32_t kernel_tid;      /* record: the kernel clears it when the thread is gone */
+    long rseq[4]; /* record: arguments of its rseq(2): the kernel writes there until it is told not to */
+    int32_t *clear_tid; /* of the program's, cleared when it ends */
+    int32_t kernel_tid; /* record: the kernel clears it when the thread is gone */
 
-    int delivering;  /* a signal that is being given to the program, or 0 */
+    int delivering; /* a signal that is being given to the program, or 0 */
     siginfo_t given_signal;
     uint32_t kept_head, kept_tail; /* count on; places are modulo TF_KEPT_MAX */
     uint64_t kept_set;             /* those that are not queued, but either there or not: bit per signal */
@@ -215,7 +216,7 @@ struct tf_thread {
 /* The thread of that place; NULL: nobody's. */
 struct tf_thread *tf_thread_at(unsigned place);
 unsigned tf_thread_places(void); /* all places in use are below */
-void tf_thread_start(void); /* the first thread */
+void tf_thread_start(void);      /* the first thread */
 /* A new thread is about to begin: its place, in turn. NULL: there are too many. */
 struct tf_thread *tf_thread_new(void);
 /* In a forked child of the program's: the others are gone. */
@@ -223,23 +224,25 @@ void tf_thread_forked(void);
 /* Record: stops trapping the calls of all threads. */
 void tf_thread_untrap(void);
 
-/* Both modes: waits for the turn, whose events (those out of turn) are then in the log, and gives the program the signals
- * that came. want_gil: not while another thread has the GIL. Returns what the log has to say: enum tf_turn; `why`
- * is what this thread knows, while recording. */
+/* Both modes: waits for the turn, whose events (those out of turn) are then in the log, and gives the program
+ * the signals that came. want_gil: not while another thread has the GIL. Returns what the log has to say:
+ * enum tf_turn; `why` is what this thread knows, while recording. */
 enum tf_turn tf_turn_take(bool want_gil, enum tf_turn why);
 void tf_turn_release(void);
 void tf_turn_give_back(void);  /* replay, before one in which the others run */
 void tf_turn_take_again(void); /* record, behind a call for which it was given back */
-void tf_turn_many(void);   /* the first thread is about to be started */
-void tf_turn_forked(void); /* in a child of the program's: there is one thread again */
-/* Both modes, out of turn, with an event of so many bytes: is it written at once, for which the turn is taken? */
+void tf_turn_many(void);       /* the first thread is about to be started */
+void tf_turn_forked(void);     /* in a child of the program's: there is one thread again */
+/* Both modes, out of turn, with an event of so many bytes: is it written at once, for which the turn is
+ * taken? */
 bool tf_turn_writes_between(size_t bytes);
 /* Replay: waits until what comes next in the log is this thread's. */
 void tf_turn_await(void);
-/* Out of turn (gives it back, if need be): sleeps while *word is value, until the time. Record: PLAIN, TIMEOUT or SIGNAL,
- * which is for tf_turn_take(). Replay: PLAIN at once. until: of CLOCK_REALTIME if realtime, else CLOCK_MONOTONIC; NULL: for
- * ever. */
-enum tf_turn tf_turn_sleep(const volatile uint32_t *word, uint32_t value, bool realtime, const struct timespec *until);
+/* Out of turn (gives it back, if need be): sleeps while *word is value, until the time. Record: PLAIN,
+ * TIMEOUT or SIGNAL, which is for tf_turn_take(). Replay: PLAIN at once. until: of CLOCK_REALTIME if
+ * realtime, else CLOCK_MONOTONIC; NULL: for ever. */
+enum tf_turn tf_turn_sleep(const volatile uint32_t *word, uint32_t value, bool realtime,
+                           const struct timespec *until);
 /* Record, around a call that may wait: the thread's context is in memory while it lasts. */
 void tf_turn_leave_for_call(void);
 void tf_turn_back_from_call(void);
@@ -248,17 +251,19 @@ void tf_turn_leave(struct tf_thread *t);
 /* Replay: the calling thread ends. */
 void tf_turn_end(struct tf_thread *self) __attribute__((noreturn));
 void tf_turn_wake(const volatile int32_t *word); /* replay: those that sleep in a futex there */
-/* Replay: if the log has it next that this thread drops the GIL in the middle of a function, asks Python to look. */
+/* Replay: if the log has it next that this thread drops the GIL in the middle of a function, asks Python to
+ * look. */
 void tf_turn_expect_preempt(void);
 /* Of a thread that Python started: its thread state is gone. */
 bool tf_thread_has_left_python(const struct tf_thread *t);
-void tf_thread_find_python(void *function);      /* one that is Python's */
-void tf_thread_named(void *frame); /* record: its first frame event, of this function */
+void tf_thread_find_python(void *function); /* one that is Python's */
+void tf_thread_named(void *frame);          /* record: its first frame event, of this function */
 /* The thread that had the last frame event. */
 extern uint32_t tf_running;
 /* Replay: futex and sched_yield: the other threads run. */
 long tf_turn_futex(const struct tf_call *call);
-/* After a frame event, in slow(): the thread's time is over, or the log has it here that it was: gives the GIL away. */
+/* After a frame event, in slow(): the thread's time is over, or the log has it here that it was: gives the
+ * GIL away. */
 void tf_turn_slice(uint64_t now);
 /* Record: stops all other threads for a fork. False: one of them cannot be copied now; nobody is stopped. */
 bool tf_turn_freeze(void);

@@ -125,7 +125,8 @@ static long wait_outside(const struct tf_call *call)
     bool keeps = tf_self->keeps;
     if (mine)
         tf_turn_release();
-    long r = tf_raw_wait((long)call->nr, call->a[0], call->a[1], call->a[2], call->a[3], call->a[4], call->a[5]);
+    long r =
+        tf_raw_wait((long)call->nr, call->a[0], call->a[1], call->a[2], call->a[3], call->a[4], call->a[5]);
     if (mine)
         tf_turn_take_again();
     tf_self->keeps = keeps;
@@ -259,7 +260,8 @@ static struct page *shared(const sem_t *sem)
 /* Is it one whose order is kept? What does so is in one thread's hands as long as there is one. */
 static bool ordered(void)
 {
-    return tf_many && (tf.mode == TF_RECORDS || tf.mode == TF_REPLAYS || tf.mode == TF_LOOSE || tf.mode == TF_OFF);
+    return tf_many &&
+           (tf.mode == TF_RECORDS || tf.mode == TF_REPLAYS || tf.mode == TF_LOOSE || tf.mode == TF_OFF);
 }
 
 static int fails(int error)
@@ -381,7 +383,7 @@ DOOR int sem_clockwait(sem_t *restrict sem, clockid_t clock, const struct timesp
 DOOR int sem_post(sem_t *sem)
 {
     struct page *page = shared(sem);
-    return page ? operate(TF_CALL_SEM_POST, page, sem, 0, 0, NULL)
+    return page        ? operate(TF_CALL_SEM_POST, page, sem, 0, 0, NULL)
            : ordered() ? post_in_turn(sem, CALLER)
                        : real_post(sem);
 }

@@ -47,7 +47,8 @@ static bool keep(int sig, const siginfo_t *info)
     uint64_t bit = 1ul << (sig - 1);
     if (sig < 32 && (__atomic_fetch_or(&tf_self->kept_set, bit, __ATOMIC_ACQ_REL) & bit))
         return true;
-    if (tf_self->kept_tail - tf_self->kept_head >= TF_KEPT_MAX - 64) { /* as many as can interrupt each other here */
+    if (tf_self->kept_tail - tf_self->kept_head >=
+        TF_KEPT_MAX - 64) { /* as many as can interrupt each other here */
         tf_self->kept_lost++;
         return false;
     }

@@ -1,15 +1,15 @@
 /*
- * thread.c: the program's threads: their places, how they begin and end, and the doors in front of libc's functions
- * for that. docs/threads.md says how it fits together, turn.c whose turn it is.
+ * thread.c: the program's threads: their places, how they begin and end, and the doors in front of libc's
+ * functions for that. docs/threads.md says how it fits together, turn.c whose turn it is.
  *
  * A thread is begun by libc's own pthread_create, which makes its stack and thread control block, and calls
  * clone. While recording, clone makes a kernel thread; in replay, a context that begins behind the call.
  *
  * What libc does at the beginning and the end of a thread is done in turn, for it uses what all threads share
  * (the heap, the list of stacks): a thread of Python's has its turn before its first instruction and keeps it
- * until it has had the GIL; it takes it again when its function returns, and its end gives it back. That a thread has
- * ended is seen by libc in a word that the kernel clears. Here timefork clears it, in turn, and off the thread's
- * stack, which another thread may use from then on.
+ * until it has had the GIL; it takes it again when its function returns, and its end gives it back. That a
+ * thread has ended is seen by libc in a word that the kernel clears. Here timefork clears it, in turn, and
+ * off the thread's stack, which another thread may use from then on.
  */
 #include <asm/prctl.h>
 #include <dlfcn.h>
@@ -18,6 +18,7 @@
 #include <limits.h>
 #include <link.h>
 #include <linux/futex.h>
+#include <linux/rseq.h>
 #include <pthread.h>
 #include <sched.h>
 #include <string.h>
@@ -26,10 +27,14 @@
 #include <sys/syscall.h>
 #include "iohooks/special.h"
 
-#define PLACE_ADDR 0x590000000000ul /* of place 0; each has PLACE_SIZE. Of place 0 the events are there, the rest is static */
+#define PLACE_ADDR                                                                                           \
+    0x590000000000ul /* of place 0; each has PLACE_SIZE. Of place 0 the events are there, the rest is static \
+                      */
 #define PLACE_SIZE (2ul << 20)
 #define SIDE_AT (512ul << 10) /* in a place: events out of turn */
 _Static_assert(sizeof(struct tf_thread) <= SIDE_AT, "a thread's data fit into its place");
+
+#define MORE_STACK (8ul << 20)
 
 #define REG(name) REG_##name
 
@@ -294,10 +299,10 @@ long tf_thread_clone(struct tf_call *call, const struct tf_thread_birth *b, size
     uint64_t flags = b->flags | CLONE_CHILD_CLEARTID;
     uint64_t child_stack = (b->stack + b->stack_size - 1024) & ~63ul;
     t->kernel_tid = -1;
-    /* the order of clone(2) on x86-64: flags, stack, parent_tid, child_tid, tls. The kernel writes one of the two places
-     * for the thread's id itself. */
-    r = tf_raw_birth(SYS_clone, (long)(flags & ~(uint64_t)CLONE_CHILD_SETTID), (long)child_stack, (long)b->parent_tid,
-                     (long)&t->kernel_tid, (long)b->tls, first_instructions);
+    /* the order of clone(2) on x86-64: flags, stack, parent_tid, child_tid, tls. The kernel writes one of the
+     * two places for the thread's id itself. */
+    r = tf_raw_birth(SYS_clone, (long)(flags & ~(uint64_t)CLONE_CHILD_SETTID), (long)child_stack,
+                     (long)b->parent_tid, (long)&t->kernel_tid, (long)b->tls, first_instructions);
     if (TF_IS_ERR(r)) {
         t->state = TF_T_ENDED;
         t->kernel_tid = 0;
@@ -319,6 +324,9 @@ long tf_thread_clone(struct tf_call *call, const struct tf_thread_birth *b, size
 static void off_stack(void *arg)
 {
     struct tf_thread *t = arg;
+    if (t->rseq[0] && !(t->rseq[2] & RSEQ_FLAG_UNREGISTER)) /* it is on the stack that is no longer its own */
+        tf_sys(SYS_rseq, t->rseq[0], t->rseq[1], RSEQ_FLAG_UNREGISTER, t->rseq[3]);
+    tf_sys(SYS_set_robust_list, 0, 24);
     if (t->clear_tid) {
         __atomic_store_n(t->clear_tid, 0, __ATOMIC_RELEASE);
         tf_sys(SYS_futex, t->clear_tid, FUTEX_WAKE, INT_MAX);
@@ -378,11 +386,32 @@ static bool follows(void)
 
 #define DOOR __attribute__((visibility("default")))
 
-DOOR int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *arg)
+/* With a frame hook each Python call takes room on the C stack, which it does not in plain Python: threads
+ * get more than they ask for. Returns `own`, filled in, or what the program gave: then the stack is the
+ * program's own. */
+static const pthread_attr_t *with_room(const pthread_attr_t *attributes, pthread_attr_t *own)
+{
+    size_t size = 0;
+    void *stack = NULL;
+    if (attributes)
+        memcpy(own, attributes, sizeof *own); /* what it points to stays the program's */
+    else if (pthread_getattr_default_np(own) != 0)
+        return attributes;
+    if (attributes && pthread_attr_getstack(attributes, &stack, &size) == 0 && stack &&
+        (uintptr_t)stack != -(uintptr_t)size)
+        return attributes;
+    if (pthread_attr_getstacksize(own, &size) != 0 || pthread_attr_setstacksize(own, size + MORE_STACK) != 0)
+        return attributes;
+    return own;
+}
+
+DOOR int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *),
+                        void *arg)
 {
     static int (*create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
     if (!create)
-        create = (int (*)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *))real("pthread_create");
+        create =
+            (int (*)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *))real("pthread_create");
     if (!follows())
         return create(thread, attributes, start, arg);
     bool mine = tf_turn_is_mine();
@@ -392,7 +421,8 @@ DOOR int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, voi
     tf_self->keeps = true; /* through all of libc's function */
     next_birth.start = start;
     next_birth.is_python = tf_in_python(__builtin_return_address(0));
-    int r = create(thread, attributes, thread_function, arg);
+    pthread_attr_t own;
+    int r = create(thread, with_room(attributes, &own), thread_function, arg);
     tf_self->keeps = kept;
     next_birth.start = NULL;
     if (tf_many && !tf_self->has_gil && !kept)
@@ -425,8 +455,8 @@ static struct tf_thread *by_ident(uint64_t ident)
     return ended;
 }
 
-/* Waiting for the end of a thread is waiting for the turn in which it ends; libc's function only cleans up then. A place
- * that another thread has by now says the same. */
+/* Waiting for the end of a thread is waiting for the turn in which it ends; libc's function only cleans up
+ * then. A place that another thread has by now says the same. */
 DOOR int pthread_join(pthread_t thread, void **result)
 {
     static int (*join)(pthread_t, void **);

@@ -1,9 +1,9 @@
 /*
- * turn.c: whose turn it is (docs/threads.md). While recording, the turn is a lock, in front of the GIL; in replay the
- * log says who has it next, and threads are contexts on one kernel thread.
+ * turn.c: whose turn it is (docs/threads.md). While recording, the turn is a lock, in front of the GIL; in
+ * replay the log says who has it next, and threads are contexts on one kernel thread.
  *
- * The queue and everything else in `turn` is guarded by turn.lock, a futex of three states; what only its owner
- * touches is not.
+ * The queue and everything else in `turn` is guarded by turn.lock, a futex of three states; what only its
+ * owner touches is not.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -27,7 +27,7 @@ static struct {
     struct tf_thread *head, *tail; /* those that wait, in the order in which they came */
     uint32_t last;                 /* who had it last, as the log knows it; both modes */
     uint64_t turns;
-    uint64_t silent; /* how often `last` has taken it again since it is the last; both modes */
+    uint64_t silent;      /* how often `last` has taken it again since it is the last; both modes */
     volatile bool urgent; /* somebody has waited for longer than the interval */
     volatile bool asked;  /* and Python has been asked to drop the GIL */
     uint64_t dice;
@@ -164,15 +164,16 @@ static uint64_t now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* For how long a thread waits until it is urgent: the interval of Python's; less for something below Python, which takes
- * no time. */
+/* For how long a thread waits until it is urgent: the interval of Python's; less for something below Python,
+ * which takes no time. */
 static uint64_t patience_ns(bool want_gil)
 {
     unsigned long us = want_gil && gil_interval ? *gil_interval : want_gil ? 5000 : 100;
     return (us ? us : 1) * 1000ull;
 }
 
-/* Sleeps until it is this thread's, or free. Who waits for the GIL sees to it that it is given away in the end. */
+/* Sleeps until it is this thread's, or free. Who waits for the GIL sees to it that it is given away in the
+ * end. */
 static void acquire(struct tf_thread *self, bool want_gil)
 {
     uint64_t seen = turn.turns, until = 0;
@@ -283,8 +284,8 @@ static struct tf_thread *other(void)
     return NULL;
 }
 
-/* Is it another turn that comes next? Not before the thread that had the last one has taken it again as often as it
- * did when recording. */
+/* Is it another turn that comes next? Not before the thread that had the last one has taken it again as often
+ * as it did when recording. */
 static const struct tf_outside *next_turn(uint64_t *args)
 {
     const struct tf_outside *e = tf_log_peek();
@@ -447,13 +448,15 @@ static void back(struct tf_thread *self)
 {
     for (;;) {
         uint32_t waits = TF_T_WAITS;
-        if (__atomic_compare_exchange_n(&self->state, &waits, TF_T_RUNS, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        if (__atomic_compare_exchange_n(&self->state, &waits, TF_T_RUNS, false, __ATOMIC_ACQ_REL,
+                                        __ATOMIC_ACQUIRE))
             return;
         tf_sys(SYS_futex, &self->state, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, TF_T_WAITS | TF_T_FROZEN, 0);
     }
 }
 
-enum tf_turn tf_turn_sleep(const volatile uint32_t *word, uint32_t value, bool realtime, const struct timespec *until)
+enum tf_turn tf_turn_sleep(const volatile uint32_t *word, uint32_t value, bool realtime,
+                           const struct timespec *until)
 {
     struct tf_thread *self = tf_self;
     tf_turn_release();
@@ -556,7 +559,8 @@ void tf_gil_at(void *mutex, void *cond, void *switch_mutex, void *switch_cond, c
 
 static bool follows(void)
 {
-    return gil_mutex && (tf.mode == TF_RECORDS || tf.mode == TF_REPLAYS || tf.mode == TF_LOOSE || tf.mode == TF_OFF);
+    return gil_mutex &&
+           (tf.mode == TF_RECORDS || tf.mode == TF_REPLAYS || tf.mode == TF_LOOSE || tf.mode == TF_OFF);
 }
 
 /* The thread has taken the GIL. If another one had it at the last frame event, that is one, too. */
@@ -593,8 +597,8 @@ static void *find(const char *name)
 }
 
 /*
- * Locks of native code that is out of turn (sqlite's, OpenSSL's): what they guard is used by several threads, and in
- * which order decides what comes of it. So a thread that has one has the turn, but when it waits.
+ * Locks of native code that is out of turn (sqlite's, OpenSSL's): what they guard is used by several threads,
+ * and in which order decides what comes of it. So a thread that has one has the turn, but when it waits.
  */
 static bool is_native(struct tf_thread *self)
 {
@@ -663,7 +667,8 @@ DOOR int pthread_mutex_unlock(pthread_mutex_t *mutex)
         if (self->stays)
             self->stays = false; /* it takes the GIL again at once */
         else if (tf_many && tf_thread_has_left_python(self))
-            self->keeps = true; /* 3.13 says after that that the thread is at its end, and who joins it looks there */
+            self->keeps =
+                true; /* 3.13 says after that that the thread is at its end, and who joins it looks there */
         else
             tf_turn_release();
         self->drops = false;
@@ -687,7 +692,8 @@ DOOR int pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *a
                tf_in_python(__builtin_return_address(0))) {
         if (!tf_turn_is_mine())
             tf_turn_take(false, TF_TURN_PLAIN);
-        tf_barrier("a subinterpreter with a GIL of its own, which is not covered: its code runs beside the program's");
+        tf_barrier("a subinterpreter with a GIL of its own, which is not covered: its code runs beside the "
+                   "program's");
     }
     return real(mutex, attributes);
 }
@@ -700,18 +706,21 @@ DOOR int pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex)
     if (gil_switch_cond && (void *)cond == gil_switch_cond && follows())
         return 0;
     if (!real)
-        real = (int (*)(pthread_cond_t *, pthread_mutex_t *))dlvsym(RTLD_NEXT, "pthread_cond_wait", "GLIBC_2.3.2");
+        real = (int (*)(pthread_cond_t *, pthread_mutex_t *))dlvsym(RTLD_NEXT, "pthread_cond_wait",
+                                                                    "GLIBC_2.3.2");
     return real(cond, mutex);
 }
 
 /* ---- in the middle of a function ---- */
 
 /*
- * A thread that has been asked to drop the GIL does so at the interpreter's next check; one that gives it away of its own
- * accord calls one of these. Both come here through the interpreter's drop_gil(): who called that is on the stack.
+ * A thread that has been asked to drop the GIL does so at the interpreter's next check; one that gives it
+ * away of its own accord calls one of these. Both come here through the interpreter's drop_gil(): who called
+ * that is on the stack.
  */
-static const char *const giving[] = {"PyEval_SaveThread", "PyEval_ReleaseThread", "PyEval_ReleaseLock",
-                                     "PyThreadState_Swap", "PyThreadState_DeleteCurrent", "Py_EndInterpreter"};
+static const char *const giving[] = {"PyEval_SaveThread",           "PyEval_ReleaseThread",
+                                     "PyEval_ReleaseLock",          "PyThreadState_Swap",
+                                     "PyThreadState_DeleteCurrent", "Py_EndInterpreter"};
 #define GIVING (sizeof giving / sizeof *giving)
 static struct {
     uintptr_t from, to;
@@ -763,13 +772,15 @@ static bool is_asked(struct tf_thread *self)
     return !walk.gives;
 }
 
-/* Replay: the next thing in the log, if it is that this thread drops the GIL in the middle of the function that it is
- * in. */
+/* Replay: the next thing in the log, if it is that this thread drops the GIL in the middle of the function
+ * that it is in. */
 static const struct tf_outside *next_preempt(void)
 {
     const struct tf_outside *e = tf_many ? tf_log_peek() : NULL;
-    return e && e->call == TF_CALL_PREEMPT && e->frame == tf_frames() && e->args_len == sizeof(struct tf_preempt) ? e
-                                                                                                            : NULL;
+    return e && e->call == TF_CALL_PREEMPT && e->frame == tf_frames() &&
+                   e->args_len == sizeof(struct tf_preempt)
+               ? e
+               : NULL;
 }
 
 void tf_turn_expect_preempt(void)

@@ -66,6 +66,7 @@ static struct {
     void *mutex, *cond, *switch_cond;
 } gil;
 static bool noting;
+static __thread bool yielding;
 static int (*pure_test)(const uint8_t *, size_t, void *, _Bool *, uint64_t *);
 
 /* The program's environment is the same whatever is asked, so that its objects are at the same addresses. */
@@ -328,7 +329,12 @@ int pthread_mutex_unlock(pthread_mutex_t *mutex)
         real = (int (*)(pthread_mutex_t *))dlsym(RTLD_NEXT, "pthread_mutex_unlock");
     if (noting && mutex == gil.mutex && (given = !given) == false)
         engine->ask_to_drop(true);
-    return real(mutex);
+    int result = real(mutex);
+    if (yielding && mutex == gil.mutex) { /* others shall have the time to take it */
+        yielding = false;
+        usleep(50);
+    }
+    return result;
 }
 
 /* From event place_at to the next. */
@@ -344,8 +350,10 @@ static void note_places(void)
 static void yield_now_and_then(void)
 {
     static unsigned long count;
-    if (yield_every && ++count % yield_every == 0)
+    yielding = yield_every && ++count % yield_every == 0;
+    if (yielding)
         engine->yield();
+    yielding = false;
 }
 
 static void core_slow(uint32_t word, void *tstate, void *frame)

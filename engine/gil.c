@@ -113,6 +113,13 @@ PyThreadState *tf_thread_settle(void)
 int64_t tf_thread_number(PyThreadState *ts, int32_t *tid)
 {
     *tid = 0;
+#if TF_PY311
+    /* A thread that has not begun to run has its creator's number until then. */
+    for (PyThreadState *other = PyInterpreterState_ThreadHead(ts->interp); other;
+         other = PyThreadState_Next(other))
+        if (other->thread_id == ts->thread_id && other->id < ts->id)
+            return -1;
+#endif
     if (!tf_state.core->thread_of) /* the engine alone: threads are numbered as their states */
         return (int64_t)ts->id - 1;
     return ts->thread_id ? tf_state.core->thread_of(ts->thread_id, tid) : -1;

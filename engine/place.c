@@ -204,6 +204,32 @@ static uint64_t fingerprint(tf_frame *f)
     return XXH3_64bits_digest(&look.hash);
 }
 
+#if TF_PY311
+#define TF_LONG_DIGIT(o) (((const PyLongObject *)(o))->ob_digit[0])
+#else
+#define TF_LONG_DIGIT(o) (((const PyLongObject *)(o))->long_value.ob_digit[0])
+#endif
+
+/* Of the variables: which objects they are, and the value of what is a number. Asked at each turn of a loop.
+ */
+static uint64_t quick(tf_frame *f)
+{
+    PyCodeObject *co = tf_frame_code(f);
+    uint64_t h = 0;
+    for (int i = 0; i < co->co_nlocalsplus; i++) {
+        const PyObject *object = f->localsplus[i];
+        uint64_t word = (uint64_t)(uintptr_t)object, value = 0;
+        if (object && (PyLong_CheckExact(object) || PyFloat_CheckExact(object)))
+            memcpy(&value, (const char *)(object + 1),
+                   sizeof(value)); /* the size and the low digits; the number */
+        if (object && PyLong_CheckExact(object))
+            word ^= (uint64_t)TF_LONG_DIGIT(object) << 20;
+        h = (h ^ word ^ value) * 0x9e3779b97f4a7c15ull;
+        h ^= h >> 29;
+    }
+    return h;
+}
+
 void tf_place(struct tf_preempt *place, bool full)
 {
     PyThreadState *ts = PyGILState_GetThisThreadState();
@@ -212,6 +238,7 @@ void tf_place(struct tf_preempt *place, bool full)
         f = f->previous;
     place->frame = (uint64_t)(uintptr_t)f;
     place->instruction = f ? (uint64_t)(uintptr_t)tf_frame_instr(f) : 0;
+    place->variables = f ? quick(f) : 0;
     place->fingerprint = f && full ? fingerprint(f) : 0;
 }
 

@@ -586,7 +586,7 @@ static void has_it(struct tf_thread *self)
         tf_slow(word, NULL, NULL);
 }
 
-static bool drops_for_others(struct tf_thread *self);
+static bool drops_for_others(struct tf_thread *self, const void *caller, const uintptr_t *stack);
 
 #define DOOR __attribute__((visibility("default")))
 static int (*real_lock)(pthread_mutex_t *), (*real_unlock)(pthread_mutex_t *);
@@ -630,7 +630,8 @@ DOOR int pthread_mutex_lock(pthread_mutex_t *mutex)
             tf_turn_release(); /* it has the turn for another reason */
         tf_turn_take(true, TF_TURN_PLAIN);
     } else if (tf_many && (void *)mutex == gil_mutex && follows()) {
-        self->stays = !drops_for_others(self);
+        self->stays = !drops_for_others(self, __builtin_return_address(0),
+                                        (const uintptr_t *)__builtin_frame_address(0));
     } else if (tf_many && (void *)mutex != gil_mutex && (void *)mutex != gil_switch_mutex) {
         native_begins(self);
     }
@@ -747,6 +748,7 @@ static void find_functions(void)
 struct walk {
     int left;
     bool gives;
+    uintptr_t by; /* the return address that told */
 };
 
 static _Unwind_Reason_Code step(struct _Unwind_Context *context, void *arg)
@@ -757,18 +759,38 @@ static _Unwind_Reason_Code step(struct _Unwind_Context *context, void *arg)
         if (at <= functions[i].from || at > functions[i].to)
             continue;
         walk->gives = i < GIVING;
+        walk->by = at;
         return _URC_END_OF_STACK;
     }
     return --walk->left ? _URC_NO_REASON : _URC_END_OF_STACK;
 }
 
-/* Is the GIL dropped because it was asked for? */
-static bool is_asked(struct tf_thread *self)
+/* What was found before: called from there, with that return address so many words above the caller's frame.
+ */
+static struct known {
+    uintptr_t caller, by;
+    size_t at;
+    bool asked;
+} known[8];
+#define KNOWN (sizeof known / sizeof *known)
+#define LOOK_WORDS 64
+
+/* Is the GIL dropped because it was asked for? stack: where the door was called. */
+static bool is_asked(struct tf_thread *self, const void *caller, const uintptr_t *stack)
 {
+    static unsigned next;
     struct walk walk = {.left = 12};
     if (tf_thread_has_left_python(self))
         return false;
+    for (size_t i = 0; i < KNOWN; i++)
+        if (known[i].caller == (uintptr_t)caller && stack[known[i].at] == known[i].by)
+            return known[i].asked;
     _Unwind_Backtrace(step, &walk);
+    for (size_t k = 0; walk.by && k < LOOK_WORDS; k++)
+        if (stack[k] == walk.by) {
+            known[next++ % KNOWN] = (struct known){(uintptr_t)caller, walk.by, k, !walk.gives};
+            break;
+        }
     return !walk.gives;
 }
 
@@ -790,13 +812,13 @@ void tf_turn_expect_preempt(void)
 }
 
 /* At a drop. False: it is none for the other threads, in replay: the place is not reached yet. */
-static bool drops_for_others(struct tf_thread *self)
+static bool drops_for_others(struct tf_thread *self, const void *caller, const uintptr_t *stack)
 {
-    struct tf_preempt place = {.checks = UINT64_MAX}, logged;
+    struct tf_preempt place, logged;
     if (!tf_many || !(tf.mode == TF_RECORDS || tf.mode == TF_REPLAYS))
         return true;
     if (tf.mode != TF_REPLAYS) {
-        if (turn.asked && is_asked(self)) {
+        if (turn.asked && is_asked(self, caller, stack)) {
             tf.engine->place(&place, true);
             tf_log_put(TF_CALL_PREEMPT, 0, 0, &place, sizeof place, NULL, 0);
             self->drops = true;
@@ -804,11 +826,12 @@ static bool drops_for_others(struct tf_thread *self)
         return true;
     }
     const struct tf_outside *e = next_preempt();
-    if (!e || !is_asked(self))
+    if (!e || !is_asked(self, caller, stack))
         return true;
     memcpy(&logged, tf_outside_args(e), sizeof logged);
     tf.engine->place(&place, false);
-    if (place.frame != logged.frame || place.instruction != logged.instruction)
+    if (place.frame != logged.frame || place.instruction != logged.instruction ||
+        place.variables != logged.variables)
         return false;
     tf.engine->place(&place, true);
     if (place.fingerprint != logged.fingerprint)

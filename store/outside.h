@@ -46,8 +46,7 @@ enum tf_turn {
 /* Where a thread was that had to give the GIL away without a frame event or call of its own: see
  * docs/threads.md. */
 struct tf_preempt {
-    uint64_t checks; /* how many checks of the interpreter's for such requests since the last event, or
-                        UINT64_MAX: not counted */
+    uint64_t variables;          /* a hash of the function's variables, numbers by value: quick */
     uint64_t frame, instruction; /* addresses */
     uint64_t fingerprint;        /* of what the function can see */
 };

@@ -231,7 +231,7 @@ static void test_turns(void **state)
     const char *path = fx_path("turns.timefork");
     struct tf_ingest *in = begin(&r, path, &store);
     const uint32_t big = 0x12345; /* more than half a word */
-    const struct tf_preempt preempt = {.checks = 9};
+    const struct tf_preempt preempt = {.variables = 9};
     struct tf_rec_clock clock = {.sec = 5, .nsec = 6, .clock = 1};
     uint32_t fill = 0;
     word(&r, TF_CALL, 1);

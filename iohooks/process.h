@@ -252,6 +252,8 @@ void tf_turn_leave(struct tf_thread *t);
 /* Replay: the calling thread ends. */
 void tf_turn_end(struct tf_thread *self) __attribute__((noreturn));
 void tf_turn_wake(const volatile int32_t *word); /* replay: those that sleep in a futex there */
+/* The calling thread's kernel thread: what it told the kernel by rseq(2) is taken back. */
+void tf_thread_forget_rseq(const struct tf_thread *t);
 /* Replay: if the log has it next that this thread drops the GIL in the middle of a function, asks Python to
  * look. */
 void tf_turn_expect_preempt(void);

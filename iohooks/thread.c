@@ -349,12 +349,22 @@ long tf_thread_clone(struct tf_call *call, const struct tf_thread_birth *b, size
 
 /* ---- end ---- */
 
+/* The kernel writes to the calling thread's area until it is told not to, and ends a process in which it cannot. libc looks
+ * there when the thread starts another one: it stays as if it were registered. */
+void tf_thread_forget_rseq(const struct tf_thread *t)
+{
+    struct rseq *area = (struct rseq *)t->rseq[0];
+    if (!area || (t->rseq[2] & RSEQ_FLAG_UNREGISTER))
+        return;
+    tf_sys(SYS_rseq, area, t->rseq[1], RSEQ_FLAG_UNREGISTER, t->rseq[3]);
+    area->cpu_id = 0;
+}
+
 /* On the thread's exit stack: nothing of its own stack, and so no thread-local data, is used any more. */
 static void off_stack(void *arg)
 {
     struct tf_thread *t = arg;
-    if (t->rseq[0] && !(t->rseq[2] & RSEQ_FLAG_UNREGISTER)) /* it is on the stack that is no longer its own */
-        tf_sys(SYS_rseq, t->rseq[0], t->rseq[1], RSEQ_FLAG_UNREGISTER, t->rseq[3]);
+    tf_thread_forget_rseq(t); /* it is on the stack that is no longer its own */
     tf_sys(SYS_set_robust_list, 0, 24);
     if (t->clear_tid) {
         __atomic_store_n(t->clear_tid, 0, __ATOMIC_RELEASE);

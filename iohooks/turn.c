@@ -543,6 +543,7 @@ void tf_turn_adopt(void)
     turn.lock = 0;
     turn.urgent = turn.asked = false;
     turn.owner = tf_self;
+    tf_thread_forget_rseq(tf_self);
 }
 
 /* ---- the GIL ---- */

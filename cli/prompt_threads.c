@@ -29,6 +29,8 @@ static int threads(struct tf_prompt *p, const char *args, json_t *out, struct tf
         const struct tf_thread_row *row = tf_timeline_thread(p->timeline, number);
         if (!json_string_length(json_object_get(one, "name")) && row && row->name)
             json_object_set_new(one, "name", tf_json_text(row->name, strlen(row->name)));
+        if (row && row->tid) /* as it was in the recording */
+            json_object_set_new(one, "tid", json_integer(row->tid));
         json_object_set_new(one, "selected", json_boolean(number == p->thread));
     }
     json_object_set_new(out, "threads", all);

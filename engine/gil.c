@@ -113,6 +113,13 @@ PyThreadState *tf_thread_settle(void)
 int64_t tf_thread_number(PyThreadState *ts, int32_t *tid)
 {
     *tid = 0;
+#if TF_PY311
+    /* A thread that has not begun to run has its creator's number until then. */
+    for (PyThreadState *other = PyInterpreterState_ThreadHead(ts->interp); other;
+         other = PyThreadState_Next(other))
+        if (other->thread_id == ts->thread_id && other->id < ts->id)
+            return -1;
+#endif
     if (!tf_state.core->thread_of) /* the engine alone: threads are numbered as their states */
         return (int64_t)ts->id - 1;
     return ts->thread_id ? tf_state.core->thread_of(ts->thread_id, tid) : -1;
@@ -144,18 +151,64 @@ void tf_gil_find(PyInterpreterState *interp)
         tf_state.core->gil(&gil->mutex, &gil->cond, &gil->switch_mutex, &gil->switch_cond, &gil->interval);
 }
 
+#define THREADS_MAX 4096 /* at the same time */
+static struct entering {
+    PyThreadState *ts;
+    tf_frame *frame;
+    int tag;
+} entering[THREADS_MAX];
+static size_t entering_n;
+
+static struct entering *find_entering(const PyThreadState *ts)
+{
+    for (size_t i = 0; i < entering_n; i++)
+        if (entering[i].ts == ts)
+            return &entering[i];
+    return NULL;
+}
+
+tf_frame *tf_entering(PyThreadState *ts, int *tag)
+{
+    const struct entering *e = find_entering(ts);
+    if (e && tag)
+        *tag = e->tag;
+    return e ? e->frame : NULL;
+}
+
+void tf_entering_link(void)
+{
+    for (; entering_n; entering_n--) {
+        const struct entering *e = &entering[entering_n - 1];
+        PyCodeObject *co = tf_frame_code(e->frame);
+        if (e->frame->owner != FRAME_OWNED_BY_GENERATOR && !tf_frame_started(e->frame))
+            tf_frame_set_instr(e->frame, _PyCode_CODE(co) + co->_co_firsttraceable);
+        e->frame->previous = tf_current_frame(e->ts);
+        tf_set_current_frame(e->ts, e->frame);
+    }
+}
+
 void tf_gil_yield(void)
 {
-    if (tf_state.keep)
+    PyThreadState *ts = tf_this_thread();
+    tf_frame *frame = tf_state.entering;
+    if (tf_state.keep || tf_state.stays)
         return;
+    if (frame && tf_scanning && tf_state.tag == TF_CALL)
+        tf_scan_early_call(frame);
+    if (frame && entering_n < THREADS_MAX)
+        entering[entering_n++] = (struct entering){ts, frame, tf_state.tag};
     /* What is being raised stands in the thread state and stays there. */
     PyEval_RestoreThread(PyEval_SaveThread());
+    struct entering *e = find_entering(ts);
+    if (e)
+        *e = entering[--entering_n];
 }
 
 #if TF_PY313
 
 void tf_gil_ask(bool on)
 {
+    on = on && !tf_state.stays;
     /* Nobody has it: nobody is asked, and whoever takes it begins without a request. The thread that has it
      * is the last holder, and lives. */
     if (!__atomic_load_n(&gil->locked, __ATOMIC_ACQUIRE))
@@ -185,6 +238,7 @@ static bool has_reason(const struct _ceval_state *ceval)
 void tf_gil_ask(bool on)
 {
     struct _ceval_state *ceval = &PyInterpreterState_Main()->ceval;
+    on = on && !tf_state.stays;
     _Py_atomic_store(&ceval->gil_drop_request, on);
     _Py_atomic_store(&ceval->eval_breaker, on || has_reason(ceval));
     /* One that came between the look and the store. */

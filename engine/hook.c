@@ -42,6 +42,13 @@ static ptrdiff_t least_distance[256];
 static __thread const tf_frame *given_to __attribute__((tls_model("initial-exec")));
 #endif
 
+static __attribute__((noinline)) void slow(uint32_t word, PyThreadState *ts, tf_frame *frame)
+{
+    tf_state.entering = frame;
+    tf_state.tag = (int)TF_TAG(word);
+    tf_state.slow(word, ts, frame);
+}
+
 static inline __attribute__((always_inline)) void emit(uint32_t word, PyThreadState *ts, tf_frame *frame)
 {
     uint32_t **p = tf_state.p;
@@ -50,7 +57,7 @@ static inline __attribute__((always_inline)) void emit(uint32_t word, PyThreadSt
     __atomic_store_n(q, word, __ATOMIC_RELEASE);
     *p = ++q;
     if (TF_UNLIKELY(q >= *tf_state.limit))
-        tf_state.slow(word, ts, frame);
+        slow(word, ts, frame);
 }
 
 #if !TF_PY311

@@ -880,6 +880,7 @@ void tf_inspect(const struct tf_inspect_req *req, const char *text, size_t text_
         whose = tf_thread_by_number(ts->interp, req->thread - 1);
     if (ts) { /* also while the interpreter is taken down */
         tf_settle(ts);
+        tf_entering_link();
         tf_frame *f = whose ? tf_frame_complete(tf_current_frame(whose)) : NULL;
         if (req->what != TF_INSPECT_STACK)
             for (uint32_t n = req->frame; f && n; n--)

@@ -22,8 +22,12 @@ struct tf_state {
     void (*slow)(uint32_t word, void *tstate, void *frame);
 
     const struct tf_core *core;
-    bool throwing; /* the generator that is being entered was entered by throw() or close() */
-    bool keep;     /* this event is no place to give the GIL away */
+    bool throwing;  /* the generator that is being entered was entered by throw() or close() */
+    bool keep;      /* this event is no place to give the GIL away */
+    bool stays;     /* nor is anything that comes: it stops where the function begins that is entered now */
+    void *entering; /* of the event that takes the slow path: the frame that is about to be evaluated, or NULL
+                     */
+    int tag;        /* of that event */
 };
 extern struct tf_state tf_state;
 
@@ -56,6 +60,11 @@ void tf_hook_remove(void);
 void tf_gil_find(PyInterpreterState *interp);
 void tf_gil_yield(void);
 void tf_gil_ask(bool on);
+/* A thread that gave the GIL away right after a call or resume has entered a function that the interpreter
+ * does not know of yet: its frame, and the event's tag. NULL: it has not. */
+tf_frame *tf_entering(PyThreadState *ts, int *tag);
+/* Puts those functions onto the stacks of their threads, in a fork that is thrown away. */
+void tf_entering_link(void);
 /* At a SWITCH: the thread that has just taken the GIL becomes the interpreter's current one for a moment, so
  * that its functions can be called: tf_thread_enter() in front, tf_thread_leave() with its result behind.
  * *ts: that thread's state, when none was given; NULL: the interpreter does not know the thread. */
@@ -108,6 +117,7 @@ extern bool tf_scanning;
 void tf_scan(const struct tf_scan *scan, void *tstate, void *frame, int event);
 void tf_scan_event(uint32_t word, void *tstate, void *frame);
 void tf_scan_code(PyCodeObject *co, uint32_t id); /* a code object that is new to the scan */
+void tf_scan_early_call(tf_frame *frame);         /* a function that begins after other threads have run */
 
 /* heap.c */
 struct tf_diverted {

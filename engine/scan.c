@@ -322,7 +322,7 @@ static void follow_watches(uint32_t word, tf_frame *frame, uint64_t number, uint
  * about to be put there. */
 static void measure(struct tf_scan_depth *stack, const tf_frame *entering)
 {
-    int32_t depth = entering != NULL;
+    int32_t depth = entering || tf_entering(tf_search.ts, NULL);
     for (const tf_frame *f = tf_current_frame(tf_search.ts); f; f = f->previous)
         depth += !tf_frame_is_entry(f) && f != entering;
     stack->known = 1;
@@ -419,8 +419,29 @@ void tf_scan_at_line(tf_frame *frame, int line)
     report(&hit, tf_search.here);
 }
 
+/* Functions whose beginning has been told already. */
+static const tf_frame *told[4096];
+static size_t told_n;
+
+/* The thread gives the GIL away between the call and the function's beginning. What is met is met at the
+ * call, whatever other threads do until then. */
+void tf_scan_early_call(tf_frame *frame)
+{
+    if (!tf_search.any_call || told_n == sizeof(told) / sizeof(*told) || !tf_scan_follow())
+        return;
+    struct tf_raised raised = tf_raised_take(tf_search.ts);
+    tf_scan_at_call(frame);
+    tf_raised_put(tf_search.ts, raised);
+    told[told_n++] = frame;
+}
+
 void tf_scan_at_call(tf_frame *frame)
 {
+    for (size_t i = 0; i < told_n; i++)
+        if (told[i] == frame) {
+            told[i] = told[--told_n];
+            return;
+        }
     uint32_t id = TF_CODE_ID(tf_code_extra_of(tf_frame_code(frame)));
     uint64_t mask = id < tf_search.req->codes ? tf_search.masks[id] & ~TF_SCAN_LINES : 0;
     if (!mask)
@@ -593,7 +614,7 @@ static tf_frame *frame_at(PyThreadState *ts, tf_frame *entering, uint32_t stack_
 
 static uint32_t stack_depth(PyThreadState *ts)
 {
-    uint32_t depth = 0;
+    uint32_t depth = tf_entering(ts, NULL) != NULL;
     for (const tf_frame *f = tf_current_frame(ts); f; f = f->previous)
         depth += !tf_frame_is_entry(f);
     return depth;
@@ -622,7 +643,7 @@ static void start_watches(PyThreadState *ts, tf_frame *entering)
             else if (point->thread == tf_search.thread)
                 continue; /* it has left */
             else if ((other = tf_thread_by_number(ts->interp, point->thread)))
-                f = frame_at(other, NULL, stack_depth(other), point->depth);
+                f = frame_at(other, tf_entering(other, NULL), stack_depth(other), point->depth);
             if (!f)
                 tf_state.core->divergence("the function whose variables are watched is not on the stack");
             begin_watch(i, f, point->depth, point->thread);
@@ -655,6 +676,8 @@ void tf_scan(const struct tf_scan *scan, void *tstate, void *frame, int event)
     }
     tf_search.any_raise = tf_search.raise_points != 0;
     tf_frame *entering = event == TF_CALL || event == TF_RESUME ? frame : NULL;
+    if (event == TF_SWITCH)
+        entering = tf_entering(ts, &event);
     struct tf_raised raised = tf_raised_take(ts);
     tf_scan_install(ts, entering, event);
     start_watches(ts, entering);

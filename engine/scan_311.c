@@ -223,7 +223,7 @@ void tf_scan_install(PyThreadState *ts, tf_frame *entering, int event)
     hook_before = (tf_eval_fn)_PyInterpreterState_GetEvalFrameFunc(ts->interp);
     _PyInterpreterState_SetEvalFrameFunc(ts->interp, (_PyFrameEvalFunction)scan_hook);
     for (PyThreadState *t = PyInterpreterState_ThreadHead(ts->interp); t; t = PyThreadState_Next(t))
-        install_thread(t, t == ts ? entering : NULL);
+        install_thread(t, t == ts ? entering : tf_entering(t, NULL));
 }
 
 #endif

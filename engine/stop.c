@@ -361,6 +361,12 @@ void tf_stop_arm(const struct tf_stop_req *req, void *tstate, void *frame_arg, i
     }
     armed.frame = frame;
     bool entering = event == TF_CALL || event == TF_RESUME;
+    if (event == TF_SWITCH && ts && tf_entering(ts, NULL)) /* the thread was about to evaluate this one */
+        armed.frame = frame = tf_entering(ts, &event);
+    if (entering && req->kind == TF_STOP_LINE && req->lines == 0) {
+        tf_state.stays = true; /* the function begins before another thread runs */
+        tf_gil_ask(false);
+    }
     if (!frame && req->kind == TF_STOP_LINE && req->lines)
         return;               /* nothing is running: what comes next is another event, or the end */
     if (!frame && req->lines) /* no Python function runs here: no lines come */

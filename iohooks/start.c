@@ -462,6 +462,7 @@ static void attach(int argc, char **argv, char **envp, const char *session)
     } else {
         tf.mode = TF_REPLAYS;
         tf_emit_start_replay();
+        tf_thread_be((int32_t)tf.ctl->pid);
     }
     clean_environment(envp);
     pthread_atfork(NULL, NULL, forked);

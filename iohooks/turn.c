@@ -61,6 +61,11 @@ bool tf_turn_is_mine(void)
     return !tf_many || turn.owner == tf_self;
 }
 
+uint64_t tf_turn_silent(void)
+{
+    return turn.silent;
+}
+
 bool tf_gil_is_others(void)
 {
     return turn.gil && turn.gil != tf_self;
@@ -407,7 +412,7 @@ static enum tf_turn take(bool want_gil, enum tf_turn why, bool counts)
     if (tf.mode == TF_REPLAYS || !take_recorded(self, want_gil, why, counts))
         why = take_replayed(self, counts);
     tf_side_heap_turn();
-    tf_signal_safe_point(TF_AFTER_CALL);
+    tf_signal_safe_point(TF_AFTER_TURN);
     return why;
 }
 

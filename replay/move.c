@@ -350,7 +350,9 @@ int tf_move(struct tf_timeline *t, const struct tf_stop *here, const struct tf_m
     if (req->what == TF_MOVE_STEP)
         return step(t, here, req, hit, opts, err);
     int r = stack_here(t, here, req, &s, err);
-    if (r == 0 && s.n == 0)
+    if (r == 0 && s.n == 0 && !req->reverse && req->what == TF_MOVE_NEXT) /* a thread that begins */
+        r = step(t, here, req, hit, opts, err);
+    else if (r == 0 && s.n == 0)
         r = req->reverse ? at_start(t, s.thread, hit, err) : at_end(t, s.thread, hit, opts, err);
     else if (r == 0 && req->frame >= s.n)
         r = tf_err_set(err, TF_E_USAGE, "there is no function number %u on the stack", req->frame);

@@ -15,9 +15,15 @@
  * - HARNESS_OUT=PATH: where the answers go
  * - HARNESS_WRAP=1: events are counted no more, but written around in 64 KiB, for measuring
  * - HARNESS_WHERE=F: the where() text after event F
+ * - HARNESS_THREADS=1: threads are told apart, by their events; "N 1 name" when thread 1 begins
+ * - HARNESS_YIELD=K: the GIL is given away after each K-th event, if that is a call or resume
+ * - HARNESS_DROP=1: another thread asks for the GIL now and then, until the program ends
+ * - HARNESS_PLACE=F: behind event F, the place is noted ("P frame instruction fingerprint") whenever the
+ *   interpreter looks whether somebody wants the GIL
  */
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stddef.h>
@@ -54,6 +60,13 @@ static char *eval_text, *dump_path, *ask_text, *pure_text;
 static uint64_t pure_at;
 static unsigned long pure_times;
 static int program_fd = -1; /* where a program that was prepared goes */
+static int threads, drop;
+static unsigned long yield_every, place_at;
+static struct {
+    void *mutex, *cond, *switch_cond;
+} gil;
+static bool noting;
+static __thread bool yielding;
 static int (*pure_test)(const uint8_t *, size_t, void *, _Bool *, uint64_t *);
 
 /* The program's environment is the same whatever is asked, so that its objects are at the same addresses. */
@@ -78,6 +91,10 @@ static uint64_t count_events(void)
 static void set_limit(void)
 {
     uint64_t next = UINT64_MAX;
+    if (place_at > events)
+        next = place_at;
+    if (threads || yield_every || noting)
+        next = events + 1;
     if (stop_next < stop_count)
         next = stops[stop_next].req.frame;
     if (where_at && where_at > events && where_at < next)
@@ -218,6 +235,127 @@ static void core_stopped(int why, uint64_t lines)
     _exit(0);
 }
 
+/* ---- threads ---- */
+
+static void *ask_now_and_then(void *arg)
+{
+    for (;;) {
+        usleep(2000);
+        engine->ask_to_drop(true);
+    }
+    return arg;
+}
+
+static void core_gil(void *mutex, void *cond, void *switch_mutex, void *switch_cond,
+                     const unsigned long *interval)
+{
+    (void)switch_mutex, (void)interval;
+    gil.mutex = mutex;
+    gil.cond = cond;
+    gil.switch_cond = switch_cond;
+    pthread_t asks;
+    if (drop && pthread_create(&asks, NULL, ask_now_and_then, NULL))
+        _exit(93);
+}
+
+/* Threads by the kernel's numbers, in the order of their first events. */
+static uint32_t number_of_thread(void *frame)
+{
+    static pid_t tids[1024];
+    static uint32_t count;
+    pid_t tid = gettid();
+    for (uint32_t i = 0; i < count; i++)
+        if (tids[i] == tid)
+            return i;
+    char name[256];
+    if (codes && frame && count && engine->thread_name(frame, name, sizeof(name)))
+        fprintf(codes, "N %u %s\n", count, name);
+    if (count == 1024)
+        _exit(94);
+    tids[count++] = tid;
+    return count - 1;
+}
+
+/* What the core knows when the GIL is taken is found out at the first event behind it. */
+static void tell_thread(uint32_t word, void *frame)
+{
+    static uint32_t last;
+    uint32_t number = number_of_thread(frame);
+    if (number != last) {
+        p[-1] = TF_WORD(TF_SWITCH, number);
+        *p++ = word;
+        last = number;
+    }
+}
+
+int pthread_cond_signal(pthread_cond_t *cond) __attribute__((visibility("default")));
+int pthread_cond_signal(pthread_cond_t *cond)
+{
+    static int (*real)(pthread_cond_t *);
+    if (!real)
+        real = (int (*)(pthread_cond_t *))dlvsym(RTLD_NEXT, "pthread_cond_signal", "GLIBC_2.3.2");
+    if (noting && cond == gil.cond) {
+        struct tf_preempt place;
+        engine->place(&place, true);
+        fprintf(codes, "P %lx %lx %lx\n", place.frame, place.instruction, place.fingerprint);
+    }
+    return real(cond);
+}
+
+/* Who gave the GIL away because it was asked waits until another thread has it. If nobody wants it, that
+ * would be for ever. */
+int pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex) __attribute__((visibility("default")));
+int pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex)
+{
+    static int (*real)(pthread_cond_t *, pthread_mutex_t *);
+    if (!real)
+        real = (int (*)(pthread_cond_t *, pthread_mutex_t *))dlvsym(RTLD_NEXT, "pthread_cond_wait",
+                                                                    "GLIBC_2.3.2");
+    if ((!noting && !drop) || cond != gil.switch_cond)
+        return real(cond, mutex);
+    pthread_mutex_unlock(mutex);
+    if (drop)
+        usleep(1000);
+    return pthread_mutex_lock(mutex);
+}
+
+/* The thread has taken the GIL again, and is asked again. */
+int pthread_mutex_unlock(pthread_mutex_t *mutex) __attribute__((visibility("default")));
+int pthread_mutex_unlock(pthread_mutex_t *mutex)
+{
+    static int (*real)(pthread_mutex_t *);
+    static bool given;
+    if (!real)
+        real = (int (*)(pthread_mutex_t *))dlsym(RTLD_NEXT, "pthread_mutex_unlock");
+    if (noting && mutex == gil.mutex && (given = !given) == false)
+        engine->ask_to_drop(true);
+    int result = real(mutex);
+    if (yielding && mutex == gil.mutex) { /* others shall have the time to take it */
+        yielding = false;
+        usleep(50);
+    }
+    return result;
+}
+
+/* From event place_at to the next. */
+static void note_places(void)
+{
+    bool noted = noting;
+    noting = events == place_at;
+    if (noting || noted)
+        engine->ask_to_drop(noting);
+}
+
+/* Under the GIL, which is given away last of all. */
+static void yield_now_and_then(void)
+{
+    static unsigned long count;
+    yielding = yield_every && ++count % yield_every == 0;
+    if (yielding)
+        engine->yield();
+    yielding = false;
+}
+
 static void core_slow(uint32_t word, void *tstate, void *frame)
 {
     if (p >= scratch && p <= scratch + 1024) {
@@ -230,7 +368,11 @@ static void core_slow(uint32_t word, void *tstate, void *frame)
     }
     if (armed)
         core_stopped(TF_STOPPED_SHORT, engine->lines_seen());
+    if (threads)
+        tell_thread(word, frame);
     count_events();
+    if (place_at)
+        note_places();
     if (events == where_at) {
         char text[8192];
         size_t n = engine->where(text, sizeof(text));
@@ -264,6 +406,7 @@ static void core_slow(uint32_t word, void *tstate, void *frame)
         _exit(9);
     }
     set_limit();
+    yield_now_and_then();
 }
 
 static uint32_t core_code(uint64_t hash, uint32_t line, uint32_t flags, const char *file, size_t file_len,
@@ -293,6 +436,7 @@ static const struct tf_core core = {
     .stopped = (void *)core_stopped,
     .item = core_item,
     .mute = core_mute,
+    .gil = core_gil,
     .divergence = (void *)core_divergence,
 };
 
@@ -355,6 +499,11 @@ static int wrapped_main(int argc, char **argv, char **envp)
         text[fread(text, 1, sizeof(text) - 1, ask_file)] = 0;
         fclose(ask_file);
     }
+    threads = take_env("HARNESS_THREADS") != NULL;
+    drop = take_env("HARNESS_DROP") != NULL;
+    char *yield_text = take_env("HARNESS_YIELD"), *place_text = take_env("HARNESS_PLACE");
+    yield_every = yield_text ? strtoul(yield_text, NULL, 10) : 0;
+    place_at = place_text ? strtoul(place_text, NULL, 10) : 0;
     pure_text = take_env("HARNESS_PURE");
     if (pure_text) {
         pure_test = (int (*)(const uint8_t *, size_t, void *, _Bool *, uint64_t *))dlsym(

@@ -2,6 +2,7 @@
 
 harness.c plays the core. What the engine says is compared with Python's own tracing (oracle.py), which shares nothing with it.
 """
+import collections
 import json
 import os
 import re
@@ -60,28 +61,36 @@ class EngineTest(unittest.TestCase):
                               env=dict(os.environ, PYTHONHASHSEED="0"), capture_output=True, text=True, errors="surrogateescape",
                               timeout=300, cwd=self.folder)
 
-    def events(self, *args):
+    def events(self, *args, **env):
         """All frame events of a run, each with the frame that it is about; and the run."""
         dump = os.path.join(self.results, "dump")
-        run = self.harness(*args, HARNESS_DUMP=dump)
-        codes, stacks, thread, out = {}, {}, 0, []
+        run = self.harness(*args, HARNESS_DUMP=dump, **env)
+        codes, stacks, thread, out, number = {}, {}, 0, [], 0
+        self.places, self.thread_names = [], {}
         with open(dump, errors="surrogateescape") as f:
             for text in f:
                 tag, *rest = text.rstrip("\n").split(" ", 1)
                 if tag == "D":
                     head, name = rest[0].split("\t")
-                    number, line, hash_, flags, file = head.split(" ", 4)
-                    codes[number] = file, name, int(line)
+                    id_, line, hash_, flags, file = head.split(" ", 4)
+                    codes[id_] = file, name, int(line)
                 elif tag == "T":
                     thread = int(rest[0])
+                    number += 1
+                elif tag == "N":
+                    which, name = rest[0].split(" ", 1)
+                    self.thread_names[int(which)] = name
+                elif tag == "P":
+                    self.places.append(tuple(rest[0].split()))
                 else:
+                    number += 1
                     stack = stacks.setdefault(thread, [])
                     if tag in "CS":
                         stack.append(codes[rest[0]])
                         about = stack[-1]
                     else:
                         about = stack.pop() if stack else (None, None, None)
-                    out.append(Event(len(out) + 1, tag, *about, thread))
+                    out.append(Event(number, tag, *about, thread))
         return out, run
 
     def oracle(self, mode, path):
@@ -171,24 +180,142 @@ class EngineTest(unittest.TestCase):
         self.assertEqual(kinds, "CYSYSR" + "CY" + closing + "CU" + never_run)
 
     def test_threads(self):
+        """Events belong to the thread that runs; threading's name of it is known at its first event."""
         path = os.path.join(self.folder, "p.py")
         with open(path, "w") as f:
             f.write("import threading\ndef f(n):\n    for i in range(100): h()\ndef h(): pass\n"
-                    "ts = [threading.Thread(target=f, args=(i,)) for i in range(3)]\n"
-                    "for t in ts: t.start(); t.join()\n")
-        events, _ = self.events(path)
+                    "ts = [threading.Thread(target=f, args=(i,), name=f'nämé {i}') for i in range(3)]\n"
+                    "for t in ts: t.start()\nfor t in ts: t.join()\n")
+        events, _ = self.events(path, HARNESS_THREADS="1")
         self.assertEqual({e.thread for e in events if e.name == "f"}, {1, 2, 3})
         self.assertEqual({e.thread for e in events if e.name == "<module>"}, {0})
+        self.assertEqual(self.thread_names, {1: "nämé 0", 2: "nämé 1", 3: "nämé 2"})
         self.assertEqual(sum(e.name == "h" for e in events), 600)
 
-    def test_threads_one_after_the_other(self):
-        """The thread states of threads that are never alive together have one address."""
+    def test_threads_without_names(self):
         path = os.path.join(self.folder, "p.py")
         with open(path, "w") as f:
             f.write("import _thread, time\ndef f(): pass\n"
                     "for i in range(5):\n    _thread.start_new_thread(f, ())\n    time.sleep(0.05)\n")
-        events, _ = self.events(path)
+        events, _ = self.events(path, HARNESS_THREADS="1")
         self.assertEqual([e.thread for e in events if e.name == "f" and e.kind == "C"], [1, 2, 3, 4, 5])
+        self.assertEqual(self.thread_names, {})
+
+    SWITCHING = """
+import sys, threading
+sys.setswitchinterval(1000)  # nobody asks but the harness
+lock, total, order = threading.Lock(), [], []
+def squares(n):
+    for i in range(n): yield i * i
+class Fails(Exception): pass
+def fails(i): raise Fails(i)
+def work(n):
+    values = squares(80)
+    for i, v in enumerate(values):
+        try: fails(i)
+        except Fails as e: assert e.args == (i,), e.args
+        order.append(n)
+    total.append(v)
+    with lock: shared.append(n)
+shared = []
+ts = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+for t in ts: t.start()
+for t in ts: t.join()
+print(total, sorted(shared), sum(a != b for a, b in zip(order, order[1:])) > 3)
+"""
+
+    def test_yield(self):
+        """The GIL can be given away at events: what is raised, returned and held survives."""
+        path = os.path.join(self.folder, "p.py")
+        with open(path, "w") as f:
+            f.write(self.SWITCHING)
+        for every in "1", "2":
+            _, run = self.events(path, HARNESS_YIELD=every)
+            self.assertEqual((run.stdout, run.stderr), ("[6241, 6241, 6241, 6241] [0, 1, 2, 3] True\n", ""))
+
+    def test_yield_keeps_generators_whole(self):
+        """Two threads fight for one generator: no other may enter it between its exit and who resumed it."""
+        path = os.path.join(self.folder, "p.py")
+        with open(path, "w") as f:
+            f.write("import threading\ndef g():\n    for i in range(300): yield i\n"
+                    "it, got = g(), []\ndef work():\n    while True:\n        try: got.append(next(it))\n"
+                    "        except ValueError as e: assert 'already executing' in str(e)\n"
+                    "        except StopIteration: return\n"
+                    "ts = [threading.Thread(target=work) for i in range(3)]\nfor t in ts: t.start()\nfor t in ts: t.join()\n"
+                    "print(sorted(got) == list(range(300)))\n")
+        for every in "1", "2", "3":
+            _, run = self.events(path, HARNESS_YIELD=every)
+            self.assertEqual((run.stdout, run.stderr), ("True\n", ""))
+
+    def test_asked_to_drop(self):
+        """A thread that keeps the GIL gives it away when it is asked, and not otherwise."""
+        path = os.path.join(self.folder, "p.py")
+        with open(path, "w") as f:
+            f.write("import sys, threading, time\nsys.setswitchinterval(1000)\ndone = False\ndef work():\n    global done\n"
+                    "    time.sleep(0.01)\n    done = True\nthreading.Thread(target=work).start()\n"
+                    "end = time.monotonic() + float(sys.argv[1])\n"
+                    "while not done and time.monotonic() < end: pass\nprint(done)\n")
+        _, run = self.events(path, "20", HARNESS_DROP="1")
+        self.assertEqual((run.stdout, run.stderr), ("True\n", ""))
+        _, run = self.events(path, "0.3")
+        self.assertEqual((run.stdout, run.stderr), ("False\n", ""))
+
+    LOOPS = [
+        "for i in range(200): pass",
+        "for _ in itertools.repeat(None, 200): pass",
+        "for _ in zip(itertools.repeat(1, 200), itertools.count()): pass",
+        "for _ in map(abs, itertools.repeat(3, 200)): pass",
+        "for _ in [0] * 200: pass",
+        "for _ in dict.fromkeys(range(1000, 1200)): pass",
+        "for _ in set(range(1000, 1200)): pass",
+        "for _ in enumerate([5] * 200): pass",
+        "i = 0\n    while i < 200: i += 1",
+        "x = 1.5\n    while x < 200: x += 1.0",
+        "x = 2 ** 100\n    while x < 2 ** 100 + 200: x += 1",
+        "s = ''\n    while len(s) < 200: s += 'x'",
+        "a = [0]\n    while a[0] < 200: a[0] += 1",
+        "a = {'n': 1000}\n    while a['n'] < 1200: a['n'] += 1",
+        "b = Box()\n    while b.n < 200: b.n += 1",
+        "b = Slots()\n    while b.n < 200: b.n += 1",
+        "while box.n < 200: box.n += 1",
+        "while module.n < 200: module.n += 1",
+        "while nested.inner.n < 200: nested.inner.n += 1",
+        "q = collections.deque(range(200))\n    while q: q.popleft()",
+        "n = iter(range(200)).__next__\n    try:\n        while True: n()\n    except StopIteration: pass",
+        "global counter\n    while counter < 200: counter += 1",
+        "m = [1] * 200\n    while m: m.pop()",
+        "f = io.BytesIO(bytes(200))\n    while f.read(1): pass",
+        "f = io.StringIO('x\\n' * 200)\n    while f.readline(): pass",
+        "while random.random() >= 0:\n        if next(limit) == 200: break",
+    ]
+
+    def test_places(self):
+        """The fingerprints of a loop's turns are different where anything is, and the same in another run."""
+        for loop in self.LOOPS:
+            with self.subTest(loop=loop):
+                path = os.path.join(self.folder, "p.py")
+                with open(path, "w") as f:
+                    f.write("import collections, io, itertools, random, types\n"
+                            "class Box: n = 0\nclass Slots:\n    __slots__ = 'n',\n    def __init__(self): self.n = 0\n"
+                            "box, module, nested, counter = Box(), types.ModuleType('m'), Box(), 0\n"
+                            "module.n, nested.inner, limit = 0, Slots(), itertools.count()\nrandom.seed(1)\n"
+                            f"def loop():\n    {loop}\n    return\n"
+                            "Slots()\nloop()\n")
+                events, _ = self.events(path)
+                call = [e for e in events if e.name == "loop" and e.file == path][0]
+                start = next((e for e in events if e.number > call.number and e.kind in "CS"), None)
+                if start and start.number < [e for e in events if e.name == "loop" and e.kind == "R"][0].number:
+                    call = start  # the last event before the loop: an object that is made first
+                    call = next(e for e in events if e.number > start.number)
+                seen = []
+                for _ in range(2):
+                    _, run = self.events(path, HARNESS_PLACE=str(call.number))
+                    self.assertEqual(run.stderr, "")
+                    seen.append(self.places)
+                self.assertEqual(seen[0], seen[1])
+                self.assertGreater(len(seen[0]), 190)
+                turns = collections.Counter(seen[0])
+                self.assertEqual([t for t, n in turns.items() if n > 1], [])
 
     def test_every_constructor(self):
         """__init__ is seen in classes of every origin, also where a call has been specialised for other classes."""
@@ -688,7 +815,7 @@ lst, tup, empty, nested = [1, 2.5, "x", None, nan], (1, 2, 3), [], [[1, (2, 3)],
 dct = {"a": 1, 2: "two", (1, "x"): 3, None: 4, True: 5, 2.5: 6, big: 7, b"b": 8, "\u65e5": 9, "": 10}
 st, fz = {1, "a", 2.5, (1, 2), None}, frozenset([1, 2])
 many = {i * 7919: str(i) for i in range(5000)}
-manyset = {str(i) for i in range(3000)} | set(range(1000))
+manyset = {str(i) for i in range(300)} | set(range(1000))
 removed = {i: i for i in range(100)}
 for k_ in range(0, 100, 2): del removed[k_]
 removedset = set(range(100)) - set(range(0, 100, 3))

@@ -255,6 +255,8 @@ void tf_turn_wake(const volatile int32_t *word); /* replay: those that sleep in 
 /* Replay: if the log has it next that this thread drops the GIL in the middle of a function, asks Python to
  * look. */
 void tf_turn_expect_preempt(void);
+/* Of a thread that Python started: the interpreter is being ended by main, and lets no other thread go on. */
+bool tf_thread_is_late(const struct tf_thread *t);
 /* Of a thread that Python started: its thread state is gone. */
 bool tf_thread_has_left_python(const struct tf_thread *t);
 void tf_thread_find_python(void *function); /* one that is Python's */

@@ -189,6 +189,7 @@ int64_t tf_thread_of(uint64_t ident, int32_t *tid)
 
 static uintptr_t python_from, python_to;
 static void *(*thread_state)(void); /* of the calling thread; reads thread-specific data */
+static int (*is_ending)(void);
 
 static int find_python(struct dl_phdr_info *info, size_t size, void *ctx)
 {
@@ -210,6 +211,14 @@ void tf_thread_find_python(void *function)
 {
     dl_iterate_phdr(find_python, function);
     thread_state = (void *(*)(void))dlsym(RTLD_DEFAULT, "PyGILState_GetThisThreadState");
+    is_ending = (int (*)(void))dlsym(RTLD_DEFAULT, "Py_IsFinalizing"); /* 3.13 */
+    if (!is_ending)
+        is_ending = (int (*)(void))dlsym(RTLD_DEFAULT, "_Py_IsFinalizing");
+}
+
+bool tf_thread_is_late(const struct tf_thread *t)
+{
+    return t->start_is_python && is_ending && is_ending();
 }
 
 bool tf_thread_has_left_python(const struct tf_thread *t)

@@ -634,6 +634,10 @@ DOOR int pthread_mutex_lock(pthread_mutex_t *mutex)
         if (tf_many && turn.owner == self && tf_gil_is_others())
             tf_turn_release(); /* it has the turn for another reason */
         tf_turn_take(true, TF_TURN_PLAIN);
+        /* The interpreter ends: Python looks at that out of turn, and, if it comes too late for that, again when
+         * it has the GIL. The thread ends here in both cases, without the GIL. */
+        if (tf_many && tf_thread_is_late(self))
+            pthread_exit(NULL);
     } else if (tf_many && (void *)mutex == gil_mutex && follows()) {
         self->stays = !drops_for_others(self, __builtin_return_address(0),
                                         (const uintptr_t *)__builtin_frame_address(0));

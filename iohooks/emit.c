@@ -309,7 +309,9 @@ void tf_slow(uint32_t word, void *tstate, void *frame)
         break;
     }
     tf_self->inside--;
-    if (!TF_IS_SWITCH(word)) /* there, it has just got it */
+    /* At a switch it has just got it. At an entry the interpreter does not have the function on its stack
+     * yet: who stood there when the thread goes on would see neither the function nor its lines. */
+    if (!TF_IS_SWITCH(word) && !TF_IS_ENTRY(word))
         tf_turn_slice(tf.last_tsc);
     tf_signal_safe_point(TF_AFTER_EVENT);
     tf_turn_expect_preempt();

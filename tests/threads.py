@@ -44,9 +44,10 @@ FRAMES_MOST = 1000000 if LONG else 60000  # of which the stacks of all threads a
 
 
 class Program:
-    def __init__(self, name, *args, status=0, numpy=False, tls=False):
+    def __init__(self, name, *args, status=0, numpy=False, tls=False, chaos=False):
         self.script, self.args, self.status, self.numpy, self.tls = f"{name}.py", args, status, numpy, tls
-        self.name = "-".join([name, *args])
+        self.chaos = ["--chaos", str(SEED)] if chaos else []
+        self.name = "-".join([name, *args] + ["chaos"] * chaos)
 
 
 ALL = [
@@ -56,6 +57,7 @@ ALL = [
     Program("interrupt"), Program("hashes"), Program("databases"), Program("tls", tls=True), Program("matmul", "1", numpy=True), Program("spin"),
     Program("loops"), Program("lockloops"), Program("forking"), Program("pool"), Program("asyncs"), Program("generators"), Program("many"),
     Program("crowd"), Program("stacks"), Program("finalizers"), Program("ids"), Program("writers"), Program("names"),
+    Program("counter", chaos=True), Program("queues", chaos=True), Program("own", chaos=True), Program("generators", chaos=True),
 ]
 # docs/limitations.md: only when it is named.
 NOT_COVERED = [Program("matmul", "2", numpy=True)]
@@ -113,7 +115,7 @@ class Case:
         if why:
             self.tally.skip(self.label, why)
             return None
-        return timefork(command, *options, "-o", self.recording, "--python", self.exe, THREADS / self.program.script, *self.program.args, *after,
+        return timefork(command, *self.program.chaos, *options, "-o", self.recording, "--python", self.exe, THREADS / self.program.script, *self.program.args, *after,
                         cwd=self.work, env=env)
 
     def frames(self, *what):
@@ -502,7 +504,7 @@ def soak(count, jobs, names, keep):
             env, why = prepare(program, version, exe, top / "work")
             if why:
                 return "skipped", why
-            options = ["--chaos", str(rng.randrange(2**53))] if number % 2 else []
+            options = ["--chaos", str(rng.randrange(2**53))] if number % 2 or program.chaos else []
             file = top / "run.timefork"
             recorded = timefork("record", "--quiet", *options, "-o", file, "--python", exe, THREADS / program.script, *program.args, cwd=top / "work", env=env)
             verified = timefork("verify", "--on-divergence", "explain", file) if file.exists() else recorded

@@ -64,10 +64,12 @@ static bool changes_without_gil(PyTypeObject *type)
     return false;
 }
 
-/* Large or executing things, which have an address only. */
+/* Large or executing things, and functions, whose version numbers depend on what the interpreter has
+ * specialised: these have an address only. */
 static bool has_only_address(PyObject *o)
 {
-    return PyType_Check(o) || PyCode_Check(o) || PyFrame_Check(o) || PyTraceBack_Check(o);
+    return PyType_Check(o) || PyFunction_Check(o) || PyCode_Check(o) || PyFrame_Check(o) ||
+           PyTraceBack_Check(o);
 }
 
 static bool is_generator(PyObject *o)

@@ -94,15 +94,16 @@ static void child(const struct tf_launch *launch, int report)
             TRY("too many open files (ulimit -n)", dup2(parked[i], launch->first_fd + i));
     if (!launch->silent)
         TRY("setrlimit", setrlimit(RLIMIT_NOFILE, &files));
-    if (launch->silent) {
+    if (launch->silent || launch->muted) {
         int null = open("/dev/null", O_RDWR);
         TRY("/dev/null", null);
         for (int fd = 0; fd < 3; fd++)
             TRY("dup", dup2(null, fd));
         if (null > 2)
             close(null);
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
     }
+    if (launch->silent)
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (launch->cwd && chdir(launch->cwd) < 0) {
         /* The folder may be gone: in replay nothing but the loading of libraries depends on it. */
         TRY("/", chdir("/"));

@@ -19,7 +19,8 @@ struct tf_launch {
     int fds[TF_FDS]; /* what the process gets as first_fd + i; -1: nothing */
     int first_fd;
     uint64_t stack_limit; /* RLIMIT_STACK, soft; 0: leave it */
-    bool silent;          /* standard input, output and error are /dev/null */
+    bool silent;          /* standard input, output and error are /dev/null, and it ends with its starter */
+    bool muted;           /* they are /dev/null */
 };
 /* Starts it with address space randomisation off. When this returns 0, the program was executed. */
 int tf_launch(const struct tf_launch *launch, pid_t *pid, struct tf_err *err);

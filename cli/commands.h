@@ -4,6 +4,7 @@
 #define TF_COMMANDS_H
 
 int tf_cmd_record(int argc, char **argv);
+int tf_cmd_race(int argc, char **argv);
 int tf_cmd_debug(int argc, char **argv);
 int tf_cmd_replay(int argc, char **argv);
 int tf_cmd_verify(int argc, char **argv);

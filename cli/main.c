@@ -11,6 +11,7 @@ static const struct {
     const char *what;
 } commands[] = {
     {"record", tf_cmd_record, "run a Python program and record it"},
+    {"race", tf_cmd_race, "run a program with threads until it fails, and keep that run's recording"},
     {"debug", tf_cmd_debug, "record a run and go to a position of it at once"},
     {"replay", tf_cmd_replay, "go to a position of a recorded run, look at live objects there"},
     {"query", tf_cmd_query, "list runs, frame events, functions, what was printed"},

@@ -3,6 +3,7 @@
  * the list of runs and the program's output are here; frame events and times have files of their own.
  */
 #include "cli/query.h"
+#include "cli/record.h"
 
 #include <fnmatch.h>
 #include <getopt.h>
@@ -183,7 +184,7 @@ void query_exit_json(const struct tf_run *run)
         printf("\"exit_signal\": null, ");
 }
 
-static int list_run_json(const struct tf_run *run, size_t processes)
+static int list_run_json(const struct tf_run *run, size_t processes, const uint64_t *chaos)
 {
     char *texts[3] = {query_json_text(run->command, strlen(run->command)),
                       query_json_text(run->title, strlen(run->title)),
@@ -197,7 +198,10 @@ static int list_run_json(const struct tf_run *run, size_t processes)
                (long long)run->started_unix_ns, (unsigned long long)run->duration_ns,
                (unsigned long long)run->frames, (unsigned long long)run->outside, texts[2]);
         query_exit_json(run);
-        printf("\"command\": %s, \"title\": %s, \"processes\": %zu}\n", texts[0], texts[1], processes);
+        printf("\"command\": %s, \"title\": %s, \"processes\": %zu", texts[0], texts[1], processes);
+        if (chaos)
+            printf(", \"chaos\": %llu", (unsigned long long)*chaos);
+        printf("}\n");
     } else {
         status = query_no_memory();
     }
@@ -230,8 +234,10 @@ static int list_runs(struct query *q)
             break;
         }
         tf_runs_free(processes, n_processes);
+        uint64_t seed;
+        bool chaos = tf_chaos_of(q->store, run, &seed);
         if (q->json) {
-            status = list_run_json(run, n_processes);
+            status = list_run_json(run, n_processes, chaos ? &seed : NULL);
             continue;
         }
         char when[32], how[32];
@@ -243,6 +249,8 @@ static int list_runs(struct query *q)
         tf_print_name(stdout, run->command);
         if (n_processes > 1)
             printf("  (%zu processes)", n_processes);
+        if (chaos)
+            printf("  (--chaos %llu)", (unsigned long long)seed);
         putchar('\n');
     }
     tf_runs_free(runs, n);

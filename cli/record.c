@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/personality.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -32,6 +33,10 @@ static const char usage_text[] =
     "  --follow         record the Pythons that the program executes, too (forked children are always "
     "recorded)\n"
     "  --wait           record children until the last has ended, not only until the program has\n"
+    "  --chaos [SEED]   switch threads far more often, and at places chosen by chance: what goes wrong in\n"
+    "                   one run of thousands goes wrong soon (timefork race). The seed is a number; without "
+    "one,\n"
+    "                   it is chosen and told. It makes the chances the same, not the run\n"
     "  --quiet          no line of summary at the end\n"
     "\n"
     "Exit status: the program's own, 128 + n if signal n ended it; 125 if it could not be recorded and was "
@@ -105,28 +110,36 @@ static char *join_words(char *const *words, const char *first)
     return text;
 }
 
+static bool is_one_of(const char *word, const char *const *words)
+{
+    while (*words && strcmp(word, *words) != 0)
+        words++;
+    return *words;
+}
+
 /*
- * `timefork debug SCRIPT ARGS... --goto-frame N ...`: from the first --goto-frame, --eval or --command on,
- * what follows the program is meant for timefork, unless -- stands in front of it. Returns where the
- * program's arguments end, or -1 after a message.
+ * `timefork debug SCRIPT ARGS... --goto-frame N ...`: from the first of own->tail on, what follows the
+ * program is meant for timefork, unless -- stands in front of it. Returns where the program's arguments end,
+ * or -1 after a message.
  */
-static int take_tail(int from, int argc, char **argv, int (*own_option)(void *, int, char **), void *ctx)
+static int take_tail(int from, int argc, char **argv, const struct tf_own_options *own)
 {
     int end = from;
-    while (end < argc && strcmp(argv[end], "--goto-frame") != 0 && strcmp(argv[end], "--eval") != 0 &&
-           strcmp(argv[end], "--command") != 0) {
+    while (end < argc && !is_one_of(argv[end], own->tail)) {
         if (strcmp(argv[end], "--") == 0)
             return argc;
         end++;
     }
     for (int i = end; i < argc;) {
-        int n = own_option(ctx, argc - i, argv + i);
+        int n = own->take(own->ctx, argc - i, argv + i);
         if (n < 0)
             return -1;
         if (n == 0) {
-            bad("%s after --goto-frame, --eval or --command is no option of replay: the program's own "
-                "arguments come before them, or behind --",
-                argv[i]);
+            fprintf(
+                stderr,
+                "timefork: %s after %s is no option of timefork's there: the program's own arguments come "
+                "before %s, or behind -- ('timefork %s --help')\n",
+                argv[i], argv[end], argv[end], own->command);
             return -1;
         }
         i += n;
@@ -136,8 +149,53 @@ static int take_tail(int from, int argc, char **argv, int (*own_option)(void *, 
     return end;
 }
 
-int tf_record_parse(struct tf_record_opts *opts, int argc, char **argv,
-                    int (*own_option)(void *, int, char **), void *ctx, const char *usage)
+bool tf_chaos_parse(const char *text, uint64_t *seed)
+{
+    return tf_number(text, 0, seed) && *seed < TF_CHAOS_SEEDS;
+}
+
+int tf_chaos_random(uint64_t *seed, struct tf_err *err)
+{
+    if (getrandom(seed, sizeof *seed, 0) != sizeof *seed)
+        return tf_err_set(err, TF_E_IO, "no random numbers for a seed: %s", strerror(errno));
+    *seed >>= 11;
+    return 0;
+}
+
+/* --chaos, --chaos=SEED, --chaos SEED. Returns how many arguments it took, 0: it is none of these, -1 after a
+ * message. */
+static int take_chaos(struct tf_record_opts *opts, int left, char **argv)
+{
+    const char *given = NULL;
+    int n = 1;
+    if (strncmp(argv[0], "--chaos=", 8) == 0) {
+        given = argv[0] + 8;
+    } else if (strcmp(argv[0], "--chaos") == 0) {
+        if (left > 2 && argv[1][0] && strspn(argv[1], "0123456789") == strlen(argv[1])) {
+            given = argv[1]; /* not when nothing would be left to be run: then it is a script's name */
+            n = 2;
+        }
+    } else {
+        return 0;
+    }
+    opts->chaos = true;
+    if (given) {
+        if (!tf_chaos_parse(given, &opts->seed)) {
+            bad("--chaos %s: a seed is a number from 0 to 9223372036854775807", given);
+            return -1;
+        }
+        return n;
+    }
+    struct tf_err err;
+    if (tf_chaos_random(&opts->seed, &err)) {
+        bad("%s", err.msg);
+        return -1;
+    }
+    return n;
+}
+
+int tf_record_parse(struct tf_record_opts *opts, int argc, char **argv, const struct tf_own_options *own,
+                    const char *usage)
 {
     int i = 1, status;
     *opts = (struct tf_record_opts){.python = "python3"};
@@ -148,11 +206,13 @@ int tf_record_parse(struct tf_record_opts *opts, int argc, char **argv,
     for (; i < argc && argv[i][0] == '-' && argv[i][1]; i++) {
         const char *a = argv[i];
         bool last = i + 1 >= argc;
-        int own = own_option ? own_option(ctx, argc - i, argv + i) : 0;
-        if (own < 0)
+        int took = own ? own->take(own->ctx, argc - i, argv + i) : 0;
+        if (took == 0)
+            took = take_chaos(opts, argc - i, argv + i);
+        if (took < 0)
             return TF_EXIT_USAGE;
-        if (own > 0) {
-            i += own - 1;
+        if (took > 0) {
+            i += took - 1;
             continue;
         }
         if (strcmp(a, "--help") == 0 || strcmp(a, "-h") == 0) {
@@ -211,9 +271,9 @@ int tf_record_parse(struct tf_record_opts *opts, int argc, char **argv,
                 return status;
             opts->title = strcmp(argv[i], "-") == 0 ? strdup("stdin") : stem(argv[i]);
         }
-        if (own_option) {
+        if (own) {
             int program = i + (argv[i][0] == '-' && argv[i][1] ? 2 : 1);
-            if ((argc = take_tail(program, argc, argv, own_option, ctx)) < 0)
+            if ((argc = take_tail(program, argc, argv, own)) < 0)
                 return TF_EXIT_USAGE;
         }
     }
@@ -227,7 +287,7 @@ int tf_record_parse(struct tf_record_opts *opts, int argc, char **argv,
 
 /* ---- running ---- */
 
-static void default_path(const struct tf_record_opts *opts, char *path, size_t size)
+void tf_record_path(const struct tf_record_opts *opts, char *path, size_t size)
 {
     if (opts->output)
         snprintf(path, size, "%s", opts->output);
@@ -270,7 +330,7 @@ int tf_record_run(const struct tf_record_opts *opts, struct tf_record_result *re
     pid_t pid;
 
     *result = (struct tf_record_result){.shared = {.ctl_fd = -1, .log_fd = -1}};
-    default_path(opts, result->path, sizeof result->path);
+    tf_record_path(opts, result->path, sizeof result->path);
     base = program_env(opts);
     if (!base)
         return tf_err_set(err, TF_E_IO, "out of memory");
@@ -296,6 +356,7 @@ int tf_record_run(const struct tf_record_opts *opts, struct tf_record_result *re
         .argv = opts->argv,
         .first_fd = tf_launch_first_fd(),
         .stack_limit = tf_launch_stack(),
+        .muted = opts->muted,
     };
     struct tf_recorder_opts recording = {
         .store = store,
@@ -305,6 +366,9 @@ int tf_record_run(const struct tf_record_opts *opts, struct tf_record_result *re
         .follow = opts->follow,
         .wait = opts->wait,
         .snapshots = opts->snapshots,
+        .chaos = opts->chaos ? opts->seed << 1 | 1 : 0,
+        .timeout_ms = opts->timeout_ms,
+        .ends_together = opts->ends_together,
         .was_fixed = persona >= 0 && (persona & ADDR_NO_RANDOMIZE),
         .shared = &result->shared,
     };
@@ -318,6 +382,7 @@ int tf_record_run(const struct tf_record_opts *opts, struct tf_record_result *re
     if ((r = tf_launch(&launch, &pid, err)))
         goto out;
     tf_recorder_run(recorder, pid, &wait_status, result);
+    result->signal = WIFSIGNALED(wait_status) ? WTERMSIG(wait_status) : 0;
     result->status = WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
     r = 0;
     if (!result->run.id[0]) {
@@ -338,6 +403,21 @@ out:
     if (r)
         tf_shared_destroy(&result->shared);
     return r;
+}
+
+bool tf_chaos_of(struct tf_store *store, const struct tf_run *run, uint64_t *seed)
+{
+    struct tf_mark_row *marks;
+    size_t n;
+    bool found = false;
+    if (tf_store_marks(store, run, &marks, &n, NULL))
+        return false;
+    for (size_t i = 0; i < n && !found; i++)
+        found = marks[i].kind == TF_MARK_NOTE &&
+                strncmp(marks[i].text, TF_CHAOS_NOTE, strlen(TF_CHAOS_NOTE)) == 0 &&
+                tf_chaos_parse(marks[i].text + strlen(TF_CHAOS_NOTE), seed);
+    tf_marks_free(marks, n);
+    return found;
 }
 
 /* Where a replay of the process cannot go on, if there is such a place. */
@@ -389,6 +469,9 @@ void tf_record_summary(const struct tf_record_result *result)
             tf_count_text(outside, outside_text, sizeof outside_text), (double)run->duration_ns / 1e9, size,
             run->state == TF_RUN_COMPLETE ? "" : " (incomplete)", run->exit_signal ? ", ended by " : "",
             run->exit_signal ? tf_signal_text(run->exit_signal, ended, sizeof ended) : "");
+    uint64_t seed;
+    if (store && tf_chaos_of(store, run, &seed))
+        fprintf(stderr, "timefork: " TF_CHAOS_NOTE "%llu\n", (unsigned long long)seed);
     for (size_t i = 0; i < n; i++)
         say_barrier(store, &processes[i], n > 1);
     tf_runs_free(processes, n);
@@ -400,7 +483,7 @@ int tf_cmd_record(int argc, char **argv)
     struct tf_record_opts opts;
     struct tf_record_result result;
     struct tf_err err = {0};
-    int status = tf_record_parse(&opts, argc, argv, NULL, NULL, usage_text);
+    int status = tf_record_parse(&opts, argc, argv, NULL, usage_text);
     if (status) {
         tf_record_opts_clear(&opts);
         return status < 0 ? 0 : status;

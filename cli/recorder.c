@@ -35,6 +35,7 @@
 #define NUDGE_MS 500
 #define REAPED_MS 300               /* its parent will have waited for it by then, or does not */
 #define STRAGGLER_MS 1000           /* children that end right after the first process are still recorded */
+#define GRACE_MS 2000               /* to end by itself, for a program that was interrupted */
 #define CHILD_RING_WORDS (1u << 20) /* 4 MiB: there may be many */
 
 struct process {
@@ -57,8 +58,9 @@ struct tf_recorder {
     char session[96]; /* value of TIMEFORK= */
     int first_fd;
     uint64_t stack_limit;
-    int lent;  /* the first process's socket, until it has it */
-    bool said; /* that recording failed */
+    int lent;   /* the first process's socket, until it has it */
+    bool said;  /* that recording failed */
+    bool noted; /* the seed of chaos */
     struct tf_message message;
 
     struct tf_checkpoint *waiting; /* checkpoints by serial, until the ring says where they stand */
@@ -68,10 +70,11 @@ struct tf_recorder {
 
 /* ---- signals ---- */
 
-static volatile sig_atomic_t child_pid;
+static volatile sig_atomic_t child_pid, interrupted;
 
 static void forward(int sig)
 {
+    interrupted = sig;
     if (child_pid > 0)
         kill((pid_t)child_pid, sig);
 }
@@ -81,14 +84,24 @@ static void nothing(int sig)
     (void)sig;
 }
 
+static void interrupt(int sig)
+{
+    interrupted = sig;
+}
+
+int tf_recorder_interrupted(void)
+{
+    return (int)interrupted;
+}
+
 /* The terminal sends Ctrl-C to program and recorder alike: only the program decides what it means. */
 static void own_signals(void)
 {
     static const struct {
         int sig;
         void (*handler)(int);
-    } handlers[] = {{SIGINT, nothing}, {SIGQUIT, nothing}, {SIGCHLD, nothing}, {SIGTERM, forward},
-                    {SIGHUP, forward}, {SIGXFSZ, nothing}, {SIGPIPE, nothing}};
+    } handlers[] = {{SIGINT, interrupt}, {SIGQUIT, interrupt}, {SIGCHLD, nothing}, {SIGTERM, forward},
+                    {SIGHUP, forward},   {SIGXFSZ, nothing},   {SIGPIPE, nothing}};
     for (size_t i = 0; i < sizeof handlers / sizeof *handlers; i++) {
         struct sigaction before, action = {.sa_handler = handlers[i].handler};
         sigaction(handlers[i].sig, NULL, &before);
@@ -196,6 +209,8 @@ static struct process *process_new(struct tf_recorder *rec, uint32_t ring_words,
     }
     p->map.shm->stack_limit = rec->stack_limit;
     p->map.shm->was_fixed = rec->opts.was_fixed;
+    if (rec->opts.chaos) /* each process has its own; odd stays odd */
+        p->map.shm->chaos = rec->opts.chaos + 2 * rec->n;
     if (rec->opts.follow)
         memcpy(p->map.shm->follow, rec->session, sizeof rec->session);
     p->control = (struct tf_runner){.socket = socket};
@@ -496,6 +511,46 @@ static void nudge(struct process *p)
     }
 }
 
+/* Ends what was launched, the Python that it started if it is none itself, and recorded children. */
+static void kill_all(struct tf_recorder *rec, pid_t launched)
+{
+    pid_t program = rec->n ? (pid_t)rec->processes[0]->map.shm->program_pid : 0, ancestor = program;
+    for (int depth = 0; ancestor > 1 && ancestor != launched && depth < 64; depth++)
+        ancestor = parent_of(ancestor);
+    if (ancestor == launched) /* else it has ended: the number may be anybody's */
+        kill(program, SIGKILL);
+    kill(launched, SIGKILL);
+    for (size_t i = 1; i < rec->n; i++)
+        if (rec->processes[i] && rec->processes[i]->pidfd >= 0)
+            syscall(SYS_pidfd_send_signal, rec->processes[i]->pidfd, SIGKILL, NULL, 0);
+}
+
+/* Is it time to kill the program? Says in the result why. */
+static bool must_end(struct tf_recorder *rec, int64_t began, int64_t *interrupted_at)
+{
+    int64_t now = tf_now_ms();
+    if (rec->opts.ends_together && interrupted && !rec->result->interrupted) {
+        rec->result->interrupted = true;
+        *interrupted_at = now;
+    }
+    if (rec->result->interrupted)
+        return now - *interrupted_at > GRACE_MS;
+    rec->result->timed_out = rec->opts.timeout_ms && now - began > rec->opts.timeout_ms;
+    return rec->result->timed_out;
+}
+
+/* That threads are switched by chance, once there is a run to note it in. */
+static void note_chaos(struct tf_recorder *rec)
+{
+    char text[128];
+    if (!rec->opts.chaos || rec->noted || !rec->n || !rec->processes[0] || !rec->processes[0]->in ||
+        !tf_ingest_started(rec->processes[0]->in))
+        return;
+    snprintf(text, sizeof text, TF_CHAOS_NOTE "%llu", (unsigned long long)(rec->opts.chaos >> 1));
+    tf_ingest_note(rec->processes[0]->in, text);
+    rec->noted = true;
+}
+
 /* Sleeps until a process has written a good deal, asks for something or has ended, or a few milliseconds have
  * passed.
  */
@@ -572,8 +627,8 @@ static void leave_behind(struct tf_recorder *rec)
 void tf_recorder_run(struct tf_recorder *rec, pid_t pid, int *wait_status, struct tf_record_result *result)
 {
     struct tf_err err;
-    bool ended = false;
-    int64_t until = 0;
+    bool ended = false, killed = false;
+    int64_t until = 0, began = tf_now_ms(), interrupted_at = 0;
     struct rlimit files;
     rec->result = result;
     child_pid = pid;
@@ -586,6 +641,7 @@ void tf_recorder_run(struct tf_recorder *rec, pid_t pid, int *wait_status, struc
         begin(rec, rec->processes[0], pid, NULL, &err);
     for (;;) {
         bool taken = attend(rec);
+        note_chaos(rec);
         if (ended && !taken) {
             if (!until)
                 until = tf_now_ms() + STRAGGLER_MS;
@@ -598,11 +654,17 @@ void tf_recorder_run(struct tf_recorder *rec, pid_t pid, int *wait_status, struc
             ended = r == pid ||
                     (r < 0 && errno == ECHILD); /* once more round: what it wrote last is in the ring */
         }
+        if (!ended && !killed && must_end(rec, began, &interrupted_at)) {
+            kill_all(rec, pid);
+            killed = true;
+        }
         if (!taken && !(ended && !until))
             sleep_for_more(rec);
     }
     child_pid = 0;
     leave_behind(rec);
+    if (rec->opts.ends_together && interrupted)
+        result->interrupted = true;
     if (rec->n) {
         struct process *first = rec->processes[0];
         int status = WIFEXITED(*wait_status) ? WEXITSTATUS(*wait_status) : -1;

@@ -14,10 +14,13 @@ struct tf_recorder;
 struct tf_recorder_opts {
     struct tf_store *store; /* borrowed */
     const char *command, *title, *source_text;
-    bool follow;                    /* record interpreters that the program executes */
-    bool wait;                      /* go on until the last process has ended, not only the first */
-    bool snapshots;                 /* take checkpoints of the first process */
-    bool was_fixed;                 /* address space randomisation is off here, too */
+    bool follow;        /* record interpreters that the program executes */
+    bool wait;          /* go on until the last process has ended, not only the first */
+    bool snapshots;     /* take checkpoints of the first process */
+    uint64_t chaos;     /* for struct tf_shm, or 0 */
+    int64_t timeout_ms; /* the program is killed when it has run for so long; 0: never */
+    bool ends_together; /* when a signal came that ends timefork, the program is killed, a little later */
+    bool was_fixed;     /* address space randomisation is off here, too */
     const struct tf_shared *shared; /* with snapshots: what the process maps besides */
 };
 
@@ -33,6 +36,9 @@ int tf_recorder_new(const struct tf_recorder_opts *opts, struct tf_launch *launc
 void tf_recorder_run(struct tf_recorder *recorder, pid_t pid, int *wait_status,
                      struct tf_record_result *result);
 /* The header of the first process: why nothing was recorded, if nothing was. */
+/* The signal by which somebody wanted timefork to end since the first recorder was made (SIGINT, SIGTERM,
+ * SIGHUP, SIGQUIT), or 0. Those do not end it from then on. */
+int tf_recorder_interrupted(void);
 const struct tf_shm *tf_recorder_header(const struct tf_recorder *recorder);
 void tf_recorder_free(struct tf_recorder *recorder);
 

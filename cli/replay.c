@@ -332,7 +332,9 @@ int tf_cmd_debug(int argc, char **argv)
     if (new_options(&o, argc))
         goto out;
     o.debug = true;
-    status = tf_record_parse(&record, argc, argv, take_option, &o, debug_usage_text);
+    static const char *const tail[] = {"--goto-frame", "--eval", "--command", NULL};
+    const struct tf_own_options own = {.command = "debug", .take = take_option, .ctx = &o, .tail = tail};
+    status = tf_record_parse(&record, argc, argv, &own, debug_usage_text);
     if (status) {
         status = status < 0 ? 0 : status;
         goto out;

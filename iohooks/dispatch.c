@@ -324,7 +324,8 @@ long tf_dispatch(struct tf_call *call)
         }
     }
     const struct tf_call_row *row = call->nr < TF_CALL_ROWS ? &tf_call_rows[call->nr] : NULL;
-    if (needs_turn(row, call->nr) && !tf_turn_is_mine())
+    const bool had_turn = tf_turn_is_mine();
+    if (needs_turn(row, call->nr) && !had_turn)
         tf_turn_take(false, TF_TURN_PLAIN);
     if (tf.mode == TF_REPLAYS && tf_child_borrows())
         tf_child_killed();
@@ -357,15 +358,16 @@ long tf_dispatch(struct tf_call *call)
     }
     tf_self->call = NULL;
     tf_self->again = false;
-    if (tf_many && tf_turn_is_mine() && !tf_self->has_gil && !tf_self->keeps && !tf_self->natives &&
-        !tf_child_borrows())
+    if (tf_many && !had_turn && tf_turn_is_mine() && !tf_self->has_gil && !tf_self->keeps &&
+        !tf_self->natives && !tf_child_borrows())
         tf_turn_release();
     tf_self->inside--;
     if (tf.mode == TF_REPLAYS) {
         tf_fault_prepare();
         tf_stop_at_all();
     }
-    tf_signal_safe_point(TF_AFTER_CALL);
+    if (!is_between_threads(call->nr) || (r != 0 && r != -EAGAIN)) /* else it is not in the log */
+        tf_signal_safe_point(TF_AFTER_CALL);
     tf_turn_expect_preempt();
     return r == TF_RESTART ? tf_dispatch(call) : r;
 }

@@ -180,7 +180,8 @@ static void slow_record(void)
     if (tf.shm->snapshots && tf.mode == TF_RECORDS && !tf.shared_memory && now > tf.snapshot_due)
         tf_snapshot_record(now); /* in the copy, this returns in replay mode */
     if (tf.mode == TF_RECORDS || tf.mode == TF_LOOSE) {
-        tf.stamp_at = position() + TIME_EVERY;
+        /* With chaos every event is a place at which another thread may go on. */
+        tf.stamp_at = position() + (tf.shm->chaos && tf_many ? 1 : TIME_EVERY);
         set_record_limit();
     }
 }

@@ -216,7 +216,8 @@ struct tf_thread {
 /* The thread of that place; NULL: nobody's. */
 struct tf_thread *tf_thread_at(unsigned place);
 unsigned tf_thread_places(void); /* all places in use are below */
-void tf_thread_start(void);      /* the first thread */
+void tf_thread_start(void);     /* the first thread */
+void tf_thread_be(int32_t tid); /* replay: it has the id of the recorded one, as far as libc can tell */
 /* A new thread is about to begin: its place, in turn. NULL: there are too many. */
 struct tf_thread *tf_thread_new(void);
 /* In a forked child of the program's: the others are gone. */
@@ -258,6 +259,8 @@ void tf_turn_expect_preempt(void);
 bool tf_thread_has_left_python(const struct tf_thread *t);
 void tf_thread_find_python(void *function); /* one that is Python's */
 void tf_thread_named(void *frame);          /* record: its first frame event, of this function */
+/* How often the thread that had the turn last has taken it again since: part of where a signal came. Both modes. */
+uint64_t tf_turn_silent(void);
 /* The thread that had the last frame event. */
 extern uint32_t tf_running;
 /* Replay: futex and sched_yield: the other threads run. */

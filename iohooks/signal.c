@@ -123,6 +123,18 @@ static bool is_delivery(int sig, const siginfo_t *info)
     return sig == tf_self->delivering && info->si_code == SI_TKILL && info->si_pid == tf_sys(SYS_getpid);
 }
 
+/*
+ * The kernel gives a signal for the process to the main thread if that lets it through. But it may be taken
+ * by any thread that returns to its program meanwhile, and under timefork threads do so at each call: they
+ * pass it on.
+ */
+#define PASSED_ON (-100) /* si_code; si_errno is the true one */
+static bool is_mains(int sig, const siginfo_t *info)
+{
+    const struct tf_thread *main = tf_many && tf_self->place ? tf_thread_at(0) : NULL;
+    return main && info->si_code != SI_TKILL && !(main->mask >> (sig - 1) & 1);
+}
+
 static void ask_for_safe_point(void)
 {
     tf_self->pending = 1;
@@ -148,7 +160,20 @@ static void on_signal(int sig, siginfo_t *info, void *context)
         call_handler(sig, info, context);
         return;
     }
-    keep(sig, info);
+    siginfo_t as_it_came = *info;
+    if (info->si_code == PASSED_ON) {
+        as_it_came.si_code = info->si_errno;
+        as_it_came.si_errno = 0;
+    } else if (is_mains(sig, info)) {
+        as_it_came.si_code =
+            PASSED_ON; /* a thread may not say that it comes from elsewhere (rt_tgsigqueueinfo(2)) */
+        as_it_came.si_errno = info->si_code;
+        if (!TF_IS_ERR(
+                tf_sys(SYS_rt_tgsigqueueinfo, tf_sys(SYS_getpid), tf_thread_at(0)->tid, sig, &as_it_came)))
+            return;
+        as_it_came = *info;
+    }
+    keep(sig, &as_it_came);
     ask_for_safe_point();
     if (*pc >= (greg_t)tf_raw_wait && *pc <= (greg_t)tf_raw_wait_call)
         *pc = (greg_t)tf_raw_wait_cut; /* the program's call has not begun: it must not wait now */
@@ -190,7 +215,7 @@ static const struct tf_outside *next_signal(void)
 
 void tf_signal_safe_point(enum tf_moment moment)
 {
-    uint64_t args = moment;
+    uint64_t args = moment == TF_AFTER_TURN ? moment | tf_turn_silent() << 8 : moment;
     siginfo_t info;
     if (tf_self->inside)
         return;

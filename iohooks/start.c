@@ -222,6 +222,16 @@ static bool join(int shm, int socket)
     return true;
 }
 
+/* The build without a GIL has no turns to record, its objects are laid out otherwise, and no engine is made
+ * for it. */
+static void refuse_free_threaded(const char *all)
+{
+    if (strstr(all, "free-threading"))
+        fail("it is a free-threaded build of Python (without a GIL): timefork records builds with a GIL "
+             "only. Name "
+             "one with --python, such as python3.13 in place of python3.13t");
+}
+
 /* The minor version of the running Python, "3.12"; full gets all of it, "3.12.1". */
 static void python_version(const char *all, char *minor, size_t size, char *full, size_t full_size)
 {
@@ -434,6 +444,7 @@ static void attach(int argc, char **argv, char **envp, const char *session)
     long n = tf_sys(SYS_readlink, "/proc/self/exe", tf.shm->exe, sizeof tf.shm->exe - 1);
     tf.shm->exe[TF_IS_ERR(n) ? 0 : n] = 0;
     python_version(version(), minor, sizeof minor, tf.shm->python_version, sizeof tf.shm->python_version);
+    refuse_free_threaded(version());
     if (!dladdr((void *)attach, &self) || !realpath(self.dli_fname, own_path))
         fail("cannot find my own file");
     load_engine(minor);
@@ -451,6 +462,7 @@ static void attach(int argc, char **argv, char **envp, const char *session)
     } else {
         tf.mode = TF_REPLAYS;
         tf_emit_start_replay();
+        tf_thread_be((int32_t)tf.ctl->pid);
     }
     clean_environment(envp);
     pthread_atfork(NULL, NULL, forked);

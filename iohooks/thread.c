@@ -90,6 +90,26 @@ void tf_thread_start(void)
     set_up(t);
 }
 
+/*
+ * libc keeps the thread's id in its thread control block, whose layout is its own (glibc 2.36 to 2.41: 720
+ * bytes behind the FS register), and pthread_kill() takes it from there. It was put there before timefork
+ * came.
+ */
+void tf_thread_be(int32_t tid)
+{
+    struct tf_thread *t = tf_self;
+    int32_t *at = NULL;
+    for (size_t i = 512; i < 1024; i += sizeof *at)
+        if (*(int32_t *)(t->ident + i) == t->tid) {
+            if (at) /* which one is it? Then it stays as it is: a replay of pthread_kill() will say so */
+                return;
+            at = (int32_t *)(t->ident + i);
+        }
+    if (at)
+        *at = tid;
+    t->tid = tid;
+}
+
 /* Both modes use the same place again, so the kernel must have left it: it clears kernel_tid. */
 static bool is_free(struct tf_thread *t)
 {

@@ -61,6 +61,11 @@ bool tf_turn_is_mine(void)
     return !tf_many || turn.owner == tf_self;
 }
 
+uint64_t tf_turn_silent(void)
+{
+    return turn.silent;
+}
+
 bool tf_gil_is_others(void)
 {
     return turn.gil && turn.gil != tf_self;
@@ -407,7 +412,7 @@ static enum tf_turn take(bool want_gil, enum tf_turn why, bool counts)
     if (tf.mode == TF_REPLAYS || !take_recorded(self, want_gil, why, counts))
         why = take_replayed(self, counts);
     tf_side_heap_turn();
-    tf_signal_safe_point(TF_AFTER_CALL);
+    tf_signal_safe_point(TF_AFTER_TURN);
     return why;
 }
 
@@ -677,6 +682,50 @@ DOOR int pthread_mutex_unlock(pthread_mutex_t *mutex)
         has_it(self);
         tf_turn_expect_preempt();
     }
+    return r;
+}
+
+/* OpenSSL's locks are of this kind. */
+#define RWLOCK_DOOR(name)                                                                                    \
+    DOOR int name(pthread_rwlock_t *lock)                                                                    \
+    {                                                                                                        \
+        static int (*real)(pthread_rwlock_t *);                                                              \
+        if (!real)                                                                                           \
+            real = (int (*)(pthread_rwlock_t *))find(#name);                                                 \
+        bool counts = tf_many && native_begins(tf_self);                                                     \
+        int r = real(lock);                                                                                  \
+        if (counts && r != 0)                                                                                \
+            native_ends(tf_self);                                                                            \
+        return r;                                                                                            \
+    }
+RWLOCK_DOOR(pthread_rwlock_rdlock)
+RWLOCK_DOOR(pthread_rwlock_wrlock)
+RWLOCK_DOOR(pthread_rwlock_tryrdlock)
+RWLOCK_DOOR(pthread_rwlock_trywrlock)
+
+DOOR int pthread_rwlock_unlock(pthread_rwlock_t *lock)
+{
+    static int (*real)(pthread_rwlock_t *);
+    if (!real)
+        real = (int (*)(pthread_rwlock_t *))find("pthread_rwlock_unlock");
+    int r = real(lock);
+    if (tf_many && tf_self->natives)
+        native_ends(tf_self);
+    return r;
+}
+
+/* What is done once is done by the thread whose turn it is; who finds it done has its next turn after that.
+ */
+DOOR int pthread_once(pthread_once_t *control, void (*routine)(void))
+{
+    static int (*real)(pthread_once_t *, void (*)(void));
+    if (!real)
+        real = (int (*)(pthread_once_t *, void (*)(void)))find("pthread_once");
+    bool done = __atomic_load_n(control, __ATOMIC_ACQUIRE) == 2; /* glibc's __PTHREAD_ONCE_DONE */
+    bool counts = !done && tf_many && native_begins(tf_self);
+    int r = real(control, routine);
+    if (counts)
+        native_ends(tf_self);
     return r;
 }
 

@@ -1,4 +1,4 @@
-"""Starts a thread: not covered yet, a replay must stop there and say so."""
+"""Starts a thread."""
 import threading
 
 

@@ -64,10 +64,12 @@ static bool changes_without_gil(PyTypeObject *type)
     return false;
 }
 
-/* Large or executing things, which have an address only. */
+/* Large or executing things, and functions, whose version numbers depend on what the interpreter has
+ * specialised: these have an address only. */
 static bool has_only_address(PyObject *o)
 {
-    return PyType_Check(o) || PyCode_Check(o) || PyFrame_Check(o) || PyTraceBack_Check(o);
+    return PyType_Check(o) || PyFunction_Check(o) || PyCode_Check(o) || PyFrame_Check(o) ||
+           PyTraceBack_Check(o);
 }
 
 static bool is_generator(PyObject *o)
@@ -210,15 +212,15 @@ static uint64_t fingerprint(tf_frame *f)
 #define TF_LONG_DIGIT(o) (((const PyLongObject *)(o))->long_value.ob_digit[0])
 #endif
 
-/* Of the variables: which objects they are, and the value of what is a number. Asked at each turn of a loop.
- */
+/* Of the variables: of what type they are, and the value of what is a number. No addresses: a search, whose
+ * own objects may have moved some of the program's, goes by this alone. Asked at each turn of a loop. */
 static uint64_t quick(tf_frame *f)
 {
     PyCodeObject *co = tf_frame_code(f);
     uint64_t h = 0;
     for (int i = 0; i < co->co_nlocalsplus; i++) {
         const PyObject *object = f->localsplus[i];
-        uint64_t word = (uint64_t)(uintptr_t)object, value = 0;
+        uint64_t word = object ? (uint64_t)(uintptr_t)Py_TYPE(object) : 0, value = 0;
         if (object && (PyLong_CheckExact(object) || PyFloat_CheckExact(object)))
             memcpy(&value, (const char *)(object + 1),
                    sizeof(value)); /* the size and the low digits; the number */

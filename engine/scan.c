@@ -678,6 +678,13 @@ void tf_scan(const struct tf_scan *scan, void *tstate, void *frame, int event)
     tf_frame *entering = event == TF_CALL || event == TF_RESUME ? frame : NULL;
     if (event == TF_SWITCH)
         entering = tf_entering(ts, &event);
+    /* Called before the scan began. */
+    for (PyThreadState *t = PyInterpreterState_ThreadHead(ts->interp); t; t = PyThreadState_Next(t)) {
+        int tag = 0;
+        tf_frame *f = tf_entering(t, &tag);
+        if (f && tag == TF_CALL && told_n < sizeof(told) / sizeof(*told))
+            told[told_n++] = f;
+    }
     struct tf_raised raised = tf_raised_take(ts);
     tf_scan_install(ts, entering, event);
     start_watches(ts, entering);

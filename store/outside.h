@@ -31,8 +31,8 @@ static inline uint32_t tf_outside_thread(const struct tf_outside *e)
 enum tf_moment {
     TF_AFTER_EVENT = 1, /* right after a frame event */
     TF_AFTER_CALL = 2,  /* right after the outside call in front of it */
-    /* Right after its thread has taken the turn; from bit 8 on how often it has taken it again since it is the one
-     * that had it last. */
+    /* Right after its thread has taken the turn; from bit 8 on how often it has taken it again since it is
+     * the one that had it last. */
     TF_AFTER_TURN = 3,
 };
 

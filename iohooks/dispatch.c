@@ -359,7 +359,7 @@ long tf_dispatch(struct tf_call *call)
     tf_self->call = NULL;
     tf_self->again = false;
     if (tf_many && !had_turn && tf_turn_is_mine() && !tf_self->has_gil && !tf_self->keeps &&
-        !tf_self->natives && !tf_child_borrows())
+        !tf_child_borrows())
         tf_turn_release();
     tf_self->inside--;
     if (tf.mode == TF_REPLAYS) {

@@ -163,9 +163,9 @@ struct tf_thread {
     volatile uint32_t inside;   /* depth in our own code: no place to run a handler */
     const struct tf_call *call; /* the program's, while it is dealt with; else NULL */
     bool has_gil, named;
-    bool drops;       /* record: it gives the GIL to another one that waits */
-    bool stays;       /* replay: it drops the GIL, but keeps the turn */
-    uint32_t natives; /* locks of native code that it has, out of turn */
+    bool drops;     /* record: it gives the GIL to another one that waits */
+    bool stays;     /* replay: it drops the GIL, but keeps the turn */
+    uint64_t locks; /* of native code that it has asked for: native_lock.c. Both modes */
 
     struct tf_context context;      /* where it goes on */
     struct tf_context call_context; /* record: the entry of the call that it is in */
@@ -216,8 +216,8 @@ struct tf_thread {
 /* The thread of that place; NULL: nobody's. */
 struct tf_thread *tf_thread_at(unsigned place);
 unsigned tf_thread_places(void); /* all places in use are below */
-void tf_thread_start(void);     /* the first thread */
-void tf_thread_be(int32_t tid); /* replay: it has the id of the recorded one, as far as libc can tell */
+void tf_thread_start(void);      /* the first thread */
+void tf_thread_be(int32_t tid);  /* replay: it has the id of the recorded one, as far as libc can tell */
 /* A new thread is about to begin: its place, in turn. NULL: there are too many. */
 struct tf_thread *tf_thread_new(void);
 /* In a forked child of the program's: the others are gone. */
@@ -254,6 +254,9 @@ void tf_turn_end(struct tf_thread *self) __attribute__((noreturn));
 void tf_turn_wake(const volatile int32_t *word); /* replay: those that sleep in a futex there */
 /* The calling thread's kernel thread: what it told the kernel by rseq(2) is taken back. */
 void tf_thread_forget_rseq(const struct tf_thread *t);
+/* native_lock.c: pthread_mutex_lock() of any but the GIL's. */
+int tf_native_lock(void *mutex);
+bool tf_gil_waits_on(const void *cond);
 /* Replay: if the log has it next that this thread drops the GIL in the middle of a function, asks Python to
  * look. */
 void tf_turn_expect_preempt(void);
@@ -263,7 +266,8 @@ bool tf_thread_is_late(const struct tf_thread *t);
 bool tf_thread_has_left_python(const struct tf_thread *t);
 void tf_thread_find_python(void *function); /* one that is Python's */
 void tf_thread_named(void *frame);          /* record: its first frame event, of this function */
-/* How often the thread that had the turn last has taken it again since: part of where a signal came. Both modes. */
+/* How often the thread that had the turn last has taken it again since: part of where a signal came. Both
+ * modes. */
 uint64_t tf_turn_silent(void);
 /* The thread that had the last frame event. */
 extern uint32_t tf_running;

@@ -289,11 +289,20 @@ static bool take_one(sem_t *sem)
     return true;
 }
 
+/* How many sleep, by a hash of the address: not in the semaphore, where a replay would find another number.
+ */
+static uint32_t sleepers[1024];
+
+static uint32_t *sleepers_of(const sem_t *sem)
+{
+    return &sleepers[((uintptr_t)sem >> 4) % 1024];
+}
+
 static enum tf_turn sleep_for(sem_t *sem, clockid_t clock, const struct timespec *until)
 {
-    __atomic_add_fetch((uint64_t *)sem, WAITER, __ATOMIC_RELAXED);
+    __atomic_add_fetch(sleepers_of(sem), 1, __ATOMIC_SEQ_CST);
     enum tf_turn why = tf_turn_sleep((uint32_t *)sem, 0, clock == CLOCK_REALTIME, until);
-    __atomic_sub_fetch((uint64_t *)sem, WAITER, __ATOMIC_RELAXED);
+    __atomic_sub_fetch(sleepers_of(sem), 1, __ATOMIC_SEQ_CST);
     return why;
 }
 
@@ -328,8 +337,8 @@ static int post_in_turn(sem_t *sem, const void *caller)
     uint64_t d = load(sem);
     int error = (uint32_t)d == SEM_VALUE_MAX ? EOVERFLOW : 0;
     if (!error)
-        __atomic_add_fetch((uint64_t *)sem, 1, __ATOMIC_RELEASE);
-    if (!error && d / WAITER && tf.mode != TF_REPLAYS)
+        __atomic_add_fetch((uint64_t *)sem, 1, __ATOMIC_SEQ_CST);
+    if (!error && __atomic_load_n(sleepers_of(sem), __ATOMIC_SEQ_CST) && tf.mode != TF_REPLAYS)
         tf_sys(SYS_futex, sem, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1);
     end(mine, caller);
     return error ? fails(error) : 0;

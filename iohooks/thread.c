@@ -350,8 +350,8 @@ long tf_thread_clone(struct tf_call *call, const struct tf_thread_birth *b, size
 
 /* ---- end ---- */
 
-/* The kernel writes to the calling thread's area until it is told not to, and ends a process in which it cannot. libc looks
- * there when the thread starts another one: it stays as if it were registered. */
+/* The kernel writes to the calling thread's area until it is told not to, and ends a process in which it
+ * cannot. libc looks there when the thread starts another one: it stays as if it were registered. */
 void tf_thread_forget_rseq(const struct tf_thread *t)
 {
     struct rseq *area = (struct rseq *)t->rseq[0];

@@ -563,6 +563,13 @@ void tf_gil_at(void *mutex, void *cond, void *switch_mutex, void *switch_cond, c
     find_functions();
 }
 
+/* After a drop that was asked for, Python waits until another thread has had the GIL: the turn sees to that.
+ */
+bool tf_gil_waits_on(const void *cond)
+{
+    return gil_switch_cond && cond == gil_switch_cond;
+}
+
 static bool follows(void)
 {
     return gil_mutex &&
@@ -574,7 +581,6 @@ static void has_it(struct tf_thread *self)
 {
     self->has_gil = self->python = true;
     self->keeps = false;
-    self->natives = 0;
     turn.gil = self;
     if (turn.asked) {
         turn.asked = false;
@@ -602,32 +608,6 @@ static void *find(const char *name)
     return dlsym(RTLD_NEXT, name);
 }
 
-/*
- * Locks of native code that is out of turn (sqlite's, OpenSSL's): what they guard is used by several threads,
- * and in which order decides what comes of it. So a thread that has one has the turn, but when it waits.
- */
-static bool is_native(struct tf_thread *self)
-{
-    return tf_many && !self->has_gil && !self->inside && (tf.mode == TF_RECORDS || tf.mode == TF_REPLAYS);
-}
-
-/* True: it counts. */
-static bool native_begins(struct tf_thread *self)
-{
-    if (!is_native(self) || (turn.owner == self && !self->natives))
-        return false;
-    if (!self->natives)
-        tf_turn_take(false, TF_TURN_PLAIN);
-    self->natives++;
-    return true;
-}
-
-static void native_ends(struct tf_thread *self)
-{
-    if (self->natives && --self->natives == 0 && !self->has_gil && !self->keeps)
-        tf_turn_release();
-}
-
 DOOR int pthread_mutex_lock(pthread_mutex_t *mutex)
 {
     struct tf_thread *self = tf_self;
@@ -635,31 +615,19 @@ DOOR int pthread_mutex_lock(pthread_mutex_t *mutex)
         if (tf_many && turn.owner == self && tf_gil_is_others())
             tf_turn_release(); /* it has the turn for another reason */
         tf_turn_take(true, TF_TURN_PLAIN);
-        /* The interpreter ends: Python looks at that out of turn, and, if it comes too late for that, again when
-         * it has the GIL. The thread ends here in both cases, without the GIL. */
+        /* The interpreter ends: Python looks at that out of turn, and, if it comes too late for that, again
+         * when it has the GIL. The thread ends here in both cases, without the GIL. */
         if (tf_many && tf_thread_is_late(self))
             pthread_exit(NULL);
     } else if (tf_many && (void *)mutex == gil_mutex && follows()) {
         self->stays = !drops_for_others(self, __builtin_return_address(0),
                                         (const uintptr_t *)__builtin_frame_address(0));
     } else if (tf_many && (void *)mutex != gil_mutex && (void *)mutex != gil_switch_mutex) {
-        native_begins(self);
+        return tf_native_lock(mutex);
     }
     if (__builtin_expect(!real_lock, 0))
         real_lock = (int (*)(pthread_mutex_t *))find("pthread_mutex_lock");
     return real_lock(mutex);
-}
-
-DOOR int pthread_mutex_trylock(pthread_mutex_t *mutex)
-{
-    static int (*real)(pthread_mutex_t *);
-    if (!real)
-        real = (int (*)(pthread_mutex_t *))find("pthread_mutex_trylock");
-    bool counts = tf_many && native_begins(tf_self);
-    int r = real(mutex);
-    if (counts && r != 0)
-        native_ends(tf_self);
-    return r;
 }
 
 DOOR int pthread_mutex_unlock(pthread_mutex_t *mutex)
@@ -668,8 +636,6 @@ DOOR int pthread_mutex_unlock(pthread_mutex_t *mutex)
         real_unlock = (int (*)(pthread_mutex_t *))find("pthread_mutex_unlock");
     int r = real_unlock(mutex);
     struct tf_thread *self = tf_self;
-    if ((void *)mutex != gil_mutex && tf_many && self->natives && (void *)mutex != gil_switch_mutex)
-        native_ends(self);
     if ((void *)mutex != gil_mutex || !follows())
         return r;
     if (self->has_gil) {
@@ -690,50 +656,6 @@ DOOR int pthread_mutex_unlock(pthread_mutex_t *mutex)
     return r;
 }
 
-/* OpenSSL's locks are of this kind. */
-#define RWLOCK_DOOR(name)                                                                                    \
-    DOOR int name(pthread_rwlock_t *lock)                                                                    \
-    {                                                                                                        \
-        static int (*real)(pthread_rwlock_t *);                                                              \
-        if (!real)                                                                                           \
-            real = (int (*)(pthread_rwlock_t *))find(#name);                                                 \
-        bool counts = tf_many && native_begins(tf_self);                                                     \
-        int r = real(lock);                                                                                  \
-        if (counts && r != 0)                                                                                \
-            native_ends(tf_self);                                                                            \
-        return r;                                                                                            \
-    }
-RWLOCK_DOOR(pthread_rwlock_rdlock)
-RWLOCK_DOOR(pthread_rwlock_wrlock)
-RWLOCK_DOOR(pthread_rwlock_tryrdlock)
-RWLOCK_DOOR(pthread_rwlock_trywrlock)
-
-DOOR int pthread_rwlock_unlock(pthread_rwlock_t *lock)
-{
-    static int (*real)(pthread_rwlock_t *);
-    if (!real)
-        real = (int (*)(pthread_rwlock_t *))find("pthread_rwlock_unlock");
-    int r = real(lock);
-    if (tf_many && tf_self->natives)
-        native_ends(tf_self);
-    return r;
-}
-
-/* What is done once is done by the thread whose turn it is; who finds it done has its next turn after that.
- */
-DOOR int pthread_once(pthread_once_t *control, void (*routine)(void))
-{
-    static int (*real)(pthread_once_t *, void (*)(void));
-    if (!real)
-        real = (int (*)(pthread_once_t *, void (*)(void)))find("pthread_once");
-    bool done = __atomic_load_n(control, __ATOMIC_ACQUIRE) == 2; /* glibc's __PTHREAD_ONCE_DONE */
-    bool counts = !done && tf_many && native_begins(tf_self);
-    int r = real(control, routine);
-    if (counts)
-        native_ends(tf_self);
-    return r;
-}
-
 /* A child made by fork() has a new GIL in the same place. */
 DOOR int pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *attributes)
 {
@@ -751,19 +673,6 @@ DOOR int pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *a
                    "program's");
     }
     return real(mutex, attributes);
-}
-
-/* After a drop that was asked for, Python waits here until another thread has had the GIL: the turn sees to
- * that. */
-DOOR int pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex)
-{
-    static int (*real)(pthread_cond_t *, pthread_mutex_t *);
-    if (gil_switch_cond && (void *)cond == gil_switch_cond && follows())
-        return 0;
-    if (!real)
-        real = (int (*)(pthread_cond_t *, pthread_mutex_t *))dlvsym(RTLD_NEXT, "pthread_cond_wait",
-                                                                    "GLIBC_2.3.2");
-    return real(cond, mutex);
 }
 
 /* ---- in the middle of a function ---- */

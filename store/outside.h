@@ -31,8 +31,8 @@ static inline uint32_t tf_outside_thread(const struct tf_outside *e)
 enum tf_moment {
     TF_AFTER_EVENT = 1, /* right after a frame event */
     TF_AFTER_CALL = 2,  /* right after the outside call in front of it */
-    /* Right after its thread has taken the turn; from bit 8 on how often it has taken it again since it is
-     * the one that had it last. */
+    /* Right after its thread has taken the turn; from bit 8 on how often it has taken it again since it is the one
+     * that had it last. */
     TF_AFTER_TURN = 3,
 };
 
@@ -69,9 +69,7 @@ enum {
     TF_CALL_YIELD =
         1006, /* right after this frame event the thread gives the GIL away and wants it back. No args */
     TF_CALL_PREEMPT = 1007, /* the same in the middle of a function: args = struct tf_preempt */
-    TF_CALL_BUSY =
-        1008, /* a lock of native code was not free: args = its address, how many the thread has asked for */
-    TF_CALL_MARK = 1001, /* args = u32 kind, u32 0, text */
+    TF_CALL_MARK = 1001,    /* args = u32 kind, u32 0, text */
     /* Operations on a semaphore that processes share (iohooks/semaphore.c): args as a system call's; data:
      * u32 its value afterwards. The rows of calls.c that stand behind the system calls are theirs. */
     TF_CALL_SEM_WAIT = 1010,

@@ -27,6 +27,7 @@
 #define DEPTH_MAX 3         /* objects in objects */
 #define EACH_MAX 64         /* objects that one object refers to */
 #define ALL_MAX 2000        /* objects in all */
+#define GLOBALS_MAX 8       /* names that are asked for at each turn of a loop */
 #define ITEMS_MAX 4096      /* items of a table, by value: the last */
 
 #if TF_PY311
@@ -301,23 +302,30 @@ static uint64_t fingerprint(tf_frame *f, bool addresses)
     return XXH3_64bits_digest(&look.hash);
 }
 
+static uint64_t mix(uint64_t h, const PyObject *object)
+{
+    uint64_t word = object ? (uint64_t)(uintptr_t)Py_TYPE(object) : 0, value = 0;
+    if (object && (PyLong_CheckExact(object) || PyFloat_CheckExact(object)))
+        memcpy(&value, (const char *)(object + 1),
+               sizeof(value)); /* the size and the low digits; the number */
+    if (object && PyLong_CheckExact(object))
+        word ^= (uint64_t)TF_LONG_DIGIT(object) << 20;
+    h = (h ^ word ^ value) * 0x9e3779b97f4a7c15ull;
+    return h ^ h >> 29;
+}
+
 /* Of the variables: of what type they are, and the value of what is a number. No addresses: a search, whose
  * own objects may have moved some of the program's, goes by this alone. Asked at each turn of a loop. */
 static uint64_t quick(tf_frame *f)
 {
     PyCodeObject *co = tf_frame_code(f);
     uint64_t h = 0;
-    for (int i = 0; i < co->co_nlocalsplus; i++) {
-        const PyObject *object = f->localsplus[i];
-        uint64_t word = object ? (uint64_t)(uintptr_t)Py_TYPE(object) : 0, value = 0;
-        if (object && (PyLong_CheckExact(object) || PyFloat_CheckExact(object)))
-            memcpy(&value, (const char *)(object + 1),
-                   sizeof(value)); /* the size and the low digits; the number */
-        if (object && PyLong_CheckExact(object))
-            word ^= (uint64_t)TF_LONG_DIGIT(object) << 20;
-        h = (h ^ word ^ value) * 0x9e3779b97f4a7c15ull;
-        h ^= h >> 29;
-    }
+    for (int i = 0; i < co->co_nlocalsplus; i++)
+        h = mix(h, f->localsplus[i]);
+    /* So that a loop that changes global variables only is told from itself, too. */
+    if (f->f_globals && PyDict_CheckExact(f->f_globals))
+        for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(co->co_names) && i < GLOBALS_MAX; i++)
+            h = mix(h, tf_pure_dict_item(f->f_globals, PyTuple_GET_ITEM(co->co_names, i)));
     return h;
 }
 

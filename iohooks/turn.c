@@ -930,7 +930,7 @@ static bool drops_for_others(struct tf_thread *self, const void *caller, uintptr
         return false;
     tf.engine->place(&place, true);
     /* What a search makes of its own may have moved objects: it goes by values alone. */
-    if (!tf.scanning && place.fingerprint != logged.fingerprint)
+    if (tf.scanning ? place.values != logged.values : place.fingerprint != logged.fingerprint)
         return false;
     tf_log_take(TF_CALL_PREEMPT, &logged, sizeof logged);
     return true;

@@ -31,8 +31,8 @@ static inline uint32_t tf_outside_thread(const struct tf_outside *e)
 enum tf_moment {
     TF_AFTER_EVENT = 1, /* right after a frame event */
     TF_AFTER_CALL = 2,  /* right after the outside call in front of it */
-    /* Right after its thread has taken the turn; from bit 8 on how often it has taken it again since it is the one
-     * that had it last. */
+    /* Right after its thread has taken the turn; from bit 8 on how often it has taken it again since it is
+     * the one that had it last. */
     TF_AFTER_TURN = 3,
 };
 
@@ -52,6 +52,7 @@ struct tf_preempt {
     uint64_t variables;          /* a hash of the function's variables, numbers by value: quick */
     uint64_t frame, instruction; /* addresses */
     uint64_t fingerprint;        /* of what the function can see */
+    uint64_t values;             /* the same without addresses: for searches, which move objects */
 };
 
 /* Pseudo calls, in the same stream so that their order is checked too. */

@@ -93,8 +93,12 @@ void tf_thread_leave(bool entered)
 PyThreadState *tf_thread_settle(void)
 {
     PyThreadState *ts = NULL;
-    if (!tf_thread_enter(&ts))
+    if (!tf_thread_enter(&ts)) {
+        /* It may have been asked for the lock, for a switch that lies ahead: nobody is here to take it. */
+        if (ts)
+            tf_gil_ask(false);
         return ts;
+    }
     /* It stands in the middle of taking the lock. */
     static const pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
     static const pthread_cond_t cond = PTHREAD_COND_INITIALIZER;

@@ -406,7 +406,7 @@ const struct tf_call_row *tf_call_row(unsigned call)
 
 bool tf_call_is_turn(unsigned call)
 {
-    return call == TF_CALL_TURN || call == TF_CALL_YIELD || call == TF_CALL_PREEMPT || call == TF_CALL_BUSY;
+    return call == TF_CALL_TURN || call == TF_CALL_YIELD || call == TF_CALL_PREEMPT;
 }
 
 const char *tf_call_name(unsigned call, char *buf, size_t size)
@@ -428,8 +428,6 @@ const char *tf_call_name(unsigned call, char *buf, size_t size)
         return "the turn of another thread";
     if (call == TF_CALL_YIELD)
         return "a hand-over to other threads";
-    if (call == TF_CALL_BUSY)
-        return "waiting for a lock of native code";
     if (call == TF_CALL_PREEMPT)
         return "a hand-over to other threads within a function";
     snprintf(buf, size, "system call %u", call);

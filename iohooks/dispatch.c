@@ -34,8 +34,10 @@ static void barrier(enum tf_mark kind, const char *fmt, va_list ap)
     tf_child_loose();
     tf_maps_loose();
     if (tf.mode == TF_RECORDS)
-        tf.mode = TF_LOOSE;
+        tf.mode = tf_many ? TF_OFF : TF_LOOSE; /* frame events of several threads would have no order */
     tf_thread_untrap();
+    if (tf.mode == TF_OFF)
+        tf_emit_off();
 }
 
 void tf_barrier(const char *fmt, ...)
@@ -359,7 +361,7 @@ long tf_dispatch(struct tf_call *call)
     tf_self->call = NULL;
     tf_self->again = false;
     if (tf_many && !had_turn && tf_turn_is_mine() && !tf_self->has_gil && !tf_self->keeps &&
-        !tf_child_borrows())
+        !tf_self->natives && !tf_child_borrows())
         tf_turn_release();
     tf_self->inside--;
     if (tf.mode == TF_REPLAYS) {

@@ -74,6 +74,7 @@ void tf_emit_off(void)
     }
     tf.mode = TF_OFF;
     tf_thread_untrap();
+    tf_turn_dissolve();
     if (tf.words) {
         tf.p = tf.words;
         tf.limit = tf.words + BLOCK_FRAMES;

@@ -163,9 +163,9 @@ struct tf_thread {
     volatile uint32_t inside;   /* depth in our own code: no place to run a handler */
     const struct tf_call *call; /* the program's, while it is dealt with; else NULL */
     bool has_gil, named;
-    bool drops;     /* record: it gives the GIL to another one that waits */
-    bool stays;     /* replay: it drops the GIL, but keeps the turn */
-    uint64_t locks; /* of native code that it has asked for: native_lock.c. Both modes */
+    bool drops;       /* record: it gives the GIL to another one that waits */
+    bool stays;       /* replay: it drops the GIL, but keeps the turn */
+    uint32_t natives; /* locks of native code that it has, out of turn */
 
     struct tf_context context;      /* where it goes on */
     struct tf_context call_context; /* record: the entry of the call that it is in */
@@ -234,6 +234,9 @@ void tf_turn_give_back(void);  /* replay, before one in which the others run */
 void tf_turn_take_again(void); /* record, behind a call for which it was given back */
 void tf_turn_many(void);       /* the first thread is about to be started */
 void tf_turn_forked(void);     /* in a child of the program's: there is one thread again */
+/* Record: nothing more is recorded. Who waits for the turn goes on without it. */
+void tf_turn_dissolve(void);
+bool tf_turn_is_dissolved(void);
 /* Both modes, out of turn, with an event of so many bytes: is it written at once, for which the turn is
  * taken? */
 bool tf_turn_writes_between(size_t bytes);
@@ -254,9 +257,6 @@ void tf_turn_end(struct tf_thread *self) __attribute__((noreturn));
 void tf_turn_wake(const volatile int32_t *word); /* replay: those that sleep in a futex there */
 /* The calling thread's kernel thread: what it told the kernel by rseq(2) is taken back. */
 void tf_thread_forget_rseq(const struct tf_thread *t);
-/* native_lock.c: pthread_mutex_lock() of any but the GIL's. */
-int tf_native_lock(void *mutex);
-bool tf_gil_waits_on(const void *cond);
 /* Replay: if the log has it next that this thread drops the GIL in the middle of a function, asks Python to
  * look. */
 void tf_turn_expect_preempt(void);

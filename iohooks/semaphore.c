@@ -257,11 +257,11 @@ static struct page *shared(const sem_t *sem)
 
 /* ---- the others, while there are threads: they change in turn ---- */
 
-/* Is it one whose order is kept? What does so is in one thread's hands as long as there is one. */
+/* Is it one whose order is kept? As long as there is one thread, it is what it is. When recording has ended,
+ * there may be some that sleep here. */
 static bool ordered(void)
 {
-    return tf_many &&
-           (tf.mode == TF_RECORDS || tf.mode == TF_REPLAYS || tf.mode == TF_LOOSE || tf.mode == TF_OFF);
+    return tf_many && tf.mode != TF_LOOKS && tf.mode != TF_ARMS;
 }
 
 static int fails(int error)
@@ -283,10 +283,7 @@ static void end(bool mine, const void *caller)
 
 static bool take_one(sem_t *sem)
 {
-    if (!(uint32_t)load(sem))
-        return false;
-    __atomic_sub_fetch((uint64_t *)sem, 1, __ATOMIC_RELAXED);
-    return true;
+    return try_wait(sem) == 0;
 }
 
 /* How many sleep, by a hash of the address: not in the semaphore, where a replay would find another number.

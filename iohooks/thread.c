@@ -287,6 +287,11 @@ static struct {
 long tf_thread_clone(struct tf_call *call, const struct tf_thread_birth *b, size_t args_len)
 {
     struct tf_thread *self = tf_self;
+    if (tf.mode == TF_RECORDS && !next_birth.is_python) {
+        tf_barrier("%s: a thread that is not started by Python, which is not covered",
+                   tf_call_rows[call->nr].name);
+        return TF_NATIVE;
+    }
     const struct tf_outside *e = tf.mode == TF_REPLAYS ? tf_log_take(call->nr, self->args, args_len) : NULL;
     if (e && TF_IS_ERR(e->result))
         return e->result;
@@ -405,6 +410,13 @@ static void *real(const char *name)
     return dlsym(RTLD_NEXT, name);
 }
 
+/* When nothing is recorded any more, it is the kernel that says that the thread has ended. */
+static void ends_untrapped(const struct tf_thread *self)
+{
+    if (tf_turn_is_dissolved() && self->clear_tid)
+        tf_sys(SYS_set_tid_address, self->clear_tid);
+}
+
 /* The function of a thread. What libc does behind it is done in turn. */
 static void *thread_function(void *arg)
 {
@@ -416,12 +428,34 @@ static void *thread_function(void *arg)
     void *result = self->start(arg);
     tf_turn_take(false, TF_TURN_PLAIN);
     self->keeps = true;
+    ends_untrapped(self);
     return result;
 }
 
 static bool follows(void)
 {
     return tf.mode == TF_RECORDS || tf.mode == TF_REPLAYS;
+}
+
+/* Can the thread be followed? If not, recording ends here, before libc has done anything; or, in replay, is
+ * told that it did. */
+static bool may_start(bool is_python)
+{
+    unsigned i = 1;
+    while (i < all.n && place(i)->state != TF_T_FREE && place(i)->state != TF_T_ENDED)
+        i++;
+    if (is_python && i < TF_THREADS_MAX)
+        return true;
+    tf_self->inside++;
+    if (tf.mode == TF_REPLAYS)
+        tf_log_take(SYS_clone3, NULL, 0);
+    else if (is_python)
+        tf_barrier("pthread_create: more than %d threads at the same time", TF_THREADS_MAX);
+    else
+        tf_barrier("pthread_create: a library starts a thread of its own (OpenBLAS does, unless "
+                   "OPENBLAS_NUM_THREADS=1), which is not covered");
+    tf_self->inside--;
+    return false;
 }
 
 #define DOOR __attribute__((visibility("default")))
@@ -452,7 +486,10 @@ DOOR int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, voi
     if (!create)
         create =
             (int (*)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *))real("pthread_create");
-    if (!follows())
+    if (tf.mode == TF_LOOSE) /* frame events of several threads would have no order */
+        tf_emit_off();
+    bool is_python = tf_in_python(__builtin_return_address(0));
+    if (!follows() || !may_start(is_python))
         return create(thread, attributes, start, arg);
     bool mine = tf_turn_is_mine();
     if (!mine)
@@ -460,7 +497,7 @@ DOOR int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, voi
     bool kept = tf_self->keeps;
     tf_self->keeps = true; /* through all of libc's function */
     next_birth.start = start;
-    next_birth.is_python = tf_in_python(__builtin_return_address(0));
+    next_birth.is_python = is_python;
     pthread_attr_t own;
     int r = create(thread, with_room(attributes, &own), thread_function, arg);
     tf_self->keeps = kept;
@@ -477,6 +514,7 @@ DOOR void pthread_exit(void *result)
         tf_turn_take(false, TF_TURN_PLAIN);
         tf_self->keeps = true;
     }
+    ends_untrapped(tf_self);
     leave(result);
     __builtin_unreachable();
 }

@@ -16,6 +16,7 @@
 #include <unwind.h>
 #include "iohooks/process.h"
 
+#define STUCK_NS 1000000000u
 #define SIDE_LIMIT (256u << 10) /* bytes of events out of turn, then they are written in between */
 
 bool tf_many;
@@ -27,7 +28,9 @@ static struct {
     struct tf_thread *head, *tail; /* those that wait, in the order in which they came */
     uint32_t last;                 /* who had it last, as the log knows it; both modes */
     uint64_t turns;
-    uint64_t silent;      /* how often `last` has taken it again since it is the last; both modes */
+    uint64_t silent; /* how often `last` has taken it again since it is the last; both modes */
+    volatile bool
+        dissolved; /* nothing is recorded any more: threads are on their own, behind Python's own GIL */
     volatile bool urgent; /* somebody has waited for longer than the interval */
     volatile bool asked;  /* and Python has been asked to drop the GIL */
     uint64_t dice;
@@ -58,7 +61,7 @@ static void unlock(void)
 
 bool tf_turn_is_mine(void)
 {
-    return !tf_many || turn.owner == tf_self;
+    return !tf_many || turn.dissolved || turn.owner == tf_self;
 }
 
 uint64_t tf_turn_silent(void)
@@ -162,6 +165,8 @@ static void release(bool hand_over)
     unlock();
 }
 
+static bool is_stuck(const struct tf_thread *t, uint64_t since);
+
 static uint64_t now_ns(void)
 {
     struct timespec now;
@@ -181,12 +186,12 @@ static uint64_t patience_ns(bool want_gil)
  * end. */
 static void acquire(struct tf_thread *self, bool want_gil)
 {
-    uint64_t seen = turn.turns, until = 0;
-    bool late = false;
+    uint64_t seen = turn.turns, until = 0, since = 0;
+    bool late = false, stuck = false;
     lock();
     self->wants_gil = want_gil;
     for (;;) {
-        if (turn.owner == self)
+        if (turn.owner == self || turn.dissolved)
             break;
         if (!turn.owner && may_have_it(self)) {
             turn.owner = self;
@@ -197,7 +202,8 @@ static void acquire(struct tf_thread *self, bool want_gil)
         __atomic_store_n(&self->wake, 0, __ATOMIC_RELEASE);
         if (turn.turns != seen || !until) {
             seen = turn.turns;
-            until = now_ns() + patience_ns(want_gil);
+            since = now_ns();
+            until = since + patience_ns(want_gil);
             late = false;
         }
         unlock();
@@ -207,6 +213,12 @@ static void acquire(struct tf_thread *self, bool want_gil)
         lock();
         if (turn.owner != self && turn.turns == seen && now_ns() >= until) {
             turn.urgent = true;
+            if (tf.mode == TF_RECORDS && is_stuck(turn.owner, since)) {
+                turn.owner = self;
+                dequeue(self);
+                stuck = true;
+                break;
+            }
             if (late && !turn.asked && turn.gil && tf.engine->ask_to_drop) {
                 turn.asked = true;
                 tf.engine->ask_to_drop(true);
@@ -216,6 +228,8 @@ static void acquire(struct tf_thread *self, bool want_gil)
         }
     }
     unlock();
+    if (stuck)
+        tf_barrier("a thread keeps a lock of native code, and neither calls nor waits, while others need it");
 }
 
 /* ---- the log ---- */
@@ -397,7 +411,8 @@ static bool take_recorded(struct tf_thread *self, bool want_gil, enum tf_turn wh
     self->inside++;
     acquire(self, want_gil);
     __atomic_store_n(&self->state, TF_T_RUNS, __ATOMIC_RELEASE);
-    log_turn(self, why, counts);
+    if (!turn.dissolved)
+        log_turn(self, why, counts);
     self->inside--;
     return true;
 }
@@ -407,7 +422,7 @@ static bool take_recorded(struct tf_thread *self, bool want_gil, enum tf_turn wh
 static enum tf_turn take(bool want_gil, enum tf_turn why, bool counts)
 {
     struct tf_thread *self = tf_self;
-    if (!tf_many || turn.owner == self || tf.mode == TF_LOOKS || tf.mode == TF_ARMS)
+    if (!tf_many || turn.dissolved || turn.owner == self || tf.mode == TF_LOOKS || tf.mode == TF_ARMS)
         return why;
     if (tf.mode == TF_REPLAYS || !take_recorded(self, want_gil, why, counts))
         why = take_replayed(self, counts);
@@ -429,7 +444,7 @@ void tf_turn_take_again(void)
 
 void tf_turn_release(void)
 {
-    if (!tf_many || turn.owner != tf_self || tf.mode == TF_LOOKS || tf.mode == TF_ARMS)
+    if (!tf_many || turn.dissolved || turn.owner != tf_self || tf.mode == TF_LOOKS || tf.mode == TF_ARMS)
         return;
     tf_self->keeps = false;
     if (tf.mode == TF_REPLAYS) {
@@ -563,16 +578,9 @@ void tf_gil_at(void *mutex, void *cond, void *switch_mutex, void *switch_cond, c
     find_functions();
 }
 
-/* After a drop that was asked for, Python waits until another thread has had the GIL: the turn sees to that.
- */
-bool tf_gil_waits_on(const void *cond)
-{
-    return gil_switch_cond && cond == gil_switch_cond;
-}
-
 static bool follows(void)
 {
-    return gil_mutex &&
+    return gil_mutex && !turn.dissolved &&
            (tf.mode == TF_RECORDS || tf.mode == TF_REPLAYS || tf.mode == TF_LOOSE || tf.mode == TF_OFF);
 }
 
@@ -581,10 +589,13 @@ static void has_it(struct tf_thread *self)
 {
     self->has_gil = self->python = true;
     self->keeps = false;
+    self->natives = 0;
     turn.gil = self;
     if (turn.asked) {
+        lock(); /* one that waits may just be asking */
         turn.asked = false;
         tf.engine->ask_to_drop(false);
+        unlock();
     }
     if (tf_running == self->number || tf.mode == TF_OFF)
         return;
@@ -598,7 +609,7 @@ static void has_it(struct tf_thread *self)
         tf_slow(word, NULL, NULL);
 }
 
-static bool drops_for_others(struct tf_thread *self, const void *caller, const uintptr_t *stack);
+static bool drops_for_others(struct tf_thread *self, const void *caller, uintptr_t cfa);
 
 #define DOOR __attribute__((visibility("default")))
 static int (*real_lock)(pthread_mutex_t *), (*real_unlock)(pthread_mutex_t *);
@@ -606,6 +617,32 @@ static int (*real_lock)(pthread_mutex_t *), (*real_unlock)(pthread_mutex_t *);
 static void *find(const char *name)
 {
     return dlsym(RTLD_NEXT, name);
+}
+
+/*
+ * Locks of native code that is out of turn (sqlite's, OpenSSL's): what they guard is used by several threads,
+ * and in which order decides what comes of it. So a thread that has one has the turn, but when it waits.
+ */
+static bool is_native(struct tf_thread *self)
+{
+    return tf_many && !self->has_gil && !self->inside && (tf.mode == TF_RECORDS || tf.mode == TF_REPLAYS);
+}
+
+/* True: it counts. */
+static bool native_begins(struct tf_thread *self)
+{
+    if (!is_native(self) || (turn.owner == self && !self->natives))
+        return false;
+    if (!self->natives)
+        tf_turn_take(false, TF_TURN_PLAIN);
+    self->natives++;
+    return true;
+}
+
+static void native_ends(struct tf_thread *self)
+{
+    if (self->natives && --self->natives == 0 && !self->has_gil && !self->keeps)
+        tf_turn_release();
 }
 
 DOOR int pthread_mutex_lock(pthread_mutex_t *mutex)
@@ -620,14 +657,25 @@ DOOR int pthread_mutex_lock(pthread_mutex_t *mutex)
         if (tf_many && tf_thread_is_late(self))
             pthread_exit(NULL);
     } else if (tf_many && (void *)mutex == gil_mutex && follows()) {
-        self->stays = !drops_for_others(self, __builtin_return_address(0),
-                                        (const uintptr_t *)__builtin_frame_address(0));
+        self->stays = !drops_for_others(self, __builtin_return_address(0), (uintptr_t)__builtin_dwarf_cfa());
     } else if (tf_many && (void *)mutex != gil_mutex && (void *)mutex != gil_switch_mutex) {
-        return tf_native_lock(mutex);
+        native_begins(self);
     }
     if (__builtin_expect(!real_lock, 0))
         real_lock = (int (*)(pthread_mutex_t *))find("pthread_mutex_lock");
     return real_lock(mutex);
+}
+
+DOOR int pthread_mutex_trylock(pthread_mutex_t *mutex)
+{
+    static int (*real)(pthread_mutex_t *);
+    if (!real)
+        real = (int (*)(pthread_mutex_t *))find("pthread_mutex_trylock");
+    bool counts = tf_many && native_begins(tf_self);
+    int r = real(mutex);
+    if (counts && r != 0)
+        native_ends(tf_self);
+    return r;
 }
 
 DOOR int pthread_mutex_unlock(pthread_mutex_t *mutex)
@@ -636,6 +684,8 @@ DOOR int pthread_mutex_unlock(pthread_mutex_t *mutex)
         real_unlock = (int (*)(pthread_mutex_t *))find("pthread_mutex_unlock");
     int r = real_unlock(mutex);
     struct tf_thread *self = tf_self;
+    if ((void *)mutex != gil_mutex && tf_many && self->natives && (void *)mutex != gil_switch_mutex)
+        native_ends(self);
     if ((void *)mutex != gil_mutex || !follows())
         return r;
     if (self->has_gil) {
@@ -656,6 +706,50 @@ DOOR int pthread_mutex_unlock(pthread_mutex_t *mutex)
     return r;
 }
 
+/* OpenSSL's locks are of this kind. */
+#define RWLOCK_DOOR(name)                                                                                    \
+    DOOR int name(pthread_rwlock_t *lock)                                                                    \
+    {                                                                                                        \
+        static int (*real)(pthread_rwlock_t *);                                                              \
+        if (!real)                                                                                           \
+            real = (int (*)(pthread_rwlock_t *))find(#name);                                                 \
+        bool counts = tf_many && native_begins(tf_self);                                                     \
+        int r = real(lock);                                                                                  \
+        if (counts && r != 0)                                                                                \
+            native_ends(tf_self);                                                                            \
+        return r;                                                                                            \
+    }
+RWLOCK_DOOR(pthread_rwlock_rdlock)
+RWLOCK_DOOR(pthread_rwlock_wrlock)
+RWLOCK_DOOR(pthread_rwlock_tryrdlock)
+RWLOCK_DOOR(pthread_rwlock_trywrlock)
+
+DOOR int pthread_rwlock_unlock(pthread_rwlock_t *lock)
+{
+    static int (*real)(pthread_rwlock_t *);
+    if (!real)
+        real = (int (*)(pthread_rwlock_t *))find("pthread_rwlock_unlock");
+    int r = real(lock);
+    if (tf_many && tf_self->natives)
+        native_ends(tf_self);
+    return r;
+}
+
+/* What is done once is done by the thread whose turn it is; who finds it done, too, has its next turn after
+ * that. Whether it is done is not looked at out of turn: a replay, in which the thread comes late, would see
+ * something else. */
+DOOR int pthread_once(pthread_once_t *control, void (*routine)(void))
+{
+    static int (*real)(pthread_once_t *, void (*)(void));
+    if (!real)
+        real = (int (*)(pthread_once_t *, void (*)(void)))find("pthread_once");
+    bool counts = tf_many && native_begins(tf_self);
+    int r = real(control, routine);
+    if (counts)
+        native_ends(tf_self);
+    return r;
+}
+
 /* A child made by fork() has a new GIL in the same place. */
 DOOR int pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *attributes)
 {
@@ -673,6 +767,19 @@ DOOR int pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *a
                    "program's");
     }
     return real(mutex, attributes);
+}
+
+/* After a drop that was asked for, Python waits here until another thread has had the GIL: the turn sees to
+ * that. */
+DOOR int pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex)
+{
+    static int (*real)(pthread_cond_t *, pthread_mutex_t *);
+    if (gil_switch_cond && (void *)cond == gil_switch_cond && follows())
+        return 0;
+    if (!real)
+        real = (int (*)(pthread_cond_t *, pthread_mutex_t *))dlvsym(RTLD_NEXT, "pthread_cond_wait",
+                                                                    "GLIBC_2.3.2");
+    return real(cond, mutex);
 }
 
 /* ---- in the middle of a function ---- */
@@ -708,53 +815,78 @@ static void find_functions(void)
     find_function("_PyEval_EvalFrameDefault", GIVING);
 }
 
+enum drop { DROP_GOES_ON, DROP_GIVEN, DROP_ASKED };
+
+/* Who a return address belongs to, and, if that does not tell, how far up the stack the next one is: found by
+ * unwinding once, then looked up. */
+static struct known {
+    uintptr_t ip;
+    size_t size; /* from where this function's callee was called to where it was called itself */
+    enum drop drop;
+} known[64];
+static unsigned known_n;
+
+static struct known *lookup(uintptr_t ip)
+{
+    for (unsigned i = 0; i < known_n; i++)
+        if (known[i].ip == ip)
+            return &known[i];
+    return NULL;
+}
+
+static enum drop kind_of(uintptr_t ip)
+{
+    for (size_t i = 0; i <= GIVING; i++)
+        if (ip > functions[i].from && ip <= functions[i].to)
+            return i < GIVING ? DROP_GIVEN : DROP_ASKED;
+    return DROP_GOES_ON;
+}
+
 struct walk {
+    uintptr_t from; /* the door's caller */
+    bool begun;
+    uintptr_t last_ip, last_cfa;
     int left;
-    bool gives;
-    uintptr_t by; /* the return address that told */
+    enum drop drop;
 };
 
+/* libgcc: in a function that has called another one, "the CFA" is the other one's. */
 static _Unwind_Reason_Code step(struct _Unwind_Context *context, void *arg)
 {
     struct walk *walk = arg;
-    uintptr_t at = _Unwind_GetIP(context);
-    for (size_t i = 0; i <= GIVING; i++) {
-        if (at <= functions[i].from || at > functions[i].to)
-            continue;
-        walk->gives = i < GIVING;
-        walk->by = at;
+    uintptr_t ip = _Unwind_GetIP(context), cfa = _Unwind_GetCFA(context);
+    if (!walk->begun && ip != walk->from)
+        return --walk->left ? _URC_NO_REASON : _URC_END_OF_STACK;
+    if (walk->begun && !lookup(walk->last_ip) && known_n < sizeof known / sizeof *known &&
+        *(uintptr_t *)(cfa - 8) == ip)
+        known[known_n++] = (struct known){.ip = walk->last_ip, .size = cfa - walk->last_cfa};
+    walk->begun = true;
+    walk->last_ip = ip;
+    walk->last_cfa = cfa;
+    walk->drop = kind_of(ip);
+    if (walk->drop != DROP_GOES_ON) {
+        if (!lookup(ip) && known_n < sizeof known / sizeof *known)
+            known[known_n++] = (struct known){.ip = ip, .drop = walk->drop};
         return _URC_END_OF_STACK;
     }
     return --walk->left ? _URC_NO_REASON : _URC_END_OF_STACK;
 }
 
-/* What was found before: called from there, with that return address so many words above the caller's frame.
- */
-static struct known {
-    uintptr_t caller, by;
-    size_t at;
-    bool asked;
-} known[8];
-#define KNOWN (sizeof known / sizeof *known)
-#define LOOK_WORDS 64
-
-/* Is the GIL dropped because it was asked for? stack: where the door was called. */
-static bool is_asked(struct tf_thread *self, const void *caller, const uintptr_t *stack)
+/* Is the GIL dropped because it was asked for? cfa: the door's, above its return address. */
+static bool is_asked(struct tf_thread *self, const void *caller, uintptr_t cfa)
 {
-    static unsigned next;
-    struct walk walk = {.left = 12};
     if (tf_thread_has_left_python(self))
         return false;
-    for (size_t i = 0; i < KNOWN; i++)
-        if (known[i].caller == (uintptr_t)caller && stack[known[i].at] == known[i].by)
-            return known[i].asked;
+    uintptr_t ip = (uintptr_t)caller, at = cfa;
+    for (const struct known *k; (k = lookup(ip));) {
+        if (k->drop != DROP_GOES_ON)
+            return k->drop == DROP_ASKED;
+        at += k->size;
+        ip = *(uintptr_t *)(at - 8);
+    }
+    struct walk walk = {.from = (uintptr_t)caller, .left = 24};
     _Unwind_Backtrace(step, &walk);
-    for (size_t k = 0; walk.by && k < LOOK_WORDS; k++)
-        if (stack[k] == walk.by) {
-            known[next++ % KNOWN] = (struct known){(uintptr_t)caller, walk.by, k, !walk.gives};
-            break;
-        }
-    return !walk.gives;
+    return walk.drop == DROP_ASKED;
 }
 
 /* Replay: the next thing in the log, if it is that this thread drops the GIL in the middle of the function
@@ -775,13 +907,13 @@ void tf_turn_expect_preempt(void)
 }
 
 /* At a drop. False: it is none for the other threads, in replay: the place is not reached yet. */
-static bool drops_for_others(struct tf_thread *self, const void *caller, const uintptr_t *stack)
+static bool drops_for_others(struct tf_thread *self, const void *caller, uintptr_t cfa)
 {
     struct tf_preempt place, logged;
     if (!tf_many || !(tf.mode == TF_RECORDS || tf.mode == TF_REPLAYS))
         return true;
     if (tf.mode != TF_REPLAYS) {
-        if (turn.asked && is_asked(self, caller, stack)) {
+        if (is_asked(self, caller, cfa)) { /* now, or when it was about to take the GIL */
             tf.engine->place(&place, true);
             tf_log_put(TF_CALL_PREEMPT, 0, 0, &place, sizeof place, NULL, 0);
             self->drops = true;
@@ -789,7 +921,7 @@ static bool drops_for_others(struct tf_thread *self, const void *caller, const u
         return true;
     }
     const struct tf_outside *e = next_preempt();
-    if (!e || !is_asked(self, caller, stack))
+    if (!e || !is_asked(self, caller, cfa))
         return true;
     memcpy(&logged, tf_outside_args(e), sizeof logged);
     tf.engine->place(&place, false);
@@ -798,7 +930,7 @@ static bool drops_for_others(struct tf_thread *self, const void *caller, const u
         return false;
     tf.engine->place(&place, true);
     /* What a search makes of its own may have moved objects: it goes by values alone. */
-    if (!tf.scanning && place.fingerprint != logged.fingerprint)
+    if (tf.scanning ? place.values != logged.values : place.fingerprint != logged.fingerprint)
         return false;
     tf_log_take(TF_CALL_PREEMPT, &logged, sizeof logged);
     return true;
@@ -917,6 +1049,40 @@ long tf_turn_futex(const struct tf_call *call)
     }
 }
 
+/* ---- the end of recording ---- */
+
+void tf_turn_dissolve(void)
+{
+    if (!tf_many || turn.dissolved || tf.mode == TF_REPLAYS)
+        return;
+    lock();
+    turn.dissolved = true;
+    turn.owner = NULL;
+    for (struct tf_thread *t = turn.head; t; t = t->next) {
+        t->queued = false;
+        __atomic_store_n(&t->wake, 1, __ATOMIC_RELEASE);
+        futex_wake(&t->wake, 1);
+    }
+    turn.head = turn.tail = NULL;
+    unlock();
+}
+
+bool tf_turn_is_dissolved(void)
+{
+    return turn.dissolved;
+}
+
+/*
+ * A thread that has a lock of native code, and so the turn, and neither calls nor waits, but spins for what
+ * another one is to do, for which that one needs the turn: it must not be in the way. The turn is taken from
+ * it, and with that the recording ends. It is in code of the program's, and is told nothing: it finds that it
+ * has not got the turn.
+ */
+static bool is_stuck(const struct tf_thread *t, uint64_t since)
+{
+    return t && t->natives && !t->has_gil && !t->inside && now_ns() - since > STUCK_NS;
+}
+
 /* ---- in a forked child of the program's ---- */
 
 void tf_turn_forked(void)
@@ -926,7 +1092,7 @@ void tf_turn_forked(void)
     turn.owner = tf_self;
     turn.last = tf_self->number;
     turn.silent = 0;
-    turn.urgent = turn.asked = false;
+    turn.urgent = turn.asked = turn.dissolved = false;
     tf_many = false;
 }
 

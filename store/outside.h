@@ -52,6 +52,7 @@ struct tf_preempt {
     uint64_t variables;          /* a hash of the function's variables, numbers by value: quick */
     uint64_t frame, instruction; /* addresses */
     uint64_t fingerprint;        /* of what the function can see */
+    uint64_t values;             /* the same without addresses: for searches, which move objects */
 };
 
 /* Pseudo calls, in the same stream so that their order is checked too. */
@@ -69,9 +70,7 @@ enum {
     TF_CALL_YIELD =
         1006, /* right after this frame event the thread gives the GIL away and wants it back. No args */
     TF_CALL_PREEMPT = 1007, /* the same in the middle of a function: args = struct tf_preempt */
-    TF_CALL_BUSY =
-        1008, /* a lock of native code was not free: args = its address, how many the thread has asked for */
-    TF_CALL_MARK = 1001, /* args = u32 kind, u32 0, text */
+    TF_CALL_MARK = 1001,    /* args = u32 kind, u32 0, text */
     /* Operations on a semaphore that processes share (iohooks/semaphore.c): args as a system call's; data:
      * u32 its value afterwards. The rows of calls.c that stand behind the system calls are theirs. */
     TF_CALL_SEM_WAIT = 1010,

@@ -302,7 +302,8 @@ void tf_snapshot_record(uint64_t now)
     tf.snapshot_due = now + tf.shm->snapshot_min_ticks;
     if (tf.socket < 0)
         return;
-    if (tf_many && !tf_turn_freeze()) { /* a thread is in the middle of something: at one of the next events */
+    if (tf_many &&
+        !tf_turn_freeze()) { /* a thread is in the middle of something: at one of the next events */
         tf.snapshot_due = now + tf.shm->snapshot_min_ticks / 16;
         return;
     }

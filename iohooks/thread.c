@@ -273,8 +273,9 @@ static void __attribute__((noreturn)) first_instructions(void)
     struct tf_thread *self = tf_self;
     if (tf.mode != TF_REPLAYS)
         tf_trap_on();
+    /* Not the GIL: it may never want that (faulthandler's), and who has it may wait for it. */
     if (self->keeps)
-        tf_turn_take(self->start_is_python, TF_TURN_PLAIN);
+        tf_turn_take(false, TF_TURN_PLAIN);
     tf_registers_enter(self->regs);
 }
 

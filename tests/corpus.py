@@ -135,7 +135,10 @@ ALL = [
     Program("black", args=("--check", "--quiet", "{programs}/../travel.py"), how="module", name="black", needs="black", packages=True, oracle=False,
             places=50),
     Program("pyflakes", args=("{programs}/..",), how="module", name="pyflakes", needs="pyflakes", packages=True, oracle=False, places=50),
-    Program("openblas.py", needs="numpy", packages=True, oracle=False, uncovered="thread"),
+    Program("openblas.py", needs="numpy", packages=True, oracle=False),
+    Program("subinterpreters.py", args=("shared",), oracle=False),
+    *[Program("subinterpreters.py", args=("own",), uncovered="GIL of its own", oracle=False, needs=new, name=f"subinterpreters-own{new}")
+      for new in ("_xxinterpchannels", "_interpchannels")],
     *[Program("barriers.py", args=(how,), uncovered=says, oracle=False) for how, says in (
         ("alias", "mapped already"), ("written", "pwrite64 changes a file that is mapped"), ("cut", "ftruncate changes"),
         ("read_only", "write changes a file"), ("named", "others have it open"), ("again", "openat of a file that is mapped"), ("passed", "passes a file on"), ("got", "may have a descriptor of it"))],

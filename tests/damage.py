@@ -88,13 +88,17 @@ class Damage:
             if byte < 128:
                 numbers.append(value)
                 value = shift = 0
+        if numbers[0] != 2:
+            raise ValueError(f"the packed block has version {numbers[0]}")
         codes = numbers[5:5 + numbers[4]]
         symbols = numbers[-n:]
-        calls = [i for i, s in enumerate(symbols) if s == 3 + 2 * codes.index(ids[of])]
+        calls = [i for i, s in enumerate(symbols) if s == 4 + 2 * codes.index(ids[of])]
         at = calls[nth]
-        symbols[at] = 3 + 2 * codes.index(ids[to])
+        symbols[at] = 4 + 2 * codes.index(ids[to])
+        if 3 in symbols:
+            raise ValueError("the first block has switches between threads")
         kinds = {0: 1 << 29, 1: 2 << 29, 2: 4 << 29}
-        words = [kinds[s] if s < 3 else ((s - 3) % 2 * 3 << 29) | codes[(s - 3) // 2] for s in symbols]
+        words = [kinds[s] if s < 3 else ((s - 4) % 2 * 3 << 29) | codes[(s - 4) // 2] for s in symbols]
         out = bytearray()
         for value in numbers[:-n] + symbols:
             while value > 127:

@@ -256,16 +256,17 @@ for i in range(60000):
 """
 
 
-def state_address(pid):
-    """Where struct tf_process of a replaying process is: its symbol, and where the library is mapped."""
+def state_address(pid, symbol):
+    """Where a variable of a replaying process is: its symbol, and where the library is mapped."""
     library = str(BUILD / "libtimefork-preload.so")
     symbols = run(["nm", library]).text
-    offset = int(re.search(r"^(\w+) [bBdD] tf$", symbols, re.M)[1], 16)
+    offset = int(re.search(rf"^(\w+) [bBdD] {symbol}$", symbols, re.M)[1], 16)
     base = min(int(line.split("-")[0], 16) for line in Path(f"/proc/{pid}/maps").read_text().splitlines() if line.endswith(library))
     return base + offset
 
 
-MODE, SELECTOR = (0, 4), (4, 1)  # in struct tf_process: enum tf_mode mode; char selector
+MODE = "tf", 0, 4  # struct tf_process: enum tf_mode mode
+SELECTOR = "first_thread", 4, 1  # struct tf_thread of the main thread: char selector
 REPLAYS, ARMS = 2, 4
 
 
@@ -280,7 +281,7 @@ def injected(tally, version, exe):
 
 
 def inject(tally, label, top, recording, field, is_now, becomes, expected):
-    at, size = field
+    symbol, at, size = field
     session = subprocess.Popen([TIMEFORK, "replay", recording], cwd=top, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                env=clean_env(), text=True)
     try:
@@ -298,7 +299,7 @@ def inject(tally, label, top, recording, field, is_now, becomes, expected):
         changed = 0
         for pid in children(session.pid):
             with open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
-                address = state_address(pid)
+                address = state_address(pid, symbol)
                 memory.seek(address + at)
                 if int.from_bytes(memory.read(size), "little") != is_now:
                     continue  # checkpoint 0, which has not begun to trap

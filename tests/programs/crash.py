@@ -143,9 +143,12 @@ def sleep(n):
 
 
 def later(n):
-    """Needs a thread of the interpreter's."""
+    """A thread of the interpreter's, once cancelled at once, and once after it has done its work."""
     before(n)
     faulthandler.dump_traceback_later(60)
+    faulthandler.cancel_dump_traceback_later()
+    faulthandler.dump_traceback_later(0.02)
+    time.sleep(0.1)  # watched
     faulthandler.cancel_dump_traceback_later()
 
 

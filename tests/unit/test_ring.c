@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 
 #define N_CODES 50u
+#define TURN_WORDS ((uint32_t)(sizeof(struct tf_rec_turn) / 4))
 
 /* What the producer of these tests emits as its i-th frame event (from 0): the consumer can compute it too.
  */
@@ -257,7 +258,7 @@ static void test_garbage(void **state)
 {
     (void)state;
     static const struct {
-        uint32_t words[4];
+        uint32_t words[6];
         const char *why;
     } garbage[] = {
         {{TF_WORD(TF_CALL, N_CODES + 1)}, "not defined"},
@@ -267,8 +268,8 @@ static void test_garbage(void **state)
         {{TF_RECORD_WORD(TF_REC_CODE, 1), 1}, "short code"},
         {{TF_RECORD_WORD(TF_REC_START, 0)}, "start"},
         {{TF_RECORD_WORD(TF_REC_OUTSIDE, 0xffffff)}, "too long"},
-        {{TF_RECORD_WORD(TF_REC_TURN, 1), 1}, "short turn"},
-        {{TF_RECORD_WORD(TF_REC_TURN, 2), 1u << 29, 0}, "turn's thread"},
+        {{TF_RECORD_WORD(TF_REC_TURN, TURN_WORDS - 1), 1}, "short turn"},
+        {{TF_RECORD_WORD(TF_REC_TURN, TURN_WORDS), 1u << 29}, "turn's thread"},
         {{TF_RECORD_WORD(TF_REC_THREAD, 3), 1, 1, 1}, "short news of a thread"},
         {{TF_RECORD_WORD(TF_REC_MAPPED, 1), 0x41414141}, "mapped"},
     };
@@ -287,7 +288,7 @@ static void test_garbage(void **state)
             fx_code(&r, id, "/nowhere/shop.py", "settle", id);
         for (uint64_t k = 0; k < 100; k++)
             put_word(&r, word_at(k));
-        for (int k = 3; k >= 0; k--)
+        for (int k = (int)(sizeof garbage[i].words / sizeof *garbage[i].words) - 1; k >= 0; k--)
             if (garbage[i].words[k])
                 r.words[(r.head + (uint64_t)k) & (r.size - 1)] = garbage[i].words[k];
         refused(tf_ingest_drain(in, err), TF_E_FORMAT, garbage[i].why);

@@ -584,6 +584,17 @@ static bool follows(void)
            (tf.mode == TF_RECORDS || tf.mode == TF_REPLAYS || tf.mode == TF_LOOSE || tf.mode == TF_OFF);
 }
 
+/* Record: the thread that has the GIL has done what it was asked for. */
+static void not_asked(void)
+{
+    if (!turn.asked)
+        return;
+    lock(); /* one that waits may just be asking */
+    turn.asked = false;
+    tf.engine->ask_to_drop(false);
+    unlock();
+}
+
 /* The thread has taken the GIL. If another one had it at the last frame event, that is one, too. */
 static void has_it(struct tf_thread *self)
 {
@@ -591,12 +602,7 @@ static void has_it(struct tf_thread *self)
     self->keeps = false;
     self->natives = 0;
     turn.gil = self;
-    if (turn.asked) {
-        lock(); /* one that waits may just be asking */
-        turn.asked = false;
-        tf.engine->ask_to_drop(false);
-        unlock();
-    }
+    not_asked();
     if (tf_running == self->number || tf.mode == TF_OFF)
         return;
     tf_running = self->number;
@@ -918,6 +924,7 @@ static bool drops_for_others(struct tf_thread *self, const void *caller, uintptr
             tf_log_put(TF_CALL_PREEMPT, 0, 0, &place, sizeof place, NULL, 0);
             self->drops = true;
         }
+        not_asked(); /* or Python would wait for its switch, under a lock that others need, out of turn */
         return true;
     }
     const struct tf_outside *e = next_preempt();

@@ -16,7 +16,7 @@
 #include <unwind.h>
 #include "iohooks/process.h"
 
-#define STUCK_NS 1000000000u
+#define STUCK_NS 20000000000ull
 #define SIDE_LIMIT (256u << 10) /* bytes of events out of turn, then they are written in between */
 
 bool tf_many;

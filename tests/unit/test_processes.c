@@ -14,6 +14,12 @@
 
 /* ---- a tree of processes, played by hand ---- */
 
+#ifdef __SANITIZE_ADDRESS__ /* each takes half a minute then */
+#define ROUNDS 1
+#else
+#define ROUNDS 4
+#endif
+
 enum kind { FRAME, TIME_LATER, TIME_AT, TURN, CODE, OUTSIDE, MARK, MAPPED };
 struct op {
     enum kind kind;
@@ -716,7 +722,7 @@ static void random_tree(struct tree *t, const char *path, int steps, bool may_en
 static void test_random(void **state)
 {
     (void)state;
-    for (int round = 0; round < 4; round++) {
+    for (int round = 0; round < ROUNDS; round++) {
         struct tree t;
         const char *path = fx_path("random.timefork");
         random_tree(&t, path, 10 + 4 * round, true);

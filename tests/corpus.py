@@ -16,6 +16,7 @@ For each Python and each program:
 import argparse
 import concurrent.futures
 import json
+import os
 import random
 import re
 import shutil
@@ -462,7 +463,12 @@ def main():
                 tally.fail(f"{version} {program.name}", f"the test itself failed: {type(e).__name__}: {e}")
 
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        jobs = [pool.submit(one, v, exe, p) for v, exe in pythons(options.every) for p in programs]
+        # What takes long, other people's programs, is run by one Python each, in turn; by all if it is named, or with --every.
+        long = [p.name for p in programs if p.name.startswith("stdlib-") or p.name in ("black", "pyflakes", "pytest")]
+        found = pythons(options.every)
+        spread = not options.names and not options.every and not os.environ.get("TIMEFORK_TEST_LONG")
+        jobs = [pool.submit(one, v, exe, p) for i, (v, exe) in enumerate(found) for p in programs
+                if not spread or p.name not in long or long.index(p.name) % len(found) == i]
         # Another patch release of a minor version has the same engine: the shared cases are enough for it.
         if not options.every:
             main_ones = pythons()

@@ -15,7 +15,7 @@ And `record --chaos`, `timefork race`, `timefork debug`, and builds of Python wi
     tests/threads.py [NAME...]        programs below, or: race, strace, debug
     tests/threads.py --soak N         N recordings of random programs and Pythons, each verified; prints how many differ
 
-TIMEFORK_TEST_GOTOS=N: places in each program (10; with TIMEFORK_TEST_LONG=1: 200). TIMEFORK_TEST_SEED repeats the choice of places.
+TIMEFORK_TEST_GOTOS=N: places in each program (5; with TIMEFORK_TEST_LONG=1: 200). TIMEFORK_TEST_SEED repeats the choice of places.
 """
 import argparse
 import ast
@@ -36,7 +36,7 @@ import corpus
 from lib import PROGRAMS, TIMEFORK, Folder, Tally, clean_env, difference, json_lines, need_timefork, pythons, run, timefork
 
 LONG = bool(os.environ.get("TIMEFORK_TEST_LONG"))
-GOTOS = int(os.environ.get("TIMEFORK_TEST_GOTOS") or (200 if LONG else 10))
+GOTOS = int(os.environ.get("TIMEFORK_TEST_GOTOS") or (200 if LONG else 5))
 SEED = int(os.environ.get("TIMEFORK_TEST_SEED") or (time.time_ns() % 1000000 if LONG else 7))
 THREADS = PROGRAMS / "threads"
 HISTORY = "(lambda m: getattr(m, 'HISTORY', None))(__import__('sys').modules.get('steps'))"

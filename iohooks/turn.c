@@ -480,8 +480,15 @@ enum tf_turn tf_turn_sleep(const volatile uint32_t *word, uint32_t value, bool r
 {
     struct tf_thread *self = tf_self;
     tf_turn_release();
-    if (tf.mode == TF_REPLAYS)
+    if (tf.mode == TF_REPLAYS) {
+        /* Only another thread can wake it, and none comes in front of what it is to do itself. */
+        const struct tf_outside *e = tf_many && turn.last == self->number ? tf_log_peek() : NULL;
+        if (e && e->call == TF_CALL_PREEMPT && e->frame <= tf_frames())
+            tf_diverge("thread %u waits; in the recording it was switched in the middle of a function first, "
+                       "at a place that the replay has not come by",
+                       self->number);
         return TF_TURN_PLAIN;
+    }
     if (until && until->tv_sec < 0)
         return TF_TURN_TIMEOUT;
     const uint32_t inside = self->inside;
@@ -823,6 +830,11 @@ static void find_functions(void)
 
 enum drop { DROP_GOES_ON, DROP_GIVEN, DROP_ASKED };
 
+/* Between the door and the evaluator stand drop_gil() and what the evaluator calls at its check, or one of
+ * them with the other inlined. More is a native function, which gives the GIL away of its own accord: one of
+ * the above that ends in a jump to drop_gil() does not stand on the stack. */
+#define CHECK_FRAMES 2
+
 /* Who a return address belongs to, and, if that does not tell, how far up the stack the next one is: found by
  * unwinding once, then looked up. */
 static struct known {
@@ -853,6 +865,7 @@ struct walk {
     bool begun;
     uintptr_t last_ip, last_cfa;
     int left;
+    int frames; /* in front of this one */
     enum drop drop;
 };
 
@@ -870,6 +883,8 @@ static _Unwind_Reason_Code step(struct _Unwind_Context *context, void *arg)
     walk->last_ip = ip;
     walk->last_cfa = cfa;
     walk->drop = kind_of(ip);
+    if (walk->drop == DROP_GOES_ON)
+        walk->frames++;
     if (walk->drop != DROP_GOES_ON) {
         if (!lookup(ip) && known_n < sizeof known / sizeof *known)
             known[known_n++] = (struct known){.ip = ip, .drop = walk->drop};
@@ -884,15 +899,16 @@ static bool is_asked(struct tf_thread *self, const void *caller, uintptr_t cfa)
     if (tf_thread_has_left_python(self))
         return false;
     uintptr_t ip = (uintptr_t)caller, at = cfa;
-    for (const struct known *k; (k = lookup(ip));) {
-        if (k->drop != DROP_GOES_ON)
+    int frames = 0;
+    for (const struct known *k; (k = lookup(ip)); frames++) {
+        if (k->drop != DROP_GOES_ON || frames == CHECK_FRAMES)
             return k->drop == DROP_ASKED;
         at += k->size;
         ip = *(uintptr_t *)(at - 8);
     }
     struct walk walk = {.from = (uintptr_t)caller, .left = 24};
     _Unwind_Backtrace(step, &walk);
-    return walk.drop == DROP_ASKED;
+    return walk.drop == DROP_ASKED && walk.frames <= CHECK_FRAMES;
 }
 
 /* Replay: the next thing in the log, if it is that this thread drops the GIL in the middle of the function

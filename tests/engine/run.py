@@ -67,6 +67,7 @@ class EngineTest(unittest.TestCase):
         run = self.harness(*args, HARNESS_DUMP=dump, **env)
         codes, stacks, thread, out, number = {}, {}, 0, [], 0
         self.places, self.thread_names = [], {}
+        self.assertTrue(os.path.exists(dump), f"no dump: status {run.returncode}, {run.stderr[-2000:]}")
         with open(dump, errors="surrogateescape") as f:
             for text in f:
                 tag, *rest = text.rstrip("\n").split(" ", 1)

@@ -241,7 +241,10 @@ static bool has_reason(const struct _ceval_state *ceval)
 
 void tf_gil_ask(bool on)
 {
-    struct _ceval_state *ceval = &PyInterpreterState_Main()->ceval;
+    PyInterpreterState *interp = PyInterpreterState_Main();
+    if (!interp) /* Python has ended */
+        return;
+    struct _ceval_state *ceval = &interp->ceval;
     on = on && !tf_state.stays;
     _Py_atomic_store(&ceval->gil_drop_request, on);
     _Py_atomic_store(&ceval->eval_breaker, on || has_reason(ceval));

@@ -253,12 +253,12 @@ print(total, sorted(shared), sum(a != b for a, b in zip(order, order[1:])) > 3)
         path = os.path.join(self.folder, "p.py")
         with open(path, "w") as f:
             f.write("import sys, threading, time\nsys.setswitchinterval(1000)\ndone = False\ndef work():\n    global done\n"
-                    "    time.sleep(0.01)\n    done = True\nthreading.Thread(target=work).start()\n"
+                    "    time.sleep(0.3)\n    done = True\nthreading.Thread(target=work).start()\n"
                     "end = time.monotonic() + float(sys.argv[1])\n"
                     "while not done and time.monotonic() < end: pass\nprint(done)\n")
         _, run = self.events(path, "20", HARNESS_DROP="1")
         self.assertEqual((run.stdout, run.stderr), ("True\n", ""))
-        _, run = self.events(path, "0.3")
+        _, run = self.events(path, "0.8")
         self.assertEqual((run.stdout, run.stderr), ("False\n", ""))
 
     LOOPS = [

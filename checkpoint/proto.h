@@ -60,6 +60,10 @@ enum tf_op {
     TF_REQ_WORDS,    /* of a parked process: BLOCK with the event words of its unfinished block */
     TF_REQ_COUNTER,  /* of a parked process: COUNTER */
     TF_REQ_LOADED,   /* u64: the outside stream is in memory up to this offset (answer to NEED) */
+    TF_REQ_SETTLE,   /* of a parked copy: give up all that cannot be dumped (checkpoint/criu.h); SETTLED */
+    TF_REQ_REVIVE,   /* of one that was restored: struct tf_revive_req, then three messages of this kind with
+                        nothing but a descriptor each (header, control page, outside stream): map what SETTLE
+                        gave up; REVIVED. From then on it is a parked process as any other */
     /* replies */
     TF_REP_HELLO = 64, /* struct tf_place */
     TF_REP_SNAPSHOT,   /* struct tf_place, + a socket: a checkpoint was made */
@@ -75,6 +79,8 @@ enum tf_op {
     TF_REP_LOG,      /* struct tf_scan_log, then text */
     TF_REP_PROGRESS, /* u64: frame events that have happened; at the end of each block */
     TF_REP_SCANNED,  /* struct tf_stop_rep: the scan has ended; so does the process */
+    TF_REP_SETTLED,  /* struct tf_settled: it can be dumped now */
+    TF_REP_REVIVED,  /* struct tf_settled, computed anew: has to be the same */
     /* while recording */
     TF_REP_WAKE, /* there is much in the ring */
     TF_REP_FORK, /* struct tf_place, + the socket of the child to be: take all that is in my ring; FORKED */
@@ -138,6 +144,16 @@ struct tf_run_req {
     uint32_t watch_counter; /* have uses of the time stamp counter noted (COUNTER, struct tf_diverge_rep) */
     uint32_t reserved;
     uint64_t frame, offset;
+};
+
+/* The memory of a parked process: all that it can write to. */
+struct tf_settled {
+    uint64_t digest; /* XXH3-64 of it */
+    uint64_t bytes;
+};
+
+struct tf_revive_req {
+    struct tf_settled settled;
 };
 
 struct tf_stop_rep {

@@ -239,9 +239,15 @@ void tf_stop_at_all(void)
         tf_core.stopped(TF_STOPPED_AT, 0);
 }
 
+/* The next event came before the stop that is armed: is it one that may? */
+static bool may_come_first(void)
+{
+    return tf.run.stop.kind == TF_STOP_EXIT && tf_frames() <= tf.run.stop.frame + tf.run.stop.lines;
+}
+
 static void slow_replay(uint32_t word, void *tstate, void *frame)
 {
-    if (tf.armed) /* the next event came first */
+    if (tf.armed && !may_come_first())
         tf_core.stopped(TF_STOPPED_SHORT, tf.engine->lines_seen());
     if (tf_frames() > tf.ctl->frames) {
         /* The recording ends here, without an exit: the process was killed. What would come now never
@@ -261,6 +267,10 @@ static void slow_replay(uint32_t word, void *tstate, void *frame)
         tf_send(TF_REP_PROGRESS, &frames, sizeof frames, NULL, 0);
         tf.block_base += BLOCK_FRAMES;
         tf.p = tf.words;
+    }
+    if (tf.armed) {
+        tf.limit = tf.p + 1;
+        return;
     }
     if (tf.scanning) {
         tf_scan_at(word, tstate, frame);

@@ -346,7 +346,8 @@ static int run_to(struct tf_timeline *t, const struct tf_stop_req *req, uint64_t
     r = tf_run_until_stop(t, runner, frame, rep, &at, err);
     if (r == 0)
         r = tf_run_check_prefix(t, runner, rep, err);
-    if (r == 0 && rep->why == TF_STOPPED_AT && rep->frame != req->frame)
+    uint64_t last = req->frame + (req->kind == TF_STOP_EXIT ? req->lines : 0);
+    if (r == 0 && rep->why == TF_STOPPED_AT && (rep->frame < req->frame || rep->frame > last))
         r = tf_err_set(err, TF_E_REPLAY, "the replay stopped after frame event %llu instead of %llu",
                        (unsigned long long)rep->frame, (unsigned long long)req->frame);
     if (r)
@@ -371,6 +372,7 @@ static int event_at(struct tf_timeline *t, uint64_t frame, struct tf_frame *even
 /*
  * A function that leaves drops its variables first, and that may run Python code (__del__): then it was about
  * to leave, its variables alive, not after the event before its exit, but before the first of those calls.
+ * And a trace function may be called while it leaves: who is told of the exit then is who asked before that.
  * Which calls were made like that the events do not tell. *frame is the event after which the exit was looked
  * for in vain: makes it the one before the call that ended there. False: there was none.
  */
@@ -413,6 +415,8 @@ int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct 
                     before_last_call(t, &event, &req.frame, err);
          i++) {
         tf_runner_end(&runner);
+        req.lines = position.frame - 1 - req.frame;
+        req.lines = position.frame - 1 - req.frame;
         r = run_to(t, &req, req.frame, &runner, &from, &rep, err);
     }
     if (r)

@@ -35,10 +35,10 @@ class Last:
 
 
 def holds():
-    sys.settrace(tracer)
     last = Last()
     return 7
 
 
+sys.settrace(tracer)
 holds()
 sys.settrace(None)

@@ -61,9 +61,8 @@ enum tf_op {
     TF_REQ_COUNTER,  /* of a parked process: COUNTER */
     TF_REQ_LOADED,   /* u64: the outside stream is in memory up to this offset (answer to NEED) */
     TF_REQ_SETTLE,   /* of a parked copy: give up all that cannot be dumped (checkpoint/criu.h); SETTLED */
-    TF_REQ_REVIVE,   /* of one that was restored: struct tf_revive_req, then three messages of this kind with
-                        nothing but a descriptor each (header, control page, outside stream): map what SETTLE
-                        gave up; REVIVED. From then on it is a parked process as any other */
+    TF_REQ_REVIVE, /* of one that was restored: + the control page; then again, + the outside stream: map what
+                      SETTLE gave up; REVIVED. From then on it is a parked process as any other */
     /* replies */
     TF_REP_HELLO = 64, /* struct tf_place */
     TF_REP_SNAPSHOT,   /* struct tf_place, + a socket: a checkpoint was made */
@@ -146,14 +145,10 @@ struct tf_run_req {
     uint64_t frame, offset;
 };
 
-/* The memory of a parked process: all that it can write to. */
+/* The memory of a parked process: all of it that the program can write to. */
 struct tf_settled {
     uint64_t digest; /* XXH3-64 of it */
     uint64_t bytes;
-};
-
-struct tf_revive_req {
-    struct tf_settled settled;
 };
 
 struct tf_stop_rep {

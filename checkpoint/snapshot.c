@@ -224,8 +224,17 @@ static void begin_run(const struct tf_run_req *req, const uint32_t *prefix)
     tf_emit_resume();
 }
 
+static void revive(int ctl, int log, uintptr_t stack)
+{
+    struct tf_settled settled;
+    if (ctl < 0 || log < 0 || !tf_revive_process(stack, ctl, log, &settled))
+        tf_leave(1);
+    tf_send(TF_REP_REVIVED, &settled, sizeof settled, NULL, 0);
+}
+
 void tf_serve(void)
 {
+    int revive_ctl = -1;
     for (;;) {
         struct tf_msg msg;
         int fd = -1;
@@ -253,6 +262,21 @@ void tf_serve(void)
             begin_run((const struct tf_run_req *)payload,
                       (const uint32_t *)(payload + sizeof(struct tf_run_req)));
             return;
+        case TF_REQ_SETTLE: {
+            struct tf_settled settled;
+            if (!tf_settle_process((uintptr_t)__builtin_frame_address(0), &settled))
+                tf_leave(1);
+            tf_send(TF_REP_SETTLED, &settled, sizeof settled, NULL, 0);
+            break;
+        }
+        case TF_REQ_REVIVE: /* the first of two, each with a descriptor */
+            if (revive_ctl < 0) {
+                revive_ctl = fd;
+                break;
+            }
+            revive(revive_ctl, fd, (uintptr_t)__builtin_frame_address(0));
+            revive_ctl = -1;
+            break;
         case TF_REQ_WORDS: {
             uint64_t block = tf.block_base / 65536;
             tf_send(TF_REP_BLOCK, &block, sizeof block, tf.words,

@@ -104,6 +104,14 @@ struct tf_call;
 int tf_filter_install(void); /* 0 or -errno. Copies inherit it; to be called once in each process line */
 void tf_filter_stray(const struct tf_call *call) __attribute__((noreturn)); /* it has stopped this call */
 
+/* ---- settle.c (checkpoint/): a parked copy becomes one that can be dumped, and back ---- */
+void tf_settle_start(void); /* at the start of the process: finds out what is our own */
+/* stack: an address on the stack; what is above it stays as it is until tf_revive_process(). False: the
+ * memory could not be read. */
+bool tf_settle_process(uintptr_t stack, struct tf_settled *out);
+/* Takes the descriptors of the control page and the outside stream. False: this cannot go on. */
+bool tf_revive_process(uintptr_t stack, int ctl, int log, struct tf_settled *out);
+
 /* ---- dispatch.c: what happens to a call ---- */
 #define TF_NATIVE LONG_MIN /* let the program execute the call itself */
 struct tf_call {

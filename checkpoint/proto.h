@@ -60,7 +60,8 @@ enum tf_op {
     TF_REQ_WORDS,    /* of a parked process: BLOCK with the event words of its unfinished block */
     TF_REQ_COUNTER,  /* of a parked process: COUNTER */
     TF_REQ_LOADED,   /* u64: the outside stream is in memory up to this offset (answer to NEED) */
-    TF_REQ_SETTLE,   /* of a parked copy: give up all that cannot be dumped (checkpoint/criu.h); SETTLED */
+    TF_REQ_SETTLE, /* of a parked copy, u32: in a user namespace of its own? Give up all that cannot be dumped
+                      (checkpoint/criu.h); SETTLED */
     TF_REQ_REVIVE, /* of one that was restored: + the control page; then again, + the outside stream: map what
                       SETTLE gave up; REVIVED. From then on it is a parked process as any other */
     /* replies */
@@ -141,7 +142,7 @@ struct tf_run_req {
     uint32_t place_known;
     uint32_t prefix_words;  /* the words of the current block up to here follow the request */
     uint32_t watch_counter; /* have uses of the time stamp counter noted (COUNTER, struct tf_diverge_rep) */
-    uint32_t reserved;
+    uint32_t snapshot_at_stop; /* leave a checkpoint right after event stop.frame, too (TF_STOP_EVENT) */
     uint64_t frame, offset;
 };
 

@@ -12,6 +12,7 @@
 #include <limits.h>
 #include <link.h>
 #include <linux/prctl.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -145,7 +146,7 @@ static bool take_digest(uintptr_t stack, struct tf_settled *out)
 
 /* ---- settling and reviving ---- */
 
-bool tf_settle_process(uintptr_t stack, struct tf_settled *out)
+bool tf_settle_process(uintptr_t stack, bool own_namespace, struct tf_settled *out)
 {
     tf_thread_forget_rseq(tf_self);
     tf_sys(SYS_prctl, PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_OFF, 0, 0, 0);
@@ -161,7 +162,8 @@ bool tf_settle_process(uintptr_t stack, struct tf_settled *out)
     tf_sys(SYS_munmap, TF_SHM_ADDR, TF_SHM_HEADER);
     tf_sys(SYS_munmap, TF_CTL_ADDR, TF_CTL_SIZE);
     tf_sys(SYS_munmap, TF_LOG_ADDR, TF_LOG_SIZE);
-    return take_digest(stack, out);
+    bool whole = take_digest(stack, out);
+    return (!own_namespace || tf_sys(SYS_unshare, CLONE_NEWUSER) == 0) && whole;
 }
 
 static bool map_again(int fd, uintptr_t at, size_t len)

@@ -264,7 +264,9 @@ void tf_serve(void)
             return;
         case TF_REQ_SETTLE: {
             struct tf_settled settled;
-            if (!tf_settle_process((uintptr_t)__builtin_frame_address(0), &settled))
+            uint32_t own_namespace;
+            memcpy(&own_namespace, payload, sizeof own_namespace);
+            if (!tf_settle_process((uintptr_t)__builtin_frame_address(0), own_namespace, &settled))
                 tf_leave(1);
             tf_send(TF_REP_SETTLED, &settled, sizeof settled, NULL, 0);
             break;

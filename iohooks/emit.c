@@ -277,7 +277,8 @@ static void slow_replay(uint32_t word, void *tstate, void *frame)
         set_limit();
         return;
     }
-    if (tf.run.snapshot_ticks && tf_tsc() > tf.run_due)
+    if ((tf.run.snapshot_ticks && tf_tsc() > tf.run_due) ||
+        (tf.run.snapshot_at_stop && tf.run.stop.frame == tf_frames()))
         tf_snapshot_replay(); /* returns in the process that goes on, and in a copy that was told to run */
     tf_stop_at_all();
     if (tf.run.stop.frame == tf_frames() && tf.run.stop.kind != TF_STOP_ALL) {

@@ -108,7 +108,7 @@ void tf_filter_stray(const struct tf_call *call) __attribute__((noreturn)); /* i
 void tf_settle_start(void); /* at the start of the process: finds out what is our own */
 /* stack: an address on the stack; what is above it stays as it is until tf_revive_process(). False: the
  * memory could not be read. */
-bool tf_settle_process(uintptr_t stack, struct tf_settled *out);
+bool tf_settle_process(uintptr_t stack, bool own_namespace, struct tf_settled *out);
 /* Takes the descriptors of the control page and the outside stream. False: this cannot go on. */
 bool tf_revive_process(uintptr_t stack, int ctl, int log, struct tf_settled *out);
 

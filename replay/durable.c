@@ -77,8 +77,7 @@ static void clean_up(struct tf_maker *m)
 {
     if (m->stage == PACKING)
         pthread_join(m->thread, NULL);
-    if (m->dump.folder)
-        tf_criu_dump_end(&m->dump);
+    tf_criu_dump_end(&m->dump);
     m->dump = (struct tf_criu_dump){0};
     tf_runner_end(&m->copy);
     tf_image_pack_free(m->pack);
@@ -102,10 +101,11 @@ int tf_maker_begin(struct tf_maker *m, const struct tf_runner *parked, int64_t r
 {
     struct tf_place place;
     struct timespec now;
+    uint32_t own_namespace = !m->criu->privileged;
     m->began_ms = tf_now_ms();
     int r = tf_runner_fork(parked, &m->copy, &place, err);
     if (r == 0)
-        r = tf_runner_send(&m->copy, TF_REQ_SETTLE, NULL, 0, NULL, 0, err);
+        r = tf_runner_send(&m->copy, TF_REQ_SETTLE, &own_namespace, sizeof own_namespace, NULL, 0, err);
     if (r) {
         clean_up(m);
         return r;
@@ -154,7 +154,7 @@ static int step(struct tf_maker *m, bool wait, const struct tf_image **image, st
     case SETTLING:
         if ((r = on_settled(m, wait, err)) <= 0)
             return r;
-        if ((r = tf_criu_dump_start(m->criu, m->copy.pid, m->copy.socket, &m->dump, err)))
+        if ((r = tf_criu_dump_start(m->criu, m->copy.pid, &m->dump, err)))
             return r;
         m->stage = DUMPING;
         return 0;
@@ -234,36 +234,23 @@ static int revive(const struct tf_image *image, const struct tf_shared *shared,
     return r;
 }
 
-static int temporary(char *folder, size_t size, struct tf_err *err)
-{
-    const char *const places[] = {"/dev/shm", getenv("TMPDIR"), "/tmp"};
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-        if (!places[i] || !*places[i])
-            continue;
-        snprintf(folder, size, "%s/timefork-XXXXXX", places[i]);
-        if (mkdtemp(folder))
-            return 0;
-    }
-    return tf_err_set(err, TF_E_IO, "cannot make a folder for a checkpoint's images: %s", strerror(errno));
-}
-
 int tf_durable_restore(const struct tf_criu *criu, struct tf_store *store, const struct tf_image *image,
                        const struct tf_shared *shared, struct tf_runner *out, struct tf_err *err)
 {
-    char folder[4096];
+    char *folder = NULL;
     *out = TF_RUNNER_NONE;
-    int r = temporary(folder, sizeof folder, err);
-    if (r)
-        return r;
-    r = tf_image_extract(store, image->rowid, folder, err);
+    int r = tf_criu_folder(image->pages * 4096, &folder, err);
+    if (r == 0)
+        r = tf_image_extract(store, image->rowid, folder, err);
     if (r == 0)
         r = tf_criu_restore(criu, folder, &out->socket, &out->pid, err);
-    tf_criu_remove_folder(folder);
-    if (r == 0)
-        r = revive(image, shared, out, err);
-    if (r == 0)
-        out->keeper = out->pid;
-    else
+    tf_criu_folder_remove(folder);
+    if (r) {
+        *out = TF_RUNNER_NONE;
+        return r;
+    }
+    out->keeper = out->pid;
+    if ((r = revive(image, shared, out, err)))
         tf_runner_end(out);
     return r;
 }

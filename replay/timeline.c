@@ -152,7 +152,7 @@ int tf_timeline_open(struct tf_store *store, const struct tf_run *run, struct tf
     }
     struct tf_timeline *t = *out;
     t->checkpoints[0] = (struct tf_checkpoint){.kind = TF_CHECKPOINT_START};
-    r = tf_prepare_start(run, &t->shared, &t->checkpoints[0].runner, &t->filter_error, err);
+    r = tf_prepare_start(run, &t->shared, true, &t->checkpoints[0].runner, &t->filter_error, err);
     if (r) {
         tf_timeline_close(t);
         *out = NULL;
@@ -172,7 +172,7 @@ int tf_timeline_adopt(struct tf_store *store, const struct tf_run *run, struct t
         return r;
     struct tf_timeline *t = *out;
     *shared = (struct tf_shared){.ctl_fd = -1, .log_fd = -1};
-    r = tf_prepare_start(run, &t->shared, &start, &t->filter_error, err);
+    r = tf_prepare_start(run, &t->shared, true, &start, &t->filter_error, err);
     if (r) {
         tf_timeline_close(t);
         *out = NULL;

@@ -5,6 +5,7 @@
  * Texts are bytes: file names and environments need not be valid UTF-8, and SQLite hands them back unchanged.
  */
 #include "store/db.h"
+#include "store/images_local.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -322,6 +323,9 @@ int tf_store_run_bytes(struct tf_store *store, int64_t rowid, uint64_t *bytes, s
         rc = 0;
     }
     sqlite3_finalize(stmt);
+    uint64_t images = 0;
+    if (!rc && !(rc = tf_images_run_bytes(store, rowid, &images, err)))
+        *bytes += images;
     return rc;
 }
 
@@ -335,6 +339,7 @@ int tf_store_delete_run(struct tf_store *store, int64_t rowid, struct tf_err *er
     if (rc)
         return rc;
     int changes = 0;
+    rc = tf_images_delete_run(store, rowid, err);
     for (size_t i = 0; !rc && i < sizeof tables / sizeof *tables; i++) {
         char sql[200];
         sqlite3_stmt *stmt;

@@ -244,7 +244,7 @@ void tf_runner_end(struct tf_runner *runner)
     if (runner->socket < 0)
         return;
     close(runner->socket);
-    if (runner->pid > 0) {
+    if (runner->pid > 0 && waitpid(runner->pid, NULL, WNOHANG) == 0) { /* else the number may be anybody's */
         kill(runner->pid, SIGKILL);
         while (waitpid(runner->pid, NULL, 0) < 0 && errno == EINTR)
             ;

@@ -15,7 +15,7 @@
 
 struct tf_runner {
     int socket; /* -1: none */
-    pid_t pid;
+    pid_t pid;  /* 0: not known, or no child of ours */
 };
 #define TF_RUNNER_NONE ((struct tf_runner){.socket = -1})
 

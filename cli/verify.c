@@ -123,7 +123,7 @@ static int verify(const char *path, struct tf_store *store, const struct tf_run 
         snprintf(which, sizeof which, ", process %u", run->process);
         snprintf(name, sizeof name, "process %u: ", run->process);
     }
-    int r = tf_timeline_open(store, run, &t, &err);
+    int r = tf_timeline_open(store, run, NULL, &t, &err);
     if (r == 0)
         r = tf_check_filter(t, o->require_filter, &err);
     bool opened = r == 0;

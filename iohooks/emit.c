@@ -149,7 +149,7 @@ void tf_emit_start_record(void)
     tf.p = tf.ring;
     tf.space_end = tf.ring_words;
     tf.last_tsc = tf.shm->tsc_start = tf_tsc();
-    tf.snapshot_due = tf.last_tsc + tf.shm->snapshot_min_ticks;
+    tf.snapshot_from = tf.last_tsc;
     tf.pid = (int)tf_sys(SYS_getpid);
     tf.shm->program_pid = (uint32_t)tf.pid;
     tf.is_child = tf_sys(SYS_getppid) == tf.shm->supervisor_pid;
@@ -166,6 +166,14 @@ void tf_emit_start_child(void)
     tf.is_child = false;
 }
 
+/* Has the supervisor said when the next checkpoint is due, and is it? */
+static bool is_due(uint64_t now, uint64_t from, const uint64_t *ticks, const uint32_t *answered,
+                   uint32_t serial)
+{
+    return __atomic_load_n(answered, __ATOMIC_ACQUIRE) == serial && now > from &&
+           now - from > __atomic_load_n(ticks, __ATOMIC_RELAXED);
+}
+
 static void slow_record(void)
 {
     uint64_t now = tf_tsc();
@@ -178,7 +186,9 @@ static void slow_record(void)
     normalise();
     if (position() - tf.last_wake > WAKE_WORDS)
         wake_supervisor(position());
-    if (tf.shm->snapshots && tf.mode == TF_RECORDS && !tf.shared_memory && now > tf.snapshot_due)
+    if (tf.shm->snapshots && tf.mode == TF_RECORDS && !tf.shared_memory &&
+        is_due(now, tf.snapshot_from, &tf.shm->snapshot_ticks, &tf.shm->snapshot_answered,
+               tf.snapshot_serial))
         tf_snapshot_record(now); /* in the copy, this returns in replay mode */
     if (tf.mode == TF_RECORDS || tf.mode == TF_LOOSE) {
         /* With chaos every event is a place at which another thread may go on. */
@@ -277,9 +287,10 @@ static void slow_replay(uint32_t word, void *tstate, void *frame)
         set_limit();
         return;
     }
-    if ((tf.run.snapshot_ticks && tf_tsc() > tf.run_due) ||
+    if ((tf.run.snapshots &&
+         is_due(tf_tsc(), tf.run_from, &tf.ctl->snapshot_ticks, &tf.ctl->snapshot_answered, tf.run_serial)) ||
         (tf.run.snapshot_at_stop && tf.run.stop.frame == tf_frames()))
-        tf_snapshot_replay(); /* returns in the process that goes on, and in a copy that was told to run */
+        tf_snapshot_replay(tf_tsc()); /* returns in the process that goes on, and in a copy that is to run */
     tf_stop_at_all();
     if (tf.run.stop.frame == tf_frames() && tf.run.stop.kind != TF_STOP_ALL) {
         if (tf.run.stop.kind == TF_STOP_EVENT)

@@ -49,12 +49,12 @@ struct tf_process {
     struct tf_shm *shm;
     uint32_t *ring; /* words, mapped twice */
     uint32_t ring_words;
-    uint64_t lap;          /* words written before ring[0] */
-    uint64_t space_end;    /* absolute word number up to which may be written, as known */
-    uint64_t last_tsc;     /* of the last TIME */
-    uint64_t stamp_at;     /* absolute word number from which on the next event gets a time stamp */
-    uint64_t last_wake;    /* absolute word number at which the supervisor was last woken */
-    uint64_t snapshot_due; /* TSC at which the next checkpoint may be taken */
+    uint64_t lap;           /* words written before ring[0] */
+    uint64_t space_end;     /* absolute word number up to which may be written, as known */
+    uint64_t last_tsc;      /* of the last TIME */
+    uint64_t stamp_at;      /* absolute word number from which on the next event gets a time stamp */
+    uint64_t last_wake;     /* absolute word number at which the supervisor was last woken */
+    uint64_t snapshot_from; /* TSC from which on the time to the next checkpoint counts */
     uint32_t snapshot_serial;
     bool is_child;            /* of the supervisor, directly */
     int pid;                  /* record: of this process, to know it from a child that is not recorded */
@@ -78,7 +78,8 @@ struct tf_process {
     bool files_passed;  /* record: files have been shared with other processes, and which is not known */
     struct timespec last_clock[TF_CLOCKS]; /* what the program last read of each clock */
     uint64_t maps;                         /* calls that have changed what is mapped */
-    uint64_t run_due;                      /* TSC at which the next checkpoint may be taken */
+    uint64_t run_from;                     /* TSC from which on the time to the next checkpoint counts */
+    uint32_t run_serial;                   /* checkpoints that this run has made */
 };
 extern struct tf_process tf;
 
@@ -545,7 +546,7 @@ void tf_look_mute(bool on);
 /* ---- checkpoint/snapshot.c ---- */
 void tf_serve(void); /* parks: returns only in a copy that was told to run */
 void tf_snapshot_record(uint64_t now);
-void tf_snapshot_replay(void);
+void tf_snapshot_replay(uint64_t now);
 void tf_send(enum tf_op op, const void *head, size_t head_len, const void *body, size_t body_len);
 void tf_send_parts(struct iovec *parts, int n); /* a whole message, its head included */
 /* Record, before a fork: has the supervisor take all that this process has written, and prepare for its

@@ -302,7 +302,7 @@ void tf_runner_end(struct tf_runner *runner)
     close(runner->socket);
     if (runner->keeper && runner->pid > 0 && runner->pid != runner->keeper) {
         kill_restored(runner);
-    } else if (runner->pid > 0) {
+    } else if (runner->pid > 0 && waitpid(runner->pid, NULL, WNOHANG) == 0) { /* else it may be anybody's */
         kill(runner->pid, SIGKILL);
         while (waitpid(runner->pid, NULL, 0) < 0 && errno == EINTR)
             ;

@@ -15,7 +15,7 @@
 
 struct tf_runner {
     int socket; /* -1: none */
-    pid_t pid;  /* 0: not known */
+    pid_t pid;  /* 0: not known, or no child of ours */
     /* Of one that was restored (replay/durable.h), and its copies: the first process of their namespace,
      * which is a child of ours while they are not; when it ends, all do. 0: it is our child itself. */
     pid_t keeper;

@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -45,6 +46,17 @@ static void wake_supervisor(uint64_t at)
     }
 }
 
+bool tf_supervisor_lost(void)
+{
+    struct pollfd fd = {.fd = tf.socket};
+    struct timespec none = {0, 0};
+    if (tf.socket >= 0 && tf_sys(SYS_ppoll, &fd, 1, &none, 0, 8) == 1 && (fd.revents & (POLLHUP | POLLERR)))
+        return true;
+    /* One that nobody has waited for yet still has its pid, but no children any more. */
+    return tf_sys(SYS_kill, tf.shm->supervisor_pid, 0) == -ESRCH ||
+           (tf.is_child && tf_sys(SYS_getppid) != tf.shm->supervisor_pid);
+}
+
 /* Waits until `words` more words may be written. False when the supervisor is gone or wants no more. */
 static bool have_space(size_t words)
 {
@@ -59,9 +71,7 @@ static bool have_space(size_t words)
         struct timespec wait = {0, 50 * 1000 * 1000};
         wake_supervisor(position());
         tf_sys(SYS_futex, &tf.shm->space_futex, FUTEX_WAIT, seen, &wait);
-        /* A supervisor that nobody has waited for yet still has its pid, but no children any more. */
-        if (tf_sys(SYS_kill, tf.shm->supervisor_pid, 0) == -ESRCH ||
-            (tf.is_child && tf_sys(SYS_getppid) != tf.shm->supervisor_pid))
+        if (tf_supervisor_lost())
             return false;
     }
 }

@@ -417,6 +417,9 @@ void tf_emit_start_record(void);
 void tf_emit_start_child(void); /* record: a forked child begins to write to its own ring */
 void tf_emit_start_replay(void);
 void tf_emit_off(void);
+/* Record: has the supervisor ended, or does it listen to this process no more? Its end of the socket tells,
+ * also where its number is somebody else's by now. */
+bool tf_supervisor_lost(void);
 void tf_emit_off_again(void); /* off: back to the start of the memory that nobody reads */
 void tf_emit_resume(void);    /* replay: the limit for the run that was asked for */
 void tf_stop_at_all(void);

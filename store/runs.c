@@ -92,6 +92,19 @@ static char **split_strings(const char *blob, size_t len)
     return v;
 }
 
+/* Where it begins. What makes no sense about that is said when the run is read, not when it is listed. */
+static void load_base(struct tf_store *store, struct tf_run *run)
+{
+    struct tf_lineage lineage;
+    struct tf_err ignored;
+    if (!tf_lineage_load(store, run, &lineage, &ignored))
+        run->base = (struct tf_base){.frame = lineage.frame,
+                                     .offset = lineage.offset,
+                                     .outside = lineage.seq,
+                                     .ns = tf_run_ns(run, lineage.tick)};
+    tf_lineage_free(&lineage);
+}
+
 static int load_run(sqlite3_stmt *stmt, struct tf_run *run, struct tf_err *err)
 {
     const char *id = (const char *)sqlite3_column_text(stmt, 1);
@@ -173,6 +186,8 @@ static int load_runs(struct tf_store *store, const char *where, const char *wher
         if (rc)
             break;
         count++;
+        if (format > TF_FORMAT_WHOLE)
+            load_base(store, &v[count - 1]);
     }
     sqlite3_finalize(stmt);
     if (rc) {
@@ -353,8 +368,8 @@ static int refuse_recorded(struct tf_store *store, int64_t rowid, struct tf_err 
 
 int tf_store_delete_run(struct tf_store *store, int64_t rowid, struct tf_err *err)
 {
-    static const char *const tables[] = {"frames",  "outside", "marks",   "mapped", "builds",
-                                         "machine", "threads", "sources", "codes",  "runs"};
+    static const char *const tables[] = {"frames",  "outside", "marks", "mapped", "builds", "machine",
+                                         "threads", "sources", "codes", "bases",  "runs"};
     if (!store->writable)
         return tf_err_set(err, TF_E_USAGE, "%s is open for reading only", store->path);
     int rc = tf_db_exec(store, "BEGIN IMMEDIATE", err);

@@ -85,7 +85,11 @@ static const char later_tables[] =
     "CREATE TABLE IF NOT EXISTS threads("
     " run INTEGER NOT NULL, number INTEGER NOT NULL, tid INTEGER NOT NULL, parent INTEGER NOT NULL,"
     " name TEXT NOT NULL, born INTEGER NOT NULL, ended INTEGER, ended_seq INTEGER,"
-    " PRIMARY KEY(run, number)) WITHOUT ROWID;";
+    " PRIMARY KEY(run, number)) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS bases("
+    " run INTEGER PRIMARY KEY, frame INTEGER NOT NULL, offset INTEGER NOT NULL, seq INTEGER NOT NULL,"
+    " tick INTEGER NOT NULL, kept_offset INTEGER NOT NULL, kept_seq INTEGER NOT NULL,"
+    " processes INTEGER NOT NULL);";
 
 /* ---- errors ---- */
 
@@ -213,6 +217,19 @@ bool tf_db_has_table(struct tf_store *store, const char *name)
     has = tf_db_step(store, stmt, NULL) == 1;
     sqlite3_finalize(stmt);
     return has;
+}
+
+void tf_db_moment_begin(struct tf_store *store, bool *began)
+{
+    /* Within a transaction of ours it is one moment anyway. If it cannot begin, the statements say why. */
+    *began =
+        sqlite3_get_autocommit(store->db) && sqlite3_exec(store->db, "BEGIN", NULL, NULL, NULL) == SQLITE_OK;
+}
+
+void tf_db_moment_end(struct tf_store *store, bool began)
+{
+    if (began && !sqlite3_get_autocommit(store->db))
+        sqlite3_exec(store->db, "COMMIT", NULL, NULL, NULL); /* nothing was written: it cannot fail */
 }
 
 char *tf_db_text(sqlite3_stmt *stmt, int column)
@@ -401,17 +418,18 @@ int tf_db_upgrade(struct tf_store *store, struct tf_err *err)
         "ALTER TABLE runs_2 RENAME TO runs;";
     char version[48];
     int rc = tf_db_format(store, err);
-    if (rc < 0 || rc == TF_FORMAT)
+    if (rc < 0 || rc >= TF_FORMAT_WHOLE)
         return rc < 0 ? rc : 0;
     rc = tf_db_exec(store, "BEGIN IMMEDIATE", err);
     if (rc)
         return rc;
-    rc = tf_db_format(store, err); /* another recorder may have been faster */
+    int format = rc = tf_db_format(store, err); /* another recorder may have been faster */
     if (rc == 1)
         rc = tf_db_exec(store, sql, err);
     else if (rc > 0)
         rc = 0;
-    snprintf(version, sizeof version, "PRAGMA user_version=%d; COMMIT", TF_FORMAT);
+    snprintf(version, sizeof version, "PRAGMA user_version=%d; COMMIT",
+             format > TF_FORMAT_WHOLE ? format : TF_FORMAT_WHOLE);
     if (!rc)
         rc = tf_db_exec(store, version, err);
     if (rc && !sqlite3_get_autocommit(store->db))
@@ -504,7 +522,7 @@ int tf_store_create(const char *path, struct tf_store **out, struct tf_err *err)
     if (missing) {
         char sql[128];
         snprintf(sql, sizeof sql, "PRAGMA application_id=%d; PRAGMA user_version=%d;", TF_APPLICATION_ID,
-                 TF_FORMAT);
+                 TF_FORMAT_WHOLE);
         rc = tf_db_exec(store, "PRAGMA page_size=" PAGE_BYTES "; BEGIN IMMEDIATE", err);
         /* Another process may have been faster: then the id is there already. */
         sqlite3_stmt *stmt = NULL;

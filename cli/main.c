@@ -16,6 +16,7 @@ static const struct {
     {"replay", tf_cmd_replay, "go to a position of a recorded run, look at live objects there"},
     {"query", tf_cmd_query, "list runs, frame events, functions, what was printed"},
     {"verify", tf_cmd_verify, "re-execute a run and compare every event with the recording"},
+    {"checkpoint", tf_cmd_checkpoint, "put durable checkpoints into a recording, for replays to start from"},
     {"clean", tf_cmd_clean, "remove old runs from a recording"},
     {"doctor", tf_cmd_doctor, "what works on this machine, what does not, what to do"},
 };
@@ -25,7 +26,7 @@ static void usage(FILE *out)
 {
     fprintf(out, "usage: timefork COMMAND [ARGS...]\n\n");
     for (size_t i = 0; i < COMMANDS; i++)
-        fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].what);
+        fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].what);
     fprintf(out, "\n'timefork COMMAND --help' tells more. timefork --version\n");
 }
 

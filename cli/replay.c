@@ -308,6 +308,7 @@ int tf_cmd_replay(int argc, char **argv)
     if (check_options(&o, "replay"))
         goto out;
     status = TF_EXIT_ERROR;
+    o.checkpoints.cost.notice = tf_say_notice;
     if (tf_find_recording(o.file, path, sizeof path, &err) || tf_store_open(path, &store, &err) ||
         tf_find_process(store, o.run, o.process, &run, &err) ||
         tf_timeline_open(store, &run, &o.checkpoints.cost, &t, &err) ||

@@ -113,6 +113,7 @@ static int open_common(struct tf_store *store, const struct tf_run *run, const s
     struct tf_timeline_opts usual = tf_timeline_opts_default();
     tf_checkpoints_init(&t->set, opts ? &opts->limits : &usual.limits);
     t->bare = opts && opts->bare;
+    t->notice = opts ? opts->notice : NULL;
     t->cost.budget = opts ? opts->budget : usual.budget;
     t->present = TF_RUNNER_NONE;
     t->words_block = UINT64_MAX;
@@ -125,7 +126,7 @@ static int open_common(struct tf_store *store, const struct tf_run *run, const s
     if ((r = fill_ctl(t, err)) || (r = find_reach(t, err)) ||
         (r = tf_store_threads(store, run, &t->threads, &t->threads_n, err)) ||
         (r = tf_cursor_open(store, run, &t->cursor, err)) ||
-        (r = tf_log_open(store, run, shared->log_fd, &t->log, err)))
+        (r = tf_log_open(store, run, shared->log_fd, &t->log, err)) || (r = tf_timeline_add_images(t, err)))
         goto fail;
     *out = t;
     return 0;
@@ -195,6 +196,8 @@ void tf_timeline_close(struct tf_timeline *t)
         return;
     tf_runner_end(&t->present);
     tf_checkpoints_clear(&t->set);
+    tf_images_free(t->images, t->images_n);
+    tf_criu_clear(&t->criu);
     tf_cursor_close(t->cursor);
     tf_log_close(t->log);
     tf_shared_destroy(&t->shared);
@@ -233,7 +236,7 @@ struct tf_cursor *tf_timeline_cursor(struct tf_timeline *t)
 
 /* ---- moving ---- */
 
-static int out_of_reach(const struct tf_timeline *t, uint64_t frame, struct tf_err *err)
+int tf_out_of_reach(const struct tf_timeline *t, uint64_t frame, struct tf_err *err)
 {
     if (frame > t->run->frames)
         return tf_err_set(err, TF_E_USAGE, "there is no frame event %llu: the run has %llu (1 to %llu)",
@@ -274,9 +277,8 @@ void tf_timeline_attend(struct tf_timeline *t, void (*progress)(void *ctx, doubl
 }
 
 /* Lets a copy of the nearest checkpoint run to where a stop was asked for, and checks what it says. */
-static int run_to(struct tf_timeline *t, const struct tf_stop_req *req, uint64_t frame,
-                  struct tf_runner *runner, struct tf_checkpoint *from, struct tf_stop_rep *rep,
-                  struct tf_err *err)
+int tf_run_to(struct tf_timeline *t, const struct tf_stop_req *req, uint64_t frame, struct tf_runner *runner,
+              struct tf_checkpoint *from, struct tf_stop_rep *rep, struct tf_err *err)
 {
     struct tf_place at;
     int r = tf_run_start(t, req, frame, runner, from, err);
@@ -342,7 +344,7 @@ int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct 
     if (position.frame < 1)
         return tf_err_set(err, TF_E_USAGE, "frame events are numbered from 1");
     if (position.frame > t->reach)
-        return out_of_reach(t, position.frame, err);
+        return tf_out_of_reach(t, position.frame, err);
     int r = event_at(t, position.frame, &event, err);
     if (r)
         return r;
@@ -351,14 +353,14 @@ int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct 
     if (position.lines == 0 && tf_is_exit(event.event))
         req = (struct tf_stop_req){
             .frame = position.frame - 1, .kind = TF_STOP_EXIT, .exit_event = (uint32_t)event.event};
-    r = run_to(t, &req, position.frame, &runner, &from, &rep, err);
+    r = tf_run_to(t, &req, position.frame, &runner, &from, &rep, err);
     for (int i = 0; r == 0 && rep.why != TF_STOPPED_AT && req.kind == TF_STOP_EXIT && i < DROPPED_MAX &&
                     before_last_call(t, &event, &req.frame, err);
          i++) {
         tf_runner_end(&runner);
         req.lines = position.frame - 1 - req.frame;
         req.lines = position.frame - 1 - req.frame;
-        r = run_to(t, &req, req.frame, &runner, &from, &rep, err);
+        r = tf_run_to(t, &req, req.frame, &runner, &from, &rep, err);
     }
     if (r)
         return r;

@@ -46,6 +46,7 @@ struct tf_timeline_opts {
     double budget; /* share of the time that replays run, 0 to 1; 0: no checkpoints but the start */
     bool bare;     /* without the kernel's filter, which cannot be dumped, and without durable checkpoints: to
                       make     such (replay/durable.h) */
+    void (*notice)(const char *text); /* what the user should know, though it goes on; NULL: not told */
 };
 struct tf_timeline_opts tf_timeline_opts_default(void);
 /* run and store are borrowed and outlive the timeline. Checks that the interpreter and the libraries are

@@ -358,6 +358,7 @@ static const struct {
 } meanings[] = {
     {"build-id", "a file that the process used has changed since"},
     {"has bad size", "a file that the process used has changed since"},
+    {"kernel features detection", "parts of /proc are hidden, by a container for example"},
     {"has bad mode", "a file that the process used has changed since"},
     {"Can't open file", "a file that the process used is gone or cannot be read any more"},
     {"No space left", "the folder for images is full: TMPDIR names another one"},
@@ -426,6 +427,17 @@ int tf_criu_failed(const char *folder, const char *log, int status, const char *
         return tf_err_set(err, TF_E_IO, "%s: criu ended with %s and said nothing", doing, how);
     return tf_err_set(err, TF_E_IO, "%s: criu said \"%s\"%s%s", doing, said, means ? ": " : "",
                       means ? means : "");
+}
+
+int tf_criu_no_user_ns(int error, struct tf_err *err)
+{
+    return tf_err_set(
+        err, TF_E_IO,
+        "checkpoints that last need a user namespace when the user is not root, and here there is none: "
+        "%s. See the settings kernel.unprivileged_userns_clone, "
+        "kernel.apparmor_restrict_unprivileged_userns and user.max_user_namespaces (sysctl); in a "
+        "container, its seccomp profile",
+        strerror(error));
 }
 
 pid_t tf_criu_sender(int socket)

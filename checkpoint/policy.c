@@ -62,8 +62,9 @@ uint64_t tf_policy_spacing_ns(const struct tf_policy_cost *cost, uint64_t elapse
     uint64_t ns = expected_ns ? expected_ns / max : rarer;
     ns = at_least(ns, TF_POLICY_MIN_NS);
     ns = at_least(ns, (double)cost->next_ns / cost->budget);
-    /* When it has been paid for, what was spent and the next one together are within the budget. */
-    ns = at_least(ns, (double)(cost->spent_ns + cost->next_ns) / cost->budget - (double)elapsed_ns);
+    if (!expected_ns) /* When it has been paid for, all that was spent is within the budget, and the next one.
+                       */
+        ns = at_least(ns, (double)(cost->spent_ns + cost->next_ns) / cost->budget - (double)elapsed_ns);
     for (uint64_t i = 0; i < cost->idle_forks && i < 16 && ns < UINT64_MAX / 2; i++)
         ns *= 2;
     return ns;

@@ -41,8 +41,14 @@ void tf_policy_taken(struct tf_policy_cost *cost, uint64_t fork_ns, uint64_t fau
     uint64_t whole = fork_ns + after;
     cost->forks++;
     cost->spent_ns += whole;
-    /* At once when it becomes dearer, slowly when it becomes cheaper. */
-    cost->next_ns = whole > cost->next_ns ? whole : cost->next_ns - (cost->next_ns - whole) / 4;
+    /* Soon believed when it becomes dearer, slowly when it becomes cheaper. One that took long because the
+     * machine was busy is no rule. */
+    if (cost->forks == 1)
+        cost->next_ns = whole;
+    else if (whole > cost->next_ns)
+        cost->next_ns += (whole - cost->next_ns) / 2;
+    else
+        cost->next_ns -= (cost->next_ns - whole) / 4;
     cost->idle_forks = stays ? 0 : cost->idle_forks + 1;
 }
 

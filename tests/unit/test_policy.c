@@ -126,11 +126,13 @@ static void test_cost_of_faults(void **state)
     assert_int_equal(cost.spent_ns, 1000);
     tf_policy_taken(&cost, 1000, 50, 2500, 1000, true);
     assert_int_equal(cost.spent_ns, 52000);
+    uint64_t before = cost.next_ns;
     tf_policy_taken(&cost, 1000, 999999, 2500, 1000, true);
     assert_int_equal(cost.spent_ns, 52000 + 2501000);
-    assert_int_equal(cost.next_ns, 2501000);
-    tf_policy_taken(&cost, 1000, 0, 2500, 1000, true); /* cheaper: believed by and by */
-    assert_in_range(cost.next_ns, 1000000, 2000000);
+    assert_int_equal(cost.next_ns, before + (2501000 - before) / 2);
+    before = cost.next_ns;
+    tf_policy_taken(&cost, 1000, 0, 2500, 1000, true);
+    assert_int_equal(cost.next_ns, before - (before - 1000) / 4);
 }
 
 /* Where the limits have no room for another one, the attempts get rarer. */

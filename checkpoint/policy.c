@@ -57,12 +57,12 @@ static uint64_t at_least(uint64_t ns, double least)
     return least >= (double)(UINT64_MAX / 2) ? UINT64_MAX : (double)ns < least ? (uint64_t)least : ns;
 }
 
-uint64_t tf_policy_spacing_ns(const struct tf_policy_cost *cost, uint64_t elapsed_ns, size_t max,
+uint64_t tf_policy_spacing_ns(const struct tf_policy_cost *cost, uint64_t run_ns, size_t max,
                               uint64_t expected_ns)
 {
     if (max < 2 || !(cost->budget > 0))
         return UINT64_MAX;
-    uint64_t rarer = elapsed_ns / (4 * max);
+    uint64_t rarer = run_ns / (4 * max);
     if (rarer > TF_POLICY_FAR_NS)
         rarer = TF_POLICY_FAR_NS;
     uint64_t ns = expected_ns ? expected_ns / max : rarer;
@@ -70,7 +70,7 @@ uint64_t tf_policy_spacing_ns(const struct tf_policy_cost *cost, uint64_t elapse
     ns = at_least(ns, (double)cost->next_ns / cost->budget);
     if (!expected_ns) /* When it has been paid for, all that was spent is within the budget, and the next one.
                        */
-        ns = at_least(ns, (double)(cost->spent_ns + cost->next_ns) / cost->budget - (double)elapsed_ns);
+        ns = at_least(ns, (double)(cost->spent_ns + cost->next_ns) / cost->budget - (double)run_ns);
     for (uint64_t i = 0; i < cost->idle_forks && i < 16 && ns < UINT64_MAX / 2; i++)
         ns *= 2;
     return ns;

@@ -15,6 +15,7 @@ static const struct {
     {"debug", tf_cmd_debug, "record a run and go to a position of it at once"},
     {"replay", tf_cmd_replay, "go to a position of a recorded run, look at live objects there"},
     {"query", tf_cmd_query, "list runs, frame events, functions, what was printed"},
+    {"info", tf_cmd_info, "what a recording holds: its runs, their sizes, stored checkpoints"},
     {"verify", tf_cmd_verify, "re-execute a run and compare every event with the recording"},
     {"checkpoint", tf_cmd_checkpoint, "put durable checkpoints into a recording, for replays to start from"},
     {"clean", tf_cmd_clean, "remove old runs from a recording"},

@@ -74,7 +74,7 @@ static int fill_ctl(struct tf_timeline *t, struct tf_err *err)
     ctl->outside_bytes = t->run->outside_bytes;
     ctl->layout_digest = t->run->layout_digest;
     /* What it is told before it is forked; a replay learns the rest from the forks that it comes to. */
-    if ((r = tf_store_pid(t->store, t->run, 0, &ctl->pid, err)))
+    if ((r = tf_store_pid(t->store, t->run, t->run->base.offset, &ctl->pid, err)))
         return r;
     __atomic_store_n(&ctl->complete, 1, __ATOMIC_RELEASE);
     return 0;
@@ -133,6 +133,22 @@ fail:
     return r;
 }
 
+/* Checkpoint 0, from which everything can be reached: the start of the program. A run that has lost its start
+ * needs a checkpoint in the recording that stands at its base. */
+static int first_checkpoint(struct tf_timeline *t, struct tf_err *err)
+{
+    if (tf_run_has_base(t->run))
+        return tf_err_set(
+            err, TF_E_REPLAY,
+            "run %.8s begins at frame event %llu: its oldest part was dropped while it was "
+            "recorded, and a replay cannot begin in its middle. 'timefork query' shows what is left",
+            t->run->id, (unsigned long long)tf_timeline_first(t));
+    t->checkpoints[0] = (struct tf_checkpoint){.kind = TF_CHECKPOINT_START};
+    int r = tf_prepare_start(t->run, &t->shared, &t->checkpoints[0].runner, &t->filter_error, err);
+    t->n = r == 0;
+    return r;
+}
+
 int tf_timeline_open(struct tf_store *store, const struct tf_run *run, struct tf_timeline **out,
                      struct tf_err *err)
 {
@@ -150,16 +166,12 @@ int tf_timeline_open(struct tf_store *store, const struct tf_run *run, struct tf
         tf_shared_destroy(&shared);
         return r;
     }
-    struct tf_timeline *t = *out;
-    t->checkpoints[0] = (struct tf_checkpoint){.kind = TF_CHECKPOINT_START};
-    r = tf_prepare_start(run, &t->shared, &t->checkpoints[0].runner, &t->filter_error, err);
+    r = first_checkpoint(*out, err);
     if (r) {
-        tf_timeline_close(t);
+        tf_timeline_close(*out);
         *out = NULL;
-        return r;
     }
-    t->n = 1;
-    return 0;
+    return r;
 }
 
 int tf_timeline_adopt(struct tf_store *store, const struct tf_run *run, struct tf_shared *shared,
@@ -206,6 +218,11 @@ void tf_timeline_close(struct tf_timeline *t)
     free(t->words);
     free(t->why);
     free(t);
+}
+
+uint64_t tf_timeline_first(const struct tf_timeline *t)
+{
+    return tf_run_first(t->run);
 }
 
 uint64_t tf_timeline_reach(const struct tf_timeline *t, const char **why)
@@ -295,15 +312,16 @@ void tf_timeline_add_checkpoint(struct tf_timeline *t, const struct tf_place *pl
 static int out_of_reach(const struct tf_timeline *t, uint64_t frame, struct tf_err *err)
 {
     if (frame > t->run->frames)
-        return tf_err_set(err, TF_E_USAGE, "there is no frame event %llu: the run has %llu (1 to %llu)",
-                          (unsigned long long)frame, (unsigned long long)t->run->frames,
-                          (unsigned long long)t->run->frames);
+        return tf_err_set(err, TF_E_USAGE, "there is no frame event %llu: the run has %llu (%llu to %llu)",
+                          (unsigned long long)frame,
+                          (unsigned long long)(t->run->frames - t->run->base.frame),
+                          (unsigned long long)tf_timeline_first(t), (unsigned long long)t->run->frames);
     return tf_err_set(err, TF_E_USAGE,
                       "frame event %llu cannot be replayed: after frame event %llu there is something that "
                       "replay does not cover:\n  %s\n"
-                      "Frame events 1 to %llu can be visited.",
+                      "Frame events %llu to %llu can be visited.",
                       (unsigned long long)frame, (unsigned long long)t->reach, t->why,
-                      (unsigned long long)t->reach);
+                      (unsigned long long)tf_timeline_first(t), (unsigned long long)t->reach);
 }
 
 /* The next frame event, or the end, came before so many lines. */
@@ -398,6 +416,12 @@ int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct 
 
     if (position.frame < 1)
         return tf_err_set(err, TF_E_USAGE, "frame events are numbered from 1");
+    if (position.frame < tf_timeline_first(t))
+        return tf_err_set(
+            err, TF_E_USAGE,
+            "there is no frame event %llu any more: the oldest part of the run was dropped, it begins "
+            "at frame event %llu",
+            (unsigned long long)position.frame, (unsigned long long)tf_timeline_first(t));
     if (position.frame > t->reach)
         return out_of_reach(t, position.frame, err);
     int r = event_at(t, position.frame, &event, err);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "cli/answer.h"
+#include "cli/budget.h"
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/divergence.h"
@@ -31,7 +32,7 @@ static const char usage_text[] =
     "  --timeout S      time limit for each expression and repr (default 5)\n"
     "  --format F       text, or json: one object a command, or a position\n"
     "  --require-filter  do nothing if the kernel cannot filter the system calls of a replay (timefork "
-    "doctor)\n" TF_DIVERGENCE_OPTIONS "\n"
+    "doctor)\n" TF_DIVERGENCE_OPTIONS TF_CHECKPOINT_OPTIONS "\n"
     "Without -c, -x and --goto-frame, commands are read from standard input, one a line: with line editing,\n"
     "completion and a history if it is a terminal.\n"
     "\n"
@@ -62,7 +63,8 @@ struct options {
     enum tf_on_divergence on_divergence;
     uint64_t divergence_calls;
     uint64_t process; /* 0: not given */
-    bool debug;       /* -c is the program's */
+    struct tf_checkpoint_opts checkpoints;
+    bool debug; /* -c is the program's */
     bool json;
 };
 
@@ -91,6 +93,8 @@ static int take_option(void *ctx, int argc, char **argv)
     size_t which = 0;
     char *end;
     int took = tf_divergence_option(argc, argv, &o->on_divergence, &o->divergence_calls);
+    if (!took)
+        took = tf_checkpoint_option(argc, argv, &o->checkpoints);
     if (took)
         return took;
     while (which < NAMES && strcmp(argv[0], names[which]) != 0)
@@ -226,7 +230,8 @@ static int show(struct tf_timeline *t, struct tf_store *store, const struct tf_r
 
 static int new_options(struct options *o, int argc)
 {
-    *o = (struct options){.timeout = 5, .divergence_calls = TF_DIVERGENCE_CALLS};
+    *o = (struct options){
+        .timeout = 5, .divergence_calls = TF_DIVERGENCE_CALLS, .checkpoints = tf_checkpoint_opts_default()};
     o->positions = calloc((size_t)argc + 1, sizeof *o->positions);
     o->evals = calloc((size_t)argc + 1, sizeof *o->evals);
     o->commands = calloc((size_t)argc + 1, sizeof *o->commands);
@@ -304,7 +309,8 @@ int tf_cmd_replay(int argc, char **argv)
         goto out;
     status = TF_EXIT_ERROR;
     if (tf_find_recording(o.file, path, sizeof path, &err) || tf_store_open(path, &store, &err) ||
-        tf_find_process(store, o.run, o.process, &run, &err) || tf_timeline_open(store, &run, &t, &err) ||
+        tf_find_process(store, o.run, o.process, &run, &err) ||
+        tf_timeline_open(store, &run, &o.checkpoints.cost, &t, &err) ||
         tf_check_filter(t, o.require_filter, &err)) {
         fprintf(stderr, "timefork: %s\n", err.msg);
         status = open_status(&err);
@@ -353,6 +359,7 @@ int tf_cmd_debug(int argc, char **argv)
     }
     if (!o.positions_n && !o.commands_n && !o.script && !isatty(STDIN_FILENO))
         o.commands[o.commands_n++] = "where"; /* what is left of standard input was not meant for us */
+    record.checkpoints = o.checkpoints;
     record.snapshots = true;
     if (tf_record_run(&record, &result, &err)) {
         fprintf(stderr, "timefork: %s\n", err.msg);
@@ -366,7 +373,8 @@ int tf_cmd_debug(int argc, char **argv)
     if (!record.quiet)
         tf_record_summary(&result);
     if (tf_store_open(result.path, &store, &err) ||
-        tf_timeline_adopt(store, &result.run, &result.shared, result.checkpoints, result.n, &t, &err) ||
+        tf_timeline_adopt(store, &result.run, &result.shared, &result.checkpoints, &o.checkpoints.cost, &t,
+                          &err) ||
         tf_check_filter(t, o.require_filter, &err)) {
         fprintf(stderr, "timefork: %s\n", err.msg);
         status = exit_status(&err);
@@ -375,9 +383,7 @@ int tf_cmd_debug(int argc, char **argv)
     status = look(t, store, &result.run, &o);
 out:
     tf_timeline_close(t);
-    for (size_t i = 0; i < result.n; i++)
-        tf_runner_end(&result.checkpoints[i].runner);
-    free(result.checkpoints);
+    tf_checkpoints_clear(&result.checkpoints);
     tf_shared_destroy(&result.shared);
     tf_run_clear(&result.run);
     tf_store_close(store);

@@ -194,13 +194,12 @@ static uint64_t first_to_scan(const struct tf_timeline *t, position from)
 }
 
 /* Where a scan may begin: the last checkpoint at or before an event. */
-static uint64_t checkpoint_before(const struct tf_timeline *t, uint64_t frame)
+static uint64_t checkpoint_before(struct tf_timeline *t, uint64_t frame)
 {
-    uint64_t best = tf_timeline_first(t);
-    for (size_t i = 0; i < t->n; i++)
-        if (t->checkpoints[i].frame <= frame && t->checkpoints[i].frame > best)
-            best = t->checkpoints[i].frame;
-    return best;
+    uint64_t first = tf_timeline_first(t);
+    tf_checkpoints_reap(&t->set);
+    const struct tf_checkpoint *c = tf_checkpoints_nearest(&t->set, frame);
+    return c && c->frame > first ? c->frame : first;
 }
 
 /*

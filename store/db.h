@@ -16,6 +16,10 @@ struct tf_store {
     sqlite3 *db;
     char *path;
     bool writable, created; /* created: this process made the file */
+    int fd;                 /* live.c: of the file itself, or -1 */
+    bool synced, full,
+        last; /* live.c: SQLite forces to the disk what it must; each transaction; the next one ends a run */
+    int64_t synced_ms, version;
 };
 
 /* Fills *err from the last SQLite error of the store and returns the TF_E code. doing: "reading", "writing".
@@ -42,6 +46,19 @@ bool tf_db_single_file(struct tf_store *store);
 bool tf_db_moved(const struct tf_store *store);
 /* Another process was in the way: what was tried can be tried again. */
 bool tf_db_busy(const struct tf_store *store);
+/* live.c. The descriptor for locks and for forcing to the disk; open after SQLite's own, and closed after
+ * them.
+ */
+void tf_db_open_fd(struct tf_store *store);
+/* From now on until the store is closed, the row is of a run that is being recorded. */
+void tf_db_hold(struct tf_store *store, int64_t rowid);
+/* Of a store that writes: when it is opened; before each transaction (bulk: not in WAL mode; last: the run
+ * ends with it); when it is closed and SQLite has done its part. */
+void tf_db_sync_begin(struct tf_store *store);
+int tf_db_sync(struct tf_store *store, bool bulk, bool last, struct tf_err *err);
+void tf_db_sync_end(struct tf_store *store);
+/* Has nobody else written to the file since this store was opened? */
+bool tf_db_alone(struct tf_store *store);
 /* Is there such a table? Recordings of older versions lack some. */
 bool tf_db_has_table(struct tf_store *store, const char *name);
 /* The format of the file as it is now: a writer may raise it while we have it open. Negative: *err is

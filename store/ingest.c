@@ -611,6 +611,7 @@ int tf_ingest_end(struct tf_ingest *in, int exit_status, int exit_signal, struct
         /* The write-ahead log would only have to be emptied again by who closes the file. */
         if (!in->w.bulk)
             in->w.bulk = tf_db_single_file(in->store);
+        in->store->last = in->run.process == 1;
         rc = ingest_commit(in, true, TF_RUN_COMPLETE, exit_status, exit_signal, err);
         if (rc) {
             struct tf_err ignored = {0};

@@ -5,6 +5,7 @@
  * Texts are bytes: file names and environments need not be valid UTF-8, and SQLite hands them back unchanged.
  */
 #include "store/db.h"
+#include "store/images_local.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -337,6 +338,31 @@ int tf_store_run_bytes(struct tf_store *store, int64_t rowid, uint64_t *bytes, s
         rc = 0;
     }
     sqlite3_finalize(stmt);
+    uint64_t images = 0;
+    if (!rc && !(rc = tf_images_run_bytes(store, rowid, &images, err)))
+        *bytes += images;
+    return rc;
+}
+
+/* Within the transaction that deletes: a recorder has its lock before others see its row. */
+static int refuse_recorded(struct tf_store *store, int64_t rowid, struct tf_err *err)
+{
+    sqlite3_stmt *stmt;
+    int rc = tf_db_prepare(store, "SELECT run, state, id FROM runs WHERE run IN " ALL_OF, &stmt, err);
+    if (rc)
+        return rc;
+    sqlite3_bind_int64(stmt, 1, rowid);
+    while ((rc = tf_db_step(store, stmt, err)) == 1) {
+        struct tf_run run = {.rowid = sqlite3_column_int64(stmt, 0),
+                             .state = (enum tf_run_state)sqlite3_column_int(stmt, 1)};
+        if (tf_store_is_recorded(store, &run)) {
+            rc = tf_err_set(err, TF_E_USAGE,
+                            "run %.8s of %s is being recorded: it can be removed when that has ended",
+                            (const char *)sqlite3_column_text(stmt, 2), store->path);
+            break;
+        }
+    }
+    sqlite3_finalize(stmt);
     return rc;
 }
 
@@ -350,6 +376,8 @@ int tf_store_delete_run(struct tf_store *store, int64_t rowid, struct tf_err *er
     if (rc)
         return rc;
     int changes = 0;
+    if (!(rc = refuse_recorded(store, rowid, err)))
+        rc = tf_images_delete_run(store, rowid, err);
     for (size_t i = 0; !rc && i < sizeof tables / sizeof *tables; i++) {
         char sql[200];
         sqlite3_stmt *stmt;

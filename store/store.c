@@ -335,12 +335,16 @@ static struct tf_store *new_store(const char *path)
         free(store);
         store = NULL;
     }
+    if (store)
+        store->fd = -1;
     return store;
 }
 
 static void free_store(struct tf_store *store)
 {
     sqlite3_close_v2(store->db);
+    if (store->fd >= 0)
+        close(store->fd);
     free(store->path);
     free(store);
 }
@@ -507,9 +511,9 @@ int tf_store_create(const char *path, struct tf_store **out, struct tf_err *err)
     rc = open_db(store, path, SQLITE_OPEN_READWRITE, err);
     /*
      * What was committed survives any death of this process. A power cut is another matter: then a file that
-     * is made here is as lost as any other that was just written, and waiting for the disk for the sake of a
-     * file with nothing else in it would cost every start, and the program's time when much comes from
-     * outside. A file that holds runs already is never put at risk.
+     * is made here is at first as lost as any other that was just written (tf_db_sync() says when not any
+     * more): waiting for the disk for the sake of a file with nothing else in it would cost every start, and
+     * the program's time when much comes from outside. A file that holds runs already is never put at risk.
      */
     if (!rc)
         rc = tf_db_exec(store, store->created ? "PRAGMA synchronous=OFF" : "PRAGMA synchronous=NORMAL", err);
@@ -544,6 +548,8 @@ int tf_store_create(const char *path, struct tf_store **out, struct tf_err *err)
         rc = tf_db_exec(store, "PRAGMA journal_mode=WAL", err);
     if (rc)
         goto fail;
+    tf_db_open_fd(store);
+    tf_db_sync_begin(store);
     *out = store;
     return 0;
 fail:
@@ -592,6 +598,7 @@ void tf_store_close(struct tf_store *store)
             sqlite3_wal_checkpoint_v2(store->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
         else if (store->created && holds_nothing(store))
             unlink(store->path);
+        tf_db_sync_end(store);
     }
     free_store(store);
 }

@@ -75,8 +75,8 @@ struct tf_run {
     uint64_t fork_outside; /* TF_FORKED: outside events before the fork */
     uint64_t fork_ns;      /* TF_FORKED: when that was */
     char id[33];           /* 32 hex digits, random */
-    enum tf_run_state state;  /* incomplete: still recorded, or the recorder was lost */
-    int64_t started_unix_ns;  /* wall clock at the start */
+    enum tf_run_state state; /* incomplete: still recorded (tf_store_is_recorded), or the recorder was lost */
+    int64_t started_unix_ns; /* wall clock at the start */
     uint64_t cal_tsc, cal_ns; /* so many ticks of the TSC took so many nanoseconds: see tf_run_ns() */
     uint64_t duration_ns;
     uint64_t frames, outside, outside_bytes; /* totals (of what is stored, when incomplete), with what was
@@ -122,11 +122,13 @@ int tf_store_find_process(struct tf_store *store, const char *id, uint32_t proce
 /* The process id at a place of the outside stream: of a forked process that of its parent, up to the fork. */
 int tf_store_pid(struct tf_store *store, const struct tf_run *run, uint64_t offset, uint32_t *pid,
                  struct tf_err *err);
+/* Is it being recorded just now, by whoever? False also where the file system has no locks. */
+bool tf_store_is_recorded(struct tf_store *store, const struct tf_run *run);
 /* What a run, with all its processes, takes up in the file, about. Sources that other runs have too are not
  * counted. */
 int tf_store_run_bytes(struct tf_store *store, int64_t rowid, uint64_t *bytes, struct tf_err *err);
 /* Removes a run, all its processes, and gives its space back to the file, for the next run. Only in a store
- * of tf_store_create().
+ * of tf_store_create(), and never one that is being recorded (TF_E_USAGE).
  */
 int tf_store_delete_run(struct tf_store *store, int64_t rowid, struct tf_err *err);
 /* Gives the file's unused space back to the disk. Needs as much free space as the file has contents. */

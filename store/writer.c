@@ -224,6 +224,19 @@ static void salvage(struct tf_writer *w, struct tf_totals *saved)
     }
 }
 
+static int begin(struct tf_writer *w, struct tf_err *err)
+{
+    for (;;) {
+        int rc = tf_db_sync(w->store, w->bulk, w->store->last, err);
+        /* EXCLUSIVE: a reader in the way is met before all of it has been done in vain. */
+        if (!rc)
+            rc = tf_db_exec(w->store, w->bulk ? "BEGIN EXCLUSIVE" : "BEGIN IMMEDIATE", err);
+        if (rc || w->store->synced || tf_db_alone(w->store))
+            return rc;
+        undo(w); /* somebody else's run is in the file since just now */
+    }
+}
+
 int tf_writer_commit(struct tf_writer *w, bool patient, struct tf_totals *saved, struct tf_err *err)
 {
     bool open = !sqlite3_get_autocommit(w->store->db);
@@ -239,8 +252,7 @@ int tf_writer_commit(struct tf_writer *w, bool patient, struct tf_totals *saved,
     patient |= open; /* what is in the transaction already is in no queue */
     tf_db_patience(w->store, patient ? PATIENT_MS : IMPATIENT_MS);
     size_t at = 0;
-    /* EXCLUSIVE: a reader in the way is met before all of it has been done in vain. */
-    int rc = open ? 0 : tf_db_exec(w->store, w->bulk ? "BEGIN EXCLUSIVE" : "BEGIN IMMEDIATE", err);
+    int rc = open ? 0 : begin(w, err);
     if (!rc)
         rc = write_rows(w, &at, w->len, err);
     bool again = rc && !patient && tf_db_busy(w->store);
@@ -295,6 +307,7 @@ static int number_process(struct tf_writer *w, struct tf_run *run, struct tf_err
     if (rc < 0)
         return rc;
     w->run = run->rowid = rowid;
+    tf_db_hold(w->store, rowid);
     return 0;
 }
 

@@ -365,9 +365,14 @@ static void greet(struct tf_prompt *p)
     else if (p->run->exit_status >= 0)
         fprintf(p->out, ", ended with status %d", p->run->exit_status);
     fprintf(p->out, ". 'help' lists the commands.\n");
+    uint64_t first = tf_timeline_first(p->timeline);
+    if (tf_run_has_base(p->run))
+        fprintf(p->out, "The oldest part of the run was dropped: it begins at frame event %llu.\n",
+                (unsigned long long)first);
     if (why)
-        fprintf(p->out, "Frame events 1 to %llu can be visited; then comes what replay does not cover: %s\n",
-                (unsigned long long)reach, why);
+        fprintf(p->out,
+                "Frame events %llu to %llu can be visited; then comes what replay does not cover: %s\n",
+                (unsigned long long)first, (unsigned long long)reach, why);
 }
 
 static void run_terminal(struct session *s)

@@ -54,7 +54,9 @@ static void say_end(struct tf_prompt *p, bool reverse, const uint32_t *thread, j
         json_object_set_new(out, "message", message ? message : json_string("The thread runs no more."));
         return;
     }
-    if (reverse)
+    if (reverse && tf_run_has_base(p->run))
+        message = json_string("The run begins here: its oldest part was dropped.");
+    else if (reverse)
         message = json_string("The run starts here.");
     else if (why)
         message = json_sprintf("Replay ends here: %s", why);
@@ -273,7 +275,7 @@ static int go_on(struct tf_prompt *p, const char *name, bool reverse, const char
         from = a.hit.position;
     }
     if (!a.found) {
-        struct tf_position end = {1, 0};
+        struct tf_position end = {tf_timeline_first(p->timeline), 0};
         int r = reverse ? 0 : tf_move_end(p->timeline, &end, &opts, err);
         if (r)
             return r;
@@ -305,7 +307,8 @@ static int nth_hit(struct tf_prompt *p, struct tf_point point, int64_t n, struct
     int r = 1;
     if (n > 0) {
         point.hit_first = (uint64_t)n;
-        r = tf_search_forward(p->timeline, (struct tf_position){1, 0}, none, &point, 1, &hit, &opts, err);
+        r = tf_search_forward(p->timeline, (struct tf_position){tf_timeline_first(p->timeline), 0}, none,
+                              &point, 1, &hit, &opts, err);
     } else {
         for (; n < 0 && r == 1; n++) {
             r = tf_search_backward(p->timeline, from, none, &point, 1, &hit, &opts, err);
@@ -390,7 +393,8 @@ static int goto_bookmark(struct tf_prompt *p, const char *name, struct tf_positi
 static int parse_position(struct tf_prompt *p, const char *text, struct tf_position *to, struct tf_err *err)
 {
     struct tf_search_opts opts = tf_prompt_search_opts(p);
-    int r = tf_position_parse(text, tf_timeline_reach(p->timeline, NULL), to, err);
+    int r = tf_position_parse(text, tf_timeline_first(p->timeline), tf_timeline_reach(p->timeline, NULL), to,
+                              err);
     return r == 0 && strcmp(text, "end") == 0 ? tf_move_end(p->timeline, to, &opts, err) : r;
 }
 

@@ -82,6 +82,7 @@ static int when(struct tf_prompt *p, const char *args, json_t *out, struct tf_er
     json_object_set_new(out, "run", json_string(p->run->id));
     json_object_set_new(out, "process", json_integer(p->run->process));
     json_object_set_new(out, "frames", json_integer((json_int_t)p->run->frames));
+    json_object_set_new(out, "first", json_integer((json_int_t)tf_timeline_first(p->timeline)));
     json_object_set_new(out, "reach", json_integer((json_int_t)tf_timeline_reach(p->timeline, &why)));
     json_object_set_new(out, "duration_ns", json_integer((json_int_t)p->run->duration_ns));
     json_object_set_new(out, "checkpoints",

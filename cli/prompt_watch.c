@@ -388,7 +388,7 @@ int tf_command_history(struct tf_prompt *p, const char *args, json_t *out, struc
         r = tf_err_set(err, TF_E_IO, "out of memory");
     if (!r) {
         /* From in front of the call: what it sets its parameters to is the first change. */
-        struct tf_position from = {1, 0};
+        struct tf_position from = {tf_timeline_first(p->timeline), 0};
         if (w.expr->entry && !w.expr->object)
             from = (struct tf_position){w.expr->entry - 1, UINT32_MAX};
         struct tf_search_opts opts = tf_prompt_search_opts(p);

@@ -194,9 +194,10 @@ static int list_run_json(struct tf_store *store, const struct tf_run *run, size_
     if (texts[0] && texts[1] && texts[2]) {
         printf("{\"run\": \"%s\", \"state\": \"%s\", \"started_unix_ns\": %lld, \"duration_ns\": %llu, "
                "\"frames\": "
-               "%llu, \"outside\": %llu, \"python\": %s, ",
+               "%llu, \"first_frame\": %llu, \"first_ns\": %llu, \"outside\": %llu, \"python\": %s, ",
                run->id, tf_state_text(store, run), (long long)run->started_unix_ns,
                (unsigned long long)run->duration_ns, (unsigned long long)run->frames,
+               (unsigned long long)tf_run_first(run), (unsigned long long)run->base.ns,
                (unsigned long long)run->outside, texts[2]);
         query_exit_json(run);
         printf("\"command\": %s, \"title\": %s, \"processes\": %zu", texts[0], texts[1], processes);
@@ -251,6 +252,8 @@ static int list_runs(struct query *q)
             printf("  (%zu processes)", n_processes);
         if (chaos)
             printf("  (--chaos %llu)", (unsigned long long)seed);
+        if (tf_run_has_base(run))
+            printf("  (from frame %llu on)", (unsigned long long)tf_run_first(run));
         putchar('\n');
     }
     tf_runs_free(runs, n);
@@ -387,6 +390,9 @@ static int run_query(struct query *q, int what, const char *file, const char *ru
         if (!status)
             status = what == FRAMES ? query_frames(q) : query_stats(q);
     }
+    if (!status && !q->json && tf_run_has_base(&q->run) && what != LIST_THREADS)
+        tf_say("the oldest part of the run was dropped: it begins at frame event %llu, after %.3f s",
+               (unsigned long long)tf_run_first(&q->run), (double)q->run.base.ns / 1e9);
     tf_codes_free(&q->codes);
     free(q->shown);
     tf_run_clear(&q->run);

@@ -7,16 +7,19 @@
 static const char *const origins[] = {
     [TF_STARTED] = "started", [TF_FORKED] = "forked", [TF_EXECUTED] = "executed"};
 
-/* What it did itself: not what it has of its parent. */
+/* What it did itself, and was not dropped: not what it has of its parent. */
 static uint64_t own_frames(const struct tf_run *run)
 {
     uint64_t before = run->origin == TF_FORKED ? run->fork_frame : 0;
+    if (before < run->base.frame)
+        before = run->base.frame;
     return run->frames > before ? run->frames - before : 0;
 }
 
 static uint64_t own_outside(const struct tf_run *run)
 {
-    return run->outside > run->fork_outside ? run->outside - run->fork_outside : 0;
+    uint64_t before = run->fork_outside > run->base.outside ? run->fork_outside : run->base.outside;
+    return run->outside > before ? run->outside - before : 0;
 }
 
 static uint64_t own_ns(const struct tf_run *run)
@@ -70,12 +73,14 @@ static int print_json(struct tf_store *store, const struct tf_run *run, const st
         else
             printf("null");
         printf(", \"origin\": \"%s\", \"state\": \"%s\", \"began_frame\": %llu, \"began_ns\": %llu, "
-               "\"duration_ns\": %llu, \"frames\": %llu, \"own_frames\": %llu, \"outside\": %llu, "
+               "\"duration_ns\": %llu, \"frames\": %llu, \"first_frame\": %llu, \"own_frames\": %llu, "
+               "\"outside\": %llu, "
                "\"own_outside\": %llu, ",
                origins[run->origin], tf_state_text(store, run), (unsigned long long)run->fork_frame,
                (unsigned long long)began_ns(run, first), (unsigned long long)own_ns(run),
-               (unsigned long long)run->frames, (unsigned long long)own_frames(run),
-               (unsigned long long)run->outside, (unsigned long long)own_outside(run));
+               (unsigned long long)run->frames, (unsigned long long)tf_run_first(run),
+               (unsigned long long)own_frames(run), (unsigned long long)run->outside,
+               (unsigned long long)own_outside(run));
         query_exit_json(run);
         printf("\"command\": %s, \"became\": %s}\n", command, *path ? exec : "null");
     } else {

@@ -83,15 +83,56 @@ static void leave(struct stats *s, struct thread *t, uint64_t now)
         s->rows[a->code].total += now - a->since;
 }
 
+static int push(struct thread *t, uint32_t code, uint64_t now)
+{
+    if (t->n == t->cap) {
+        size_t cap = t->cap ? t->cap * 2 : 64;
+        struct activation *stack = realloc(t->stack, cap * sizeof *stack);
+        if (!stack)
+            return -1;
+        t->stack = stack;
+        t->cap = cap;
+    }
+    t->stack[t->n++] = (struct activation){.code = code, .since = now};
+    t->active[code]++;
+    return 0;
+}
+
+static int switch_to(struct stats *s, uint32_t thread)
+{
+    if (s->n_threads && s->threads[s->running].id == thread)
+        return 0;
+    size_t found = find_thread(s, thread);
+    if (found == SIZE_MAX)
+        return -1;
+    s->running = found;
+    return 0;
+}
+
+/* In a run whose oldest part was dropped, functions run already; their time counts from there on. */
+static int add_running(void *ctx, uint32_t thread, const struct tf_activation *a)
+{
+    struct stats *s = ctx;
+    if (a->code >= s->q->codes.n || switch_to(s, thread))
+        return 1;
+    return push(&s->threads[s->running], a->code, s->last) ? 1 : 0;
+}
+
+static int begin_at_base(struct stats *s, struct tf_cursor *cursor, struct tf_err *err)
+{
+    uint32_t running;
+    s->last = s->q->run.base.ns;
+    int rc = tf_cursor_base_stacks(cursor, add_running, s, &running, err);
+    if (rc == 0 && s->q->run.base.frame && switch_to(s, running))
+        rc = 1;
+    return rc > 0 ? tf_err_set(err, TF_E_IO, "out of memory, or what is on a stack makes no sense") : rc;
+}
+
 static int count(struct stats *s, const struct tf_frame *f)
 {
     spend(s, f->time_ns);
-    if (!s->n_threads || s->threads[s->running].id != f->thread) {
-        size_t found = find_thread(s, f->thread);
-        if (found == SIZE_MAX)
-            return -1;
-        s->running = found;
-    }
+    if (switch_to(s, f->thread))
+        return -1;
     struct thread *t = &s->threads[s->running];
     if (f->event == TF_SWITCH)
         return 0;
@@ -104,17 +145,7 @@ static int count(struct stats *s, const struct tf_frame *f)
         s->rows[f->code].calls++;
     else if (counts(s, t))
         s->rows[f->code].resumes++;
-    if (t->n == t->cap) {
-        size_t cap = t->cap ? t->cap * 2 : 64;
-        struct activation *stack = realloc(t->stack, cap * sizeof *stack);
-        if (!stack)
-            return -1;
-        t->stack = stack;
-        t->cap = cap;
-    }
-    t->stack[t->n++] = (struct activation){.code = f->code, .since = f->time_ns};
-    t->active[f->code]++;
-    return 0;
+    return push(t, f->code, f->time_ns);
 }
 
 /* Functions that never returned ran until the end. */
@@ -175,7 +206,7 @@ int query_stats(struct query *q)
         goto memory;
     for (size_t i = 0; i < q->codes.n; i++)
         s.rows[i].code = (uint32_t)i;
-    if (tf_cursor_open(q->store, &q->run, &cursor, &err)) {
+    if (tf_cursor_open(q->store, &q->run, &cursor, &err) || begin_at_base(&s, cursor, &err)) {
         tf_fail(&err);
         goto out;
     }
@@ -200,7 +231,7 @@ int query_stats(struct query *q)
     uint64_t matched = 0, printed = 0;
     for (size_t i = 0; i < q->codes.n; i++) {
         const struct row *row = &s.rows[i];
-        if (row->code == 0 || !query_shows(q, row->code) || row->calls + row->resumes == 0 ||
+        if (row->code == 0 || !query_shows(q, row->code) || row->calls + row->resumes + row->total == 0 ||
             matched++ < q->offset || printed == q->limit)
             continue;
         printed++;

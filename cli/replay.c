@@ -184,7 +184,7 @@ static int show(struct tf_timeline *t, struct tf_store *store, const struct tf_r
         uint64_t last = tf_timeline_reach(t, NULL);
         const struct tf_search_opts search = {.timeout_ms = 5000};
         bool end = strcmp(o->positions[i], "end") == 0;
-        if (tf_position_parse(o->positions[i], last, &position, &err) == 0 &&
+        if (tf_position_parse(o->positions[i], tf_timeline_first(t), last, &position, &err) == 0 &&
             (!end || tf_move_end(t, &position, &search, &err) == 0) &&
             tf_timeline_goto(t, position, &stop, &err) == 0)
             answer = tf_answer(t, store, run, &stop, &opts, &err);

@@ -85,6 +85,7 @@ static void print_json(struct tf_store *store, const struct tf_run *run, int sta
                                                        : "failed",
                           "frames", (json_int_t)v->frames, "outside", (json_int_t)v->outside, "at_frame",
                           (json_int_t)v->at.frame, "elapsed_ms", v->elapsed_ms);
+    json_object_set_new(o, "from_frame", json_integer((json_int_t)tf_run_first(run)));
     json_object_set_new(o, "state", json_string(tf_state_text(store, run)));
     if (run->exit_signal)
         json_object_set_new(o, "exit_signal", json_integer(run->exit_signal));
@@ -114,7 +115,7 @@ static int verify(const char *path, struct tf_store *store, const struct tf_run 
     json_t *report = NULL;
     struct tf_err err = {0};
     struct tf_verified *v = calloc(1, sizeof *v);
-    char which[32] = "", name[32] = "", signal[64];
+    char which[32] = "", name[32] = "", from[64] = "", signal[64];
     if (!v) {
         tf_say("out of memory");
         return TF_EXIT_ERROR;
@@ -123,6 +124,8 @@ static int verify(const char *path, struct tf_store *store, const struct tf_run 
         snprintf(which, sizeof which, ", process %u", run->process);
         snprintf(name, sizeof name, "process %u: ", run->process);
     }
+    if (tf_run_has_base(run))
+        snprintf(from, sizeof from, " from frame event %llu on", (unsigned long long)tf_run_first(run));
     int r = tf_timeline_open(store, run, NULL, &t, &err);
     if (r == 0)
         r = tf_check_filter(t, o->require_filter, &err);
@@ -145,8 +148,8 @@ static int verify(const char *path, struct tf_store *store, const struct tf_run 
         note_changed_sources(store, run, looked);
     if (status == 0) {
         if (!o->json)
-            printf("%s: run %.8s%s: equal: %llu frame events, %llu outside calls, %.2f s%s%s%s\n", path,
-                   run->id, which, (unsigned long long)v->frames, (unsigned long long)v->outside,
+            printf("%s: run %.8s%s: equal%s: %llu frame events, %llu outside calls, %.2f s%s%s%s\n", path,
+                   run->id, which, from, (unsigned long long)v->frames, (unsigned long long)v->outside,
                    v->elapsed_ms / 1e3, run->exit_signal ? "; then it was ended by " : "",
                    run->exit_signal ? tf_signal_text(run->exit_signal, signal, sizeof signal) : "",
                    run->state == TF_RUN_COMPLETE ? ""
@@ -155,9 +158,9 @@ static int verify(const char *path, struct tf_store *store, const struct tf_run 
                        : "; the recording is incomplete: what came then is not in it");
         fflush(stdout);
     } else if (status == TF_EXIT_BARRIER) {
-        tf_say("%sequal for %llu frame events and %llu outside calls, then comes what replay does not "
+        tf_say("%sequal%s for %llu frame events and %llu outside calls, then comes what replay does not "
                "cover:\n%s",
-               name, (unsigned long long)v->frames, (unsigned long long)v->outside, v->text);
+               name, from, (unsigned long long)v->frames, (unsigned long long)v->outside, v->text);
     } else if (report) {
         fprintf(stderr, "timefork: %sdivergence: ", name);
         tf_divergence_print(stderr, report, o->on == TF_ON_DIVERGENCE_EXPLAIN);

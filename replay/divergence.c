@@ -92,7 +92,7 @@ static void list_events(struct tf_timeline *t, struct tf_divergence *d, uint64_t
     struct tf_activation *stack = NULL;
     size_t depth = 0;
     uint32_t top = 0;
-    uint64_t from = frame > EVENTS_BEFORE ? frame - EVENTS_BEFORE : 1;
+    uint64_t from = frame > EVENTS_BEFORE ? frame - EVENTS_BEFORE : 1; /* the cursor knows a later start */
     struct tf_err ignored;
 
     d->events = calloc(EVENTS_BEFORE + 1, sizeof *d->events);

@@ -59,7 +59,13 @@ static int find_generator(struct tf_timeline *t, struct tf_expr *e, uint32_t cod
     position here = {t->here.frame, t->here.lines + 1};
     int r = tf_search_backward(t, here, (position){0}, &point, 1, &hit, &none, err);
     if (r == 0)
-        r = tf_err_set(err, TF_E_REPLAY, "the call that began this generator was not found");
+        r = tf_run_has_base(t->run)
+                ? tf_err_set(
+                      err, TF_E_USAGE,
+                      "this generator was called before frame event %llu, where the run begins since its "
+                      "oldest part was dropped: its variables cannot be followed",
+                      (unsigned long long)tf_timeline_first(t))
+                : tf_err_set(err, TF_E_REPLAY, "the call that began this generator was not found");
     if (r < 0)
         return r;
     e->entry = hit.position.frame;

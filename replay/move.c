@@ -81,7 +81,7 @@ static int with_points(const struct tf_move_req *req, const struct tf_point *own
 static int at_start(struct tf_timeline *t, uint32_t thread, struct tf_hit *hit, struct tf_err *err)
 {
     struct tf_frame first;
-    *hit = (struct tf_hit){.position = {1, 0}};
+    *hit = (struct tf_hit){.position = {tf_timeline_first(t), 0}};
     int r = thread ? tf_thread_next(t, thread, 0, &first, err) : 0;
     if (r > 0) {
         hit->position.frame = first.frame;
@@ -381,7 +381,7 @@ static int first_own_call(struct tf_timeline *t, uint64_t *frame, struct tf_err 
     int r = tf_cursor_seek(t->cursor, 1, err);
     if (r == 0)
         r = tf_cursor_next(t->cursor, &event, err);
-    *frame = r > 0 && event.frame <= tf_timeline_reach(t, NULL) ? event.frame : 1;
+    *frame = r > 0 && event.frame <= tf_timeline_reach(t, NULL) ? event.frame : tf_timeline_first(t);
     tf_cursor_filter(t->cursor, NULL, 0);
     free(bits);
     return r < 0 ? r : 0;
@@ -391,7 +391,7 @@ static int opening_at_start(struct tf_timeline *t, position *out, struct tf_err 
 {
     uint64_t frame;
     int r = first_own_call(t, &frame, err);
-    *out = (position){r ? 1 : frame, 0};
+    *out = (position){r ? tf_timeline_first(t) : frame, 0};
     return r;
 }
 
@@ -483,15 +483,16 @@ static bool is_program(const struct tf_codes *codes, uint32_t code)
 int tf_move_opening(struct tf_timeline *t, position *out, struct tf_err *err)
 {
     struct events e = {0};
-    uint64_t last = tf_timeline_reach(t, NULL), id, other;
+    uint64_t last = tf_timeline_reach(t, NULL), first = tf_timeline_first(t), id, other;
     size_t top = SIZE_MAX, *chain = NULL;
     const struct tf_codes *codes = tf_timeline_codes(t, err);
-    *out = (position){1, 0};
+    *out = (position){first, 0};
     if (!codes)
         return err->code;
     if (t->run->exit_status == 0 || last == 0)
         return opening_at_start(t, out, err);
-    int r = load_events(t, last > 2 * TF_BLOCK_FRAMES ? last - 2 * TF_BLOCK_FRAMES : 1, last, &e, err);
+    int r = load_events(t, last >= first + 2 * TF_BLOCK_FRAMES ? last - 2 * TF_BLOCK_FRAMES : first, last, &e,
+                        err);
     if (r)
         goto out;
     /* The program itself was left by an exception. Others that nobody has called were, too (imports at the
@@ -559,8 +560,8 @@ int tf_move_call(struct tf_timeline *t, const uint32_t *codes, size_t codes_n, u
 
 int tf_move_time(struct tf_timeline *t, uint64_t time_ns, uint64_t *frame, struct tf_err *err)
 {
-    uint64_t low = 1, high = tf_timeline_reach(t, NULL);
-    *frame = 1;
+    uint64_t low = tf_timeline_first(t), high = tf_timeline_reach(t, NULL);
+    *frame = low;
     while (low <= high && high) {
         uint64_t middle = low + (high - low) / 2;
         struct tf_frame event;

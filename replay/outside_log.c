@@ -127,6 +127,9 @@ int tf_log_load(struct tf_log *log, uint64_t offset, uint64_t *end, struct tf_er
     size_t i = find(log, offset), first = i;
     uint64_t done = 0;
     *end = offset;
+    if (i < log->n && offset < log->blocks[i].offset)
+        return tf_err_set(err, TF_E_REPLAY,
+                          "the replay asks for outside events that were dropped from run %.8s", log->run->id);
     for (; i < log->n && done < AHEAD; i++) {
         if (!log->loaded[i]) {
             int r = load_block(log, &log->blocks[i], err);
@@ -160,6 +163,13 @@ const struct tf_outside *tf_log_event(struct tf_log *log, uint64_t offset, struc
 {
     uint64_t end;
     size_t i = find(log, offset);
+    if (i < log->n && offset < log->blocks[i].offset) {
+        tf_err_set(
+            err, TF_E_FORMAT,
+            "the outside events of run %.8s in front of offset %llu were dropped, one of them is asked for",
+            log->run->id, (unsigned long long)log->blocks[i].offset);
+        return NULL;
+    }
     if (i >= log->n || tf_log_load(log, log->blocks[i].offset, &end, err))
         return NULL;
     const struct tf_outside *e = event_at(log, i, offset);

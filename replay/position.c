@@ -27,12 +27,13 @@ int tf_position_check(const char *text, struct tf_err *err)
                       "'%s' is not a position: FRAME (750), FRAME+LINES (750+3), start or end are", text);
 }
 
-int tf_position_parse(const char *text, uint64_t last, struct tf_position *position, struct tf_err *err)
+int tf_position_parse(const char *text, uint64_t first, uint64_t last, struct tf_position *position,
+                      struct tf_err *err)
 {
     int r = tf_position_check(text, err);
     if (r)
         return r;
-    *position = (struct tf_position){1, 0};
+    *position = (struct tf_position){first, 0};
     if (strcmp(text, "end") == 0) {
         position->frame = last;
         return last ? 0 : tf_err_set(err, TF_E_USAGE, "the run has no frame events");

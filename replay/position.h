@@ -14,9 +14,11 @@ struct tf_position {
     uint64_t frame, lines;
 };
 
-/* last: the last frame event that can be visited, what "end" means; 0 if there is none. Whether a position
- * exists is not asked here, but that frames are numbered from 1. TF_E_USAGE with a message. */
-int tf_position_parse(const char *text, uint64_t last, struct tf_position *position, struct tf_err *err);
+/* first, last: frame events that can be visited, what "start" and "end" mean; last 0 if there is none.
+ * Whether a position exists is not asked here, but that frames are numbered from 1. TF_E_USAGE with a
+ * message. */
+int tf_position_parse(const char *text, uint64_t first, uint64_t last, struct tf_position *position,
+                      struct tf_err *err);
 
 /* Is this text a position of any run? Frame 0 is, in form. 0, or TF_E_USAGE with the message of
  * tf_position_parse(). */

@@ -29,7 +29,7 @@ position tf_position_before(position p)
 
 uint64_t tf_search_reach(const struct tf_timeline *t)
 {
-    return t->reach ? t->reach : 1;
+    return t->reach ? t->reach : tf_timeline_first(t);
 }
 
 /* ---- what the index tells ---- */
@@ -63,7 +63,7 @@ static int indexed_call(struct tf_search *s, position from, position limit, bool
     struct tf_timeline *t = s->t;
     struct tf_codeset calls;
     struct tf_frame event;
-    uint64_t found = 0;
+    uint64_t found = 0, first = tf_timeline_first(t);
     bool any = false;
     int r = tf_codeset_new(&calls, t, err);
     if (r)
@@ -89,12 +89,12 @@ static int indexed_call(struct tf_search *s, position from, position limit, bool
     } else {
         /* Back in steps that grow: blocks without such a function cost nothing. */
         uint64_t hi = from.lines ? from.frame : from.frame - 1, step = 4096;
-        while (r == 0 && !found && hi >= 1 && hi >= limit.frame) {
-            uint64_t lo = hi > step ? hi - step : 1;
+        while (r == 0 && !found && hi >= first && hi >= limit.frame) {
+            uint64_t lo = hi > step ? hi - step : first;
             if (lo < limit.frame)
                 lo = limit.frame;
-            if (lo < 1)
-                lo = 1;
+            if (lo < first)
+                lo = first;
             r = tf_cursor_seek(t->cursor, lo, err);
             while (r == 0 && (r = tf_cursor_next(t->cursor, &event, err)) > 0 && event.frame <= hi) {
                 if (event.event == TF_CALL && is_met(s, &event))
@@ -103,7 +103,7 @@ static int indexed_call(struct tf_search *s, position from, position limit, bool
             }
             if (r > 0)
                 r = 0;
-            if (lo == 1)
+            if (lo == first)
                 break;
             hi = lo - 1;
             step *= 4;
@@ -186,12 +186,20 @@ static int finish_hit(struct tf_search *s, const struct tf_scan_hit *found, stru
 
 /* ---- searching ---- */
 
+/* The event from which on a scan for what comes behind a position watches. */
+static uint64_t first_to_scan(const struct tf_timeline *t, position from)
+{
+    uint64_t first = tf_timeline_first(t);
+    return from.frame > first ? from.frame : first;
+}
+
 /* Where a scan may begin: the last checkpoint at or before an event. */
 static uint64_t checkpoint_before(struct tf_timeline *t, uint64_t frame)
 {
+    uint64_t first = tf_timeline_first(t);
     tf_checkpoints_reap(&t->set);
     const struct tf_checkpoint *c = tf_checkpoints_nearest(&t->set, frame);
-    return c && c->frame > 1 ? c->frame : 1;
+    return c && c->frame > first ? c->frame : first;
 }
 
 /*
@@ -206,7 +214,7 @@ static bool may_split(const struct tf_search *s, int r, uint64_t arm, position e
 
 static int forward(struct tf_search *s, struct tf_scan_hit *found, struct tf_err *err)
 {
-    uint64_t arm = s->from.frame > 1 ? s->from.frame : 1, near = NEAR_EVENTS, cut = 0;
+    uint64_t arm = first_to_scan(s->t, s->from), near = NEAR_EVENTS, cut = 0;
     if (s->whole_from) {
         int r = tf_scan_window(s, s->whole_from, s->from, s->end, TF_SCAN_FIRST, err);
         *found = s->last;
@@ -258,8 +266,8 @@ static int backward(struct tf_search *s, struct tf_scan_hit *found, struct tf_er
         *found = s->last;
         return r ? r : s->hit;
     }
-    if (low < 1)
-        low = 1;
+    if (low < tf_timeline_first(s->t))
+        low = tf_timeline_first(s->t);
     uint64_t cut = 0;
     for (;;) {
         uint64_t arm = checkpoint_before(s->t, end.lines ? end.frame : end.frame - 1);
@@ -336,7 +344,7 @@ static int part_of(struct tf_timeline *t, position from, position limit, const s
         s.end = (position){by_index.frame, asks_at_calls(&s) ? TF_LINES_END : 0};
     s.first_event = s.from.frame;
     s.last_event = s.end.frame;
-    if (tf_position_compare(s.from, s.end) < 0 && s.end.frame >= 1 && needs_scan(&s) &&
+    if (tf_position_compare(s.from, s.end) < 0 && s.end.frame >= tf_timeline_first(t) && needs_scan(&s) &&
         (r = scanned = back ? backward(&s, &by_scan, err) : forward(&s, &by_scan, err)) < 0)
         goto out;
     bool same = scanned && indexed && by_scan.frame == by_index.frame;
@@ -383,7 +391,7 @@ static int log_forward(struct tf_timeline *t, position from, position to, const 
     int r = tf_search_init(&s, t, points, n, TF_CHOOSE_LOGS, opts, err);
     s.from = from;
     s.end = to;
-    uint64_t arm = s.whole_from ? s.whole_from : from.frame > 1 ? from.frame : 1;
+    uint64_t arm = s.whole_from ? s.whole_from : first_to_scan(t, from);
     if (r == 0 && s.n && tf_position_compare(from, to) < 0)
         r = each(&s, arm, from, to, err);
     tf_search_free(&s);
@@ -434,14 +442,15 @@ static int log_backward(struct tf_timeline *t, position from, position to, const
         .on_log = keep_log, .ctx = &lines, .timeout_ms = opts->timeout_ms, .cancel = opts->cancel};
     struct tf_search s;
     position end = tf_position_before(from), low = to.frame ? tf_position_before(to) : (position){0, 0};
+    uint64_t first = tf_timeline_first(t);
     int r = tf_search_init(&s, t, points, n, TF_CHOOSE_LOGS, &keeping, err);
-    while (r == 0 && s.n && end.frame >= 1 && tf_position_compare(low, end) < 0) {
+    while (r == 0 && s.n && end.frame >= first && tf_position_compare(low, end) < 0) {
         uint64_t arm = checkpoint_before(t, end.lines ? end.frame : end.frame - 1);
         if (arm < low.frame)
             arm = low.frame;
-        if (s.whole_from || arm < 1)
-            arm = 1;
-        s.from = arm == 1 || arm <= low.frame ? low : tf_position_before((position){arm, 0});
+        if (s.whole_from || arm < first)
+            arm = first;
+        s.from = arm == first || arm <= low.frame ? low : tf_position_before((position){arm, 0});
         s.end = end;
         s.told = s.skip = (position){0, 0}; /* this window lies in front of the last */
         r = each(&s, arm, s.from, end, err);
@@ -493,6 +502,8 @@ int tf_search_backward(struct tf_timeline *t, position from, position limit, con
 {
     if (from.frame > tf_search_reach(t))
         from = (position){tf_search_reach(t), TF_LINES_END};
+    if (limit.frame < tf_timeline_first(t)) /* of what was dropped, nothing can be searched */
+        limit = (position){0, 0};
     return search(t, from, limit, points, n, true, hit, opts, err);
 }
 
@@ -548,7 +559,7 @@ int tf_search_each(struct tf_timeline *t, position from, position to, const stru
         s.last_event = s.end.frame;
         s.each = fn;
         s.ctx = ctx;
-        uint64_t arm = s.whole_from ? s.whole_from : from.frame > 1 ? from.frame : 1;
+        uint64_t arm = s.whole_from ? s.whole_from : first_to_scan(t, from);
         if (tf_position_compare(from, s.end) < 0)
             r = each(&s, arm, from, s.end, err);
         if (s.stopped > 0)

@@ -72,7 +72,7 @@ static int fill_ctl(struct tf_timeline *t, struct tf_err *err)
     ctl->outside_bytes = t->run->outside_bytes;
     ctl->layout_digest = t->run->layout_digest;
     /* What it is told before it is forked; a replay learns the rest from the forks that it comes to. */
-    if ((r = tf_store_pid(t->store, t->run, 0, &ctl->pid, err)))
+    if ((r = tf_store_pid(t->store, t->run, t->run->base.offset, &ctl->pid, err)))
         return r;
     __atomic_store_n(&ctl->complete, 1, __ATOMIC_RELEASE);
     return 0;
@@ -136,11 +136,18 @@ fail:
     return r;
 }
 
-/* The first of its checkpoints: where Python begins. */
+/* The first of its checkpoints: where Python begins. A run that has lost its start needs one from the
+ * recording that stands at its base. */
 static int add_start(struct tf_timeline *t, struct tf_err *err)
 {
     struct tf_checkpoint start = {.kind = TF_CHECKPOINT_START, .made_ms = tf_now_ms()};
     const struct tf_checkpoint_view view = {0};
+    if (tf_run_has_base(t->run))
+        return tf_err_set(
+            err, TF_E_REPLAY,
+            "run %.8s begins at frame event %llu: its oldest part was dropped while it was "
+            "recorded, and a replay cannot begin in its middle. 'timefork query' shows what is left",
+            t->run->id, (unsigned long long)tf_timeline_first(t));
     int r = tf_prepare_start(t->run, &t->shared, !t->bare, &start.runner, &t->filter_error, err);
     if (r == 0 && !tf_checkpoints_add(&t->set, &start, 0, &view))
         r = tf_err_set(err, TF_E_IO, "out of memory");
@@ -210,6 +217,11 @@ void tf_timeline_close(struct tf_timeline *t)
     free(t);
 }
 
+uint64_t tf_timeline_first(const struct tf_timeline *t)
+{
+    return tf_run_first(t->run);
+}
+
 uint64_t tf_timeline_reach(const struct tf_timeline *t, const char **why)
 {
     if (why)
@@ -239,15 +251,16 @@ struct tf_cursor *tf_timeline_cursor(struct tf_timeline *t)
 int tf_out_of_reach(const struct tf_timeline *t, uint64_t frame, struct tf_err *err)
 {
     if (frame > t->run->frames)
-        return tf_err_set(err, TF_E_USAGE, "there is no frame event %llu: the run has %llu (1 to %llu)",
-                          (unsigned long long)frame, (unsigned long long)t->run->frames,
-                          (unsigned long long)t->run->frames);
+        return tf_err_set(err, TF_E_USAGE, "there is no frame event %llu: the run has %llu (%llu to %llu)",
+                          (unsigned long long)frame,
+                          (unsigned long long)(t->run->frames - t->run->base.frame),
+                          (unsigned long long)tf_timeline_first(t), (unsigned long long)t->run->frames);
     return tf_err_set(err, TF_E_USAGE,
                       "frame event %llu cannot be replayed: after frame event %llu there is something that "
                       "replay does not cover:\n  %s\n"
-                      "Frame events 1 to %llu can be visited.",
+                      "Frame events %llu to %llu can be visited.",
                       (unsigned long long)frame, (unsigned long long)t->reach, t->why,
-                      (unsigned long long)t->reach);
+                      (unsigned long long)tf_timeline_first(t), (unsigned long long)t->reach);
 }
 
 /* The next frame event, or the end, came before so many lines. */
@@ -343,6 +356,12 @@ int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct 
 
     if (position.frame < 1)
         return tf_err_set(err, TF_E_USAGE, "frame events are numbered from 1");
+    if (position.frame < tf_timeline_first(t))
+        return tf_err_set(
+            err, TF_E_USAGE,
+            "there is no frame event %llu any more: the oldest part of the run was dropped, it begins "
+            "at frame event %llu",
+            (unsigned long long)position.frame, (unsigned long long)tf_timeline_first(t));
     if (position.frame > t->reach)
         return tf_out_of_reach(t, position.frame, err);
     int r = event_at(t, position.frame, &event, err);

@@ -32,7 +32,7 @@ struct tf_stop {
 
 /* What a verification found. */
 struct tf_verified {
-    uint64_t frames, outside; /* compared and equal */
+    uint64_t frames, outside; /* compared and equal; from tf_timeline_first() on */
     bool barrier;             /* ended at a place that replay does not cover; text says what */
     struct tf_place at;
     char text[16384]; /* of a barrier: what is there, and the Python stack */
@@ -50,7 +50,8 @@ struct tf_timeline_opts {
 };
 struct tf_timeline_opts tf_timeline_opts_default(void);
 /* run and store are borrowed and outlive the timeline. Checks that the interpreter and the libraries are
- * still those of the recording. */
+ * still those of the recording. TF_E_REPLAY: a run whose oldest part was dropped can be read, but not
+ * replayed. */
 int tf_timeline_open(struct tf_store *store, const struct tf_run *run, const struct tf_timeline_opts *opts,
                      struct tf_timeline **out, struct tf_err *err);
 void tf_timeline_close(struct tf_timeline *timeline);
@@ -80,9 +81,11 @@ int tf_timeline_goto(struct tf_timeline *timeline, struct tf_position position, 
 typedef int tf_item_fn(void *ctx, enum tf_item type, const uint8_t *data, size_t len);
 int tf_timeline_inspect(struct tf_timeline *timeline, const struct tf_inspect_req *req, const char *text,
                         int timeout_ms, tf_item_fn *fn, void *ctx, struct tf_err *err);
-/* Re-executes everything from the start and compares it all. Divergence: TF_E_DIVERGENCE, and *out says
- * where. */
+/* Re-executes everything, from the start or the run's base on, and compares it all. Divergence:
+ * TF_E_DIVERGENCE, and *out says where. */
 int tf_timeline_verify(struct tf_timeline *timeline, struct tf_verified *out, struct tf_err *err);
+/* The first frame event that can be visited: 1, or the one behind the run's base. */
+uint64_t tf_timeline_first(const struct tf_timeline *timeline);
 /* The last frame event that a replay can reach, and why not further (NULL: it is the last of the run). */
 uint64_t tf_timeline_reach(const struct tf_timeline *timeline, const char **why);
 /* Why the processes run without the filter of system calls (checkpoint/filter.h); NULL: they have it. */

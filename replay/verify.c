@@ -24,6 +24,12 @@ static int check_end(struct tf_timeline *t, const struct tf_stop_rep *rep, struc
                        t->run->exit_status);
 }
 
+/* Of so many events, those behind a run's base. */
+static uint64_t compared(uint64_t events, uint64_t base)
+{
+    return events > base ? events - base : 0;
+}
+
 int tf_timeline_verify(struct tf_timeline *t, struct tf_verified *out, struct tf_err *err)
 {
     double began = tf_timeline_ms();
@@ -44,8 +50,8 @@ int tf_timeline_verify(struct tf_timeline *t, struct tf_verified *out, struct tf
     out->elapsed_ms = tf_timeline_ms() - began;
     if (r == TF_E_NOTFOUND && t->why) {
         out->barrier = true;
-        out->frames = out->at.frame;
-        out->outside = tf_log_events_before(t->log, out->at.offset);
+        out->frames = compared(out->at.frame, t->run->base.frame);
+        out->outside = compared(tf_log_events_before(t->log, out->at.offset), t->run->base.outside);
         snprintf(out->text, sizeof out->text, "%s", err->msg);
         if (out->at.frame != t->reach)
             return tf_diverged(t, TF_DIVERGED_END, out->at.frame, out->at.offset, err,
@@ -58,8 +64,8 @@ int tf_timeline_verify(struct tf_timeline *t, struct tf_verified *out, struct tf
             out->at.frame = t->divergence->frame + (t->divergence->kind == TF_DIVERGED_EVENT);
         return r;
     }
-    out->frames = rep.frame;
-    out->outside = tf_log_events_before(t->log, rep.offset);
+    out->frames = compared(rep.frame, t->run->base.frame);
+    out->outside = compared(tf_log_events_before(t->log, rep.offset), t->run->base.outside);
     out->at = (struct tf_place){.frame = rep.frame, .offset = rep.offset};
     if (rep.frame != t->run->frames)
         return tf_diverged(t, TF_DIVERGED_END, rep.frame, rep.offset, err,
@@ -68,6 +74,7 @@ int tf_timeline_verify(struct tf_timeline *t, struct tf_verified *out, struct tf
     if (rep.offset != t->run->outside_bytes)
         return tf_diverged(t, TF_DIVERGED_END, rep.frame, rep.offset, err,
                            "the replay ended after %llu outside calls, the recording has %llu",
-                           (unsigned long long)out->outside, (unsigned long long)t->run->outside);
+                           (unsigned long long)tf_log_events_before(t->log, rep.offset),
+                           (unsigned long long)t->run->outside);
     return check_end(t, &rep, err);
 }

@@ -551,8 +551,9 @@ static int check_frame(const struct tf_cursor *c, uint64_t frame, struct tf_err 
     return 0;
 }
 
-int tf_cursor_base_stacks(struct tf_cursor *c, int (*fn)(void *ctx, uint32_t thread, uint32_t code),
-                          void *ctx, uint32_t *running, struct tf_err *err)
+int tf_cursor_base_stacks(struct tf_cursor *c,
+                          int (*fn)(void *ctx, uint32_t thread, const struct tf_activation *a), void *ctx,
+                          uint32_t *running, struct tf_err *err)
 {
     struct tf_frame event;
     *running = 0;
@@ -566,7 +567,8 @@ int tf_cursor_base_stacks(struct tf_cursor *c, int (*fn)(void *ctx, uint32_t thr
     *running = event.thread;
     for (size_t i = 0; !rc && i < c->stacks.n; i++)
         for (size_t k = 0; !rc && k < c->stacks.v[i].n; k++)
-            rc = fn(ctx, c->stacks.v[i].thread, c->stacks.v[i].v[k].code);
+            rc = fn(ctx, c->stacks.v[i].thread,
+                    &(struct tf_activation){c->stacks.v[i].v[k].entry, c->stacks.v[i].v[k].code});
     return rc;
 }
 

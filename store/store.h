@@ -206,8 +206,9 @@ int tf_cursor_activations(struct tf_cursor *cursor, uint64_t frame, struct tf_ac
 
 /* Calls fn for each activation that was on a stack at the run's base, thread by thread, outermost first, and
  * says who ran. Not at all if there is no base. */
-int tf_cursor_base_stacks(struct tf_cursor *cursor, int (*fn)(void *ctx, uint32_t thread, uint32_t code),
-                          void *ctx, uint32_t *running, struct tf_err *err);
+int tf_cursor_base_stacks(struct tf_cursor *cursor,
+                          int (*fn)(void *ctx, uint32_t thread, const struct tf_activation *a), void *ctx,
+                          uint32_t *running, struct tf_err *err);
 
 /* The event words (ring.h: tag and code id) of one block, for comparing with a replay. words holds
  * TF_BLOCK_FRAMES. */

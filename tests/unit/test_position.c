@@ -23,7 +23,7 @@ static void test_good(void **state)
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         struct tf_position p;
         struct tf_err err = {0};
-        assert_int_equal(tf_position_parse(good[i].text, 900, &p, &err), 0);
+        assert_int_equal(tf_position_parse(good[i].text, 1, 900, &p, &err), 0);
         assert_int_equal(p.frame, good[i].frame);
         assert_int_equal(p.lines, good[i].lines);
     }
@@ -52,13 +52,13 @@ static void test_bad(void **state)
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct tf_position p;
         struct tf_err err = {0};
-        if (tf_position_parse(bad[i], 900, &p, &err) != TF_E_USAGE)
+        if (tf_position_parse(bad[i], 1, 900, &p, &err) != TF_E_USAGE)
             fail_msg("'%s' was taken for a position", bad[i]);
         assert_true(err.msg[0]);
     }
     struct tf_position p;
     struct tf_err err = {0};
-    assert_int_equal(tf_position_parse("end", 0, &p, &err), TF_E_USAGE);
+    assert_int_equal(tf_position_parse("end", 1, 0, &p, &err), TF_E_USAGE);
 }
 
 /* Bytes of a damaged log are printed as far as they go; nothing is read behind them. */

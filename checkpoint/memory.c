@@ -27,7 +27,7 @@ static uint64_t resident(pid_t pid)
     return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-static uint64_t proportional(pid_t pid)
+uint64_t tf_memory_share(pid_t pid)
 {
     char path[64], line[256];
     unsigned long long kib = 0;
@@ -51,6 +51,6 @@ bool tf_memory_exceeds(const pid_t *pids, size_t n, uint64_t cap)
         return false;
     sum = 0;
     for (size_t i = 0; i < n && sum <= cap; i++)
-        sum += proportional(pids[i]);
+        sum += tf_memory_share(pids[i]);
     return sum > cap;
 }

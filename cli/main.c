@@ -2,6 +2,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include "checkpoint/keep.h"
 #include "cli/commands.h"
 #include "cli/record.h"
 
@@ -16,6 +17,7 @@ static const struct {
     {"replay", tf_cmd_replay, "go to a position of a recorded run, look at live objects there"},
     {"query", tf_cmd_query, "list runs, frame events, functions, what was printed"},
     {"verify", tf_cmd_verify, "re-execute a run and compare every event with the recording"},
+    {"sessions", tf_cmd_sessions, "list and end the checkpoints that record --keep has left"},
     {"clean", tf_cmd_clean, "remove old runs from a recording"},
     {"doctor", tf_cmd_doctor, "what works on this machine, what does not, what to do"},
 };
@@ -46,6 +48,7 @@ static void survive_file_limit(void)
 int main(int argc, char **argv)
 {
     survive_file_limit();
+    tf_keep_title_init(argc, argv);
     if (argc < 2) {
         usage(stderr);
         return TF_EXIT_USAGE;

@@ -115,6 +115,8 @@ int tf_run_start(struct tf_timeline *t, const struct tf_stop_req *stop, uint64_t
             i--;
         *from = t->checkpoints[i];
         int r = tf_runner_fork(&from->runner, runner, &place, err);
+        if (!r && from->kept && (r = tf_runner_share(runner, t->shared.ctl_fd, t->shared.log_fd, err)))
+            tf_runner_end(runner);
         if (r && i > 0) {
             tf_timeline_drop_checkpoint(t, i);
             continue;

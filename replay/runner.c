@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -212,6 +213,28 @@ int tf_runner_send_fd(const struct tf_runner *runner, enum tf_op op, int fd, str
     return send_all(runner, &part, 1, fd, err);
 }
 
+int tf_runner_share(const struct tf_runner *runner, int ctl_fd, int log_fd, struct tf_err *err)
+{
+    const struct {
+        uint32_t which;
+        int fd;
+    } shared[] = {{TF_FD_CTL, ctl_fd}, {TF_FD_LOG, log_fd}};
+    int r = 0;
+    for (size_t i = 0; i < sizeof shared / sizeof *shared && !r; i++) {
+        struct tf_msg msg = {.op = TF_REQ_SHARED, .len = sizeof shared[i].which};
+        uint32_t which = shared[i].which;
+        struct iovec parts[2] = {{&msg, sizeof msg}, {&which, sizeof which}};
+        r = send_all(runner, parts, 2, shared[i].fd, err);
+    }
+    return r;
+}
+
+bool tf_runner_is_gone(const struct tf_runner *runner, int wait_ms)
+{
+    struct pollfd fd = {.fd = runner->socket};
+    return runner->socket < 0 || (poll(&fd, 1, wait_ms) > 0 && (fd.revents & (POLLHUP | POLLERR | POLLNVAL)));
+}
+
 int tf_runner_fork(const struct tf_runner *runner, struct tf_runner *copy, struct tf_place *place,
                    struct tf_err *err)
 {
@@ -239,15 +262,32 @@ int tf_runner_fork(const struct tf_runner *runner, struct tf_runner *copy, struc
     return r;
 }
 
+/* It is a keeper's, who waits for it, so that its number may be another process's already: not as long as it
+ * holds its end of the socket. */
+static void kill_others_child(const struct tf_runner *runner)
+{
+    int process = (int)syscall(SYS_pidfd_open, runner->pid, 0);
+    if (process < 0)
+        return;
+    if (!tf_runner_is_gone(runner, 0))
+        syscall(SYS_pidfd_send_signal, process, SIGKILL, NULL, 0);
+    close(process);
+}
+
 void tf_runner_end(struct tf_runner *runner)
 {
     if (runner->socket < 0)
         return;
-    close(runner->socket);
-    if (runner->pid > 0) {
+    pid_t child = runner->pid > 0 ? waitpid(runner->pid, NULL, WNOHANG) : -1;
+    if (child == 0) {
         kill(runner->pid, SIGKILL);
+        close(runner->socket);
         while (waitpid(runner->pid, NULL, 0) < 0 && errno == EINTR)
             ;
+    } else {
+        if (child < 0 && runner->pid > 0)
+            kill_others_child(runner);
+        close(runner->socket);
     }
     *runner = TF_RUNNER_NONE;
 }

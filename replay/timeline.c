@@ -189,6 +189,22 @@ int tf_timeline_adopt(struct tf_store *store, const struct tf_run *run, struct t
     return 0;
 }
 
+void tf_timeline_add_kept(struct tf_timeline *t, const struct tf_kept_checkpoint *v, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct tf_checkpoint c = {.frame = v[i].frame,
+                                  .offset = v[i].offset,
+                                  .kind = TF_CHECKPOINT_FORK,
+                                  .runner = {.socket = v[i].socket},
+                                  .recorded = true,
+                                  .kept = true};
+        if (t->n < TF_POLICY_MAX && v[i].frame >= t->checkpoints[t->n - 1].frame)
+            t->checkpoints[t->n++] = c;
+        else
+            tf_runner_end(&c.runner);
+    }
+}
+
 void tf_timeline_close(struct tf_timeline *t)
 {
     if (!t)
@@ -332,10 +348,24 @@ void tf_timeline_attend(struct tf_timeline *t, void (*progress)(void *ctx, doubl
     t->cancel = cancel;
 }
 
+#define DEATH_MS 100 /* processes that end together end within */
+
+/* Drops the checkpoint with this socket if its process has ended; false: it has not, or is the start. */
+static bool drop_gone(struct tf_timeline *t, const struct tf_checkpoint *checkpoint)
+{
+    for (size_t i = 1; i < t->n; i++)
+        if (t->checkpoints[i].runner.socket == checkpoint->runner.socket &&
+            tf_runner_is_gone(&checkpoint->runner, DEATH_MS)) {
+            tf_timeline_drop_checkpoint(t, i);
+            return true;
+        }
+    return false;
+}
+
 /* Lets a copy of the nearest checkpoint run to where a stop was asked for, and checks what it says. */
-static int run_to(struct tf_timeline *t, const struct tf_stop_req *req, uint64_t frame,
-                  struct tf_runner *runner, struct tf_checkpoint *from, struct tf_stop_rep *rep,
-                  struct tf_err *err)
+static int run_once(struct tf_timeline *t, const struct tf_stop_req *req, uint64_t frame,
+                    struct tf_runner *runner, struct tf_checkpoint *from, struct tf_stop_rep *rep,
+                    struct tf_err *err)
 {
     struct tf_place at;
     int r = tf_run_start(t, req, frame, runner, from, err);
@@ -351,6 +381,18 @@ static int run_to(struct tf_timeline *t, const struct tf_stop_req *req, uint64_t
                        (unsigned long long)rep->frame, (unsigned long long)req->frame);
     if (r)
         tf_runner_end(runner);
+    return r;
+}
+
+/* As run_once(). If the checkpoint has died with its copy (its keeper was ended), another one serves. */
+static int run_to(struct tf_timeline *t, const struct tf_stop_req *req, uint64_t frame,
+                  struct tf_runner *runner, struct tf_checkpoint *from, struct tf_stop_rep *rep,
+                  struct tf_err *err)
+{
+    int r;
+    do
+        r = run_once(t, req, frame, runner, from, rep, err);
+    while (r == TF_E_REPLAY && drop_gone(t, from));
     return r;
 }
 
@@ -429,6 +471,7 @@ int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct 
     tf_runner_end(&t->present);
     t->present = runner;
     t->standing = true;
+    t->standing_pid = runner.pid;
     t->here = position;
     *stop = (struct tf_stop){
         .position = position,
@@ -442,6 +485,16 @@ int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct 
     return 0;
 }
 
+/* The process at the present has been ended from outside, as a keeper's are with it: another one goes there.
+ */
+static int stand_again(struct tf_timeline *t, struct tf_err *err)
+{
+    struct tf_stop stop;
+    if (t->present.pid != t->standing_pid || !tf_runner_is_gone(&t->present, DEATH_MS))
+        return err->code;
+    return tf_timeline_goto(t, t->here, &stop, err);
+}
+
 int tf_timeline_inspect(struct tf_timeline *t, const struct tf_inspect_req *req, const char *text,
                         int timeout_ms, tf_item_fn *fn, void *ctx, struct tf_err *err)
 {
@@ -450,6 +503,8 @@ int tf_timeline_inspect(struct tf_timeline *t, const struct tf_inspect_req *req,
     if (!t->standing)
         return tf_err_set(err, TF_E_USAGE, "there is no present position yet");
     int r = tf_runner_fork(&t->present, &copy, &place, err);
+    if (r == TF_E_REPLAY && (r = stand_again(t, err)) == 0)
+        r = tf_runner_fork(&t->present, &copy, &place, err);
     if (r)
         return r;
     r = tf_runner_send(&copy, TF_REQ_INSPECT, req, sizeof *req, text, text ? strlen(text) : 0, err);

@@ -14,6 +14,7 @@
 #define TF_TIMELINE_H
 
 #include <stdbool.h>
+#include "checkpoint/keep.h"
 #include "checkpoint/proto.h"
 #include "replay/position.h"
 #include "replay/runner.h"
@@ -27,6 +28,7 @@ struct tf_checkpoint {
     struct tf_runner runner;
     uint64_t run_number; /* of the replay that left it; 0: none did */
     bool recorded;       /* taken while recording: has to be told where it stands */
+    bool kept;           /* a keeper's, which serves other replays, too (checkpoint/keep.h) */
 };
 
 /* Where the present is, and what it took to get there. */
@@ -66,6 +68,9 @@ void tf_shared_destroy(struct tf_shared *shared);
 int tf_timeline_adopt(struct tf_store *store, const struct tf_run *run, struct tf_shared *shared,
                       struct tf_checkpoint *checkpoints, size_t n, struct tf_timeline **out,
                       struct tf_err *err);
+
+/* Hands over checkpoints of a keeper (sorted): their sockets are the timeline's from then on. */
+void tf_timeline_add_kept(struct tf_timeline *timeline, const struct tf_kept_checkpoint *v, size_t n);
 
 /* From now on, long work says now and then how much of it is done (0..1), and ends with TF_E_CANCELLED, the
  * present as it was, when *cancel becomes true. Either may be NULL. */

@@ -30,6 +30,7 @@ struct tf_timeline {
     struct tf_runner present;
     struct tf_position here; /* of it */
     bool standing;
+    pid_t standing_pid; /* of the process that was put there; others stand in for it for a moment */
 
     /* The words of one block, for comparing. */
     uint64_t words_block;

@@ -412,12 +412,12 @@ void tf_keeper_run(struct tf_keeper *k)
     sigset_t sleeping;
     int64_t measured = 0;
     own_signals(&sleeping);
-    tf_keep_title("timefork: keeps checkpoints of run %.8s of %s (timefork sessions)", k->run, k->path);
     pid_t aside = fork(); /* two that ask each other would wait for each other */
     if (aside == 0) {
         end_others(k);
         _exit(0);
     }
+    tf_keep_title("timefork: keeps checkpoints of run %.8s of %s (timefork sessions)", k->run, k->path);
     while (wanted(k)) {
         if (!measured || now_ms() - measured > MEASURE_MS) {
             thin(k);

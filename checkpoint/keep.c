@@ -283,6 +283,8 @@ static int take(json_t *state, const int *fds, size_t fds_n, struct tf_kept_chec
         v[(*n)++] = (struct tf_kept_checkpoint){
             .frame = (uint64_t)json_integer_value(json_object_get(c, "frame")),
             .offset = (uint64_t)json_integer_value(json_object_get(c, "offset")),
+            .work_ns = (uint64_t)json_integer_value(json_object_get(c, "work_ns")),
+            .made_ms = json_integer_value(json_object_get(c, "made_ms")),
             .socket = fds[i],
         };
     }
@@ -330,7 +332,7 @@ static int use(const char *socket, const char *path, struct tf_kept_checkpoint *
 }
 
 int tf_keep_use(const char *run, const char *path, struct tf_kept_checkpoint *v, size_t max, size_t *n,
-                int *connection, struct tf_err *err)
+                int *connection, pid_t *keeper, struct tf_err *err)
 {
     char folder[128], socket[256];
     int r = tf_err_set(err, TF_E_NOTFOUND, "nobody keeps checkpoints of it");
@@ -343,5 +345,7 @@ int tf_keep_use(const char *run, const char *path, struct tf_kept_checkpoint *v,
         if (access(socket, F_OK) == 0)
             r = use(socket, path, v, max, n, connection, err);
     }
+    if (r == 0)
+        *keeper = peer_of(*connection);
     return r;
 }

@@ -30,6 +30,8 @@
 
 struct tf_kept_checkpoint {
     uint64_t frame, offset; /* where it stands: frame events, bytes of the outside stream */
+    uint64_t work_ns;       /* CPU time from the start to here */
+    int64_t made_ms;        /* CLOCK_MONOTONIC */
     int socket;
     pid_t pid; /* 0: of no child of ours */
 };
@@ -85,8 +87,9 @@ void tf_keep_list_free(struct tf_kept_session *v, size_t n);
 int tf_keep_end(const struct tf_kept_session *session, struct tf_err *err);
 
 /* Asks the keeper of a run for its checkpoints. *connection has to stay open while they are used; their
- * sockets are the caller's, at most max of them. TF_E_NOTFOUND: there is no keeper, or none that fits. */
+ * sockets are the caller's, at most max of them; *keeper: its pid. TF_E_NOTFOUND: there is no keeper, or none
+ * that fits. */
 int tf_keep_use(const char *run, const char *path, struct tf_kept_checkpoint *v, size_t max, size_t *n,
-                int *connection, struct tf_err *err);
+                int *connection, pid_t *keeper, struct tf_err *err);
 
 #endif

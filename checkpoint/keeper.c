@@ -119,8 +119,11 @@ static void drop_dead(struct tf_keeper *k)
 static uint64_t memory(const struct tf_keeper *k)
 {
     uint64_t sum = 0;
-    for (size_t i = 0; i < k->n; i++)
-        sum += tf_memory_share(k->v[i].pid);
+    for (size_t i = 0; i < k->n; i++) {
+        struct tf_memory_use use;
+        tf_memory_measure(k->v[i].pid, &use);
+        sum += use.shared;
+    }
     return sum;
 }
 
@@ -215,9 +218,10 @@ static json_t *state_of(const struct tf_keeper *k)
     json_t *checkpoints = json_array(), *users = json_array();
     int64_t age = now_ms() - k->began_ms, left = k->duration_ms - age;
     for (size_t i = 0; i < k->n; i++)
-        json_array_append_new(checkpoints,
-                              json_pack("{s:I, s:I, s:i}", "frame", (json_int_t)k->v[i].frame, "offset",
-                                        (json_int_t)k->v[i].offset, "pid", (int)k->v[i].pid));
+        json_array_append_new(
+            checkpoints, json_pack("{s:I, s:I, s:I, s:I, s:i}", "frame", (json_int_t)k->v[i].frame, "offset",
+                                   (json_int_t)k->v[i].offset, "work_ns", (json_int_t)k->v[i].work_ns,
+                                   "made_ms", (json_int_t)k->v[i].made_ms, "pid", (int)k->v[i].pid));
     for (size_t i = 0; i < k->clients_n; i++)
         if (k->clients[i].uses)
             json_array_append_new(users, json_integer(k->clients[i].pid));

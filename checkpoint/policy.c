@@ -6,19 +6,26 @@
  */
 #include "checkpoint/policy.h"
 
-size_t tf_policy_victim(const uint64_t *frames, size_t n, uint64_t present, uint64_t total)
+size_t tf_policy_victim(const uint64_t *work, const bool *fixed, size_t n, uint64_t present, uint64_t total)
 {
-    uint64_t fair = total / n + 1, bound = 4 * fair, near = fair / 64 + 1;
-    size_t victim = 1;
-    double least = -1;
-    int within = 0;
-    for (size_t i = 1; i < n; i++) {
-        uint64_t end = i + 1 < n ? frames[i + 1] : (total > frames[i] ? total : frames[i]);
-        uint64_t gap = end - frames[i - 1];
-        uint64_t distance = frames[i] > present ? frames[i] - present : present - frames[i];
+    size_t victim = n, loose = 0;
+    double least = 0;
+    bool within = false;
+    if (n && total < work[n - 1])
+        total = work[n - 1];
+    for (size_t i = 0; i < n; i++)
+        loose += fixed ? !fixed[i] : i > 0;
+    if (!loose)
+        return n;
+    uint64_t bound = total / loose * 2 + 2, near = total / n / 64 + 1;
+    for (size_t i = 0; i < n; i++) {
+        if (fixed ? fixed[i] : i == 0)
+            continue;
+        uint64_t gap = (i + 1 < n ? work[i + 1] : total) - (i ? work[i - 1] : 0);
+        uint64_t distance = work[i] > present ? work[i] - present : present - work[i];
         double score = (double)gap / ((double)distance + (double)near);
-        int fits = gap <= bound;
-        if (least < 0 || fits > within || (fits == within && score < least)) {
+        bool fits = gap <= bound;
+        if (victim == n || fits > within || (fits == within && score < least)) {
             victim = i;
             least = score;
             within = fits;
@@ -27,8 +34,37 @@ size_t tf_policy_victim(const uint64_t *frames, size_t n, uint64_t present, uint
     return victim;
 }
 
-uint64_t tf_policy_spacing_ns(uint64_t expected_ns, size_t max)
+void tf_policy_taken(struct tf_policy_cost *cost, uint64_t fork_ns, uint64_t faults, uint64_t pages,
+                     uint64_t fault_ns, bool stays)
 {
-    uint64_t spacing = expected_ns / (max ? max : 1);
-    return spacing < TF_POLICY_MIN_NS ? TF_POLICY_MIN_NS : spacing;
+    uint64_t after = (cost->forks ? faults < pages ? faults : pages : 0) * fault_ns; /* the former fork's */
+    uint64_t whole = fork_ns + after;
+    cost->forks++;
+    cost->spent_ns += whole;
+    /* At once when it becomes dearer, slowly when it becomes cheaper. */
+    cost->next_ns = whole > cost->next_ns ? whole : cost->next_ns - (cost->next_ns - whole) / 4;
+    cost->idle_forks = stays ? 0 : cost->idle_forks + 1;
+}
+
+static uint64_t at_least(uint64_t ns, double least)
+{
+    return least >= (double)(UINT64_MAX / 2) ? UINT64_MAX : (double)ns < least ? (uint64_t)least : ns;
+}
+
+uint64_t tf_policy_spacing_ns(const struct tf_policy_cost *cost, uint64_t elapsed_ns, size_t max,
+                              uint64_t expected_ns)
+{
+    if (max < 2 || !(cost->budget > 0))
+        return UINT64_MAX;
+    uint64_t rarer = elapsed_ns / (4 * max);
+    if (rarer > TF_POLICY_FAR_NS)
+        rarer = TF_POLICY_FAR_NS;
+    uint64_t ns = expected_ns ? expected_ns / max : rarer;
+    ns = at_least(ns, TF_POLICY_MIN_NS);
+    ns = at_least(ns, (double)cost->next_ns / cost->budget);
+    /* When it has been paid for, what was spent and the next one together are within the budget. */
+    ns = at_least(ns, (double)(cost->spent_ns + cost->next_ns) / cost->budget - (double)elapsed_ns);
+    for (uint64_t i = 0; i < cost->idle_forks && i < 16 && ns < UINT64_MAX / 2; i++)
+        ns *= 2;
+    return ns;
 }

@@ -39,7 +39,11 @@ struct tf_replay_ctl {
     uint64_t frames;        /* frame events in the recording */
     uint64_t outside_bytes; /* length of the outside stream */
     uint64_t blocks;        /* digests that follow */
-    uint32_t filter_len;    /* instructions of the filter (filter.h); 0: there is none */
+    /* For the one copy that runs and makes checkpoints: so many TSC ticks lie between one and the next, which
+     * it does not make before the supervisor has answered the last (tf_place.serial; 0 at first). */
+    uint64_t snapshot_ticks;
+    uint32_t snapshot_answered;
+    uint32_t filter_len; /* instructions of the filter (filter.h); 0: there is none */
     struct sock_filter filter[TF_FILTER_MAX];
     uint64_t
         digests[]; /* XXH3-64 of the words of each block of TF_BLOCK_FRAMES events; the last may be shorter */
@@ -60,10 +64,10 @@ enum tf_op {
     TF_REQ_WORDS,    /* of a parked process: BLOCK with the event words of its unfinished block */
     TF_REQ_COUNTER,  /* of a parked process: COUNTER */
     TF_REQ_LOADED,   /* u64: the outside stream is in memory up to this offset (answer to NEED) */
-    TF_REQ_SETTLE,   /* of a parked copy: give up all that cannot be dumped (checkpoint/criu.h); SETTLED */
-    TF_REQ_REVIVE,   /* of one that was restored: struct tf_revive_req, then three messages of this kind with
-                        nothing but a descriptor each (header, control page, outside stream): map what SETTLE
-                        gave up; REVIVED. From then on it is a parked process as any other */
+    TF_REQ_SETTLE, /* of a parked copy, u32: in a user namespace of its own? Give up all that cannot be dumped
+                      (checkpoint/criu.h); SETTLED */
+    TF_REQ_REVIVE, /* of one that was restored: + the control page; then again, + the outside stream: map what
+                      SETTLE gave up; REVIVED. From then on it is a parked process as any other */
     TF_REQ_SHARED, /* of a copy: u32 TF_FD_CTL or TF_FD_LOG, + a descriptor: that is mapped there from now on,
                       in place of what was. For copies of one checkpoint that are of several replays */
     /* replies */
@@ -99,9 +103,13 @@ struct tf_scan_log {
 
 struct tf_place {
     uint32_t pid;
-    uint32_t serial; /* of a checkpoint taken while recording, else 0 */
+    uint32_t serial; /* SNAPSHOT: how many the process has made, or the run of a copy; else 0 */
     uint64_t frame;  /* frame events that have happened */
     uint64_t offset; /* in the outside stream */
+    /* SNAPSHOT only: */
+    uint64_t cost_ticks; /* TSC ticks that making it took */
+    uint64_t cpu_ns;     /* while recording: CPU time of the process so far */
+    uint64_t faults;     /* while recording: its minor page faults so far */
 };
 
 /* How a replay parts from the recording. */
@@ -139,23 +147,20 @@ struct tf_diverge_rep {
 
 struct tf_run_req {
     struct tf_stop_req stop;
-    uint64_t snapshot_ticks; /* take a checkpoint when so many TSC ticks have passed; 0: none */
     /* For checkpoints that were taken while recording: where they stand, which they could not know. */
     uint32_t place_known;
     uint32_t prefix_words;  /* the words of the current block up to here follow the request */
     uint32_t watch_counter; /* have uses of the time stamp counter noted (COUNTER, struct tf_diverge_rep) */
+    uint32_t snapshot_at_stop; /* leave a checkpoint right after event stop.frame, too (TF_STOP_EVENT) */
+    uint32_t snapshots;        /* make checkpoints, as struct tf_replay_ctl says */
     uint32_t reserved;
     uint64_t frame, offset;
 };
 
-/* The memory of a parked process: all that it can write to. */
+/* The memory of a parked process: all of it that the program can write to. */
 struct tf_settled {
     uint64_t digest; /* XXH3-64 of it */
     uint64_t bytes;
-};
-
-struct tf_revive_req {
-    struct tf_settled settled;
 };
 
 struct tf_stop_rep {

@@ -207,7 +207,8 @@ static void begin_run(const struct tf_run_req *req, const uint32_t *prefix)
     tf.running = true;
     tf.armed = false;
     tf_self->pending = 0;
-    tf.run_due = tf_tsc() + req->snapshot_ticks;
+    tf.run_from = tf_tsc();
+    tf.run_serial = 0;
     if (req->place_known) { /* taken while recording: here it becomes a replaying process */
         tf.mode = TF_REPLAYS;
         int r = tf_filter_install();
@@ -224,8 +225,17 @@ static void begin_run(const struct tf_run_req *req, const uint32_t *prefix)
     tf_emit_resume();
 }
 
+static void revive(int ctl, int log, uintptr_t stack)
+{
+    struct tf_settled settled;
+    if (ctl < 0 || log < 0 || !tf_revive_process(stack, ctl, log, &settled))
+        tf_leave(1);
+    tf_send(TF_REP_REVIVED, &settled, sizeof settled, NULL, 0);
+}
+
 void tf_serve(void)
 {
+    int revive_ctl = -1;
     for (;;) {
         struct tf_msg msg;
         int fd = -1;
@@ -258,6 +268,23 @@ void tf_serve(void)
                 tf_leave(1);
             tf_sys(SYS_close, fd);
             break;
+        case TF_REQ_SETTLE: {
+            struct tf_settled settled;
+            uint32_t own_namespace;
+            memcpy(&own_namespace, payload, sizeof own_namespace);
+            if (!tf_settle_process((uintptr_t)__builtin_frame_address(0), own_namespace, &settled))
+                tf_leave(1);
+            tf_send(TF_REP_SETTLED, &settled, sizeof settled, NULL, 0);
+            break;
+        }
+        case TF_REQ_REVIVE: /* the first of two, each with a descriptor */
+            if (revive_ctl < 0) {
+                revive_ctl = fd;
+                break;
+            }
+            revive(revive_ctl, fd, (uintptr_t)__builtin_frame_address(0));
+            revive_ctl = -1;
+            break;
         case TF_REQ_WORDS: {
             uint64_t block = tf.block_base / 65536;
             tf_send(TF_REP_BLOCK, &block, sizeof block, tf.words,
@@ -287,11 +314,17 @@ void tf_serve(void)
 
 /* ---- checkpoints ---- */
 
-/* At most 5% of the time is spent in forks: what this one took, twenty times, or what the policy says. */
-static uint64_t next_due(uint64_t before, uint64_t ticks)
+/* When the next one is due the supervisor says, who knows what they cost (policy.h): this one's place tells
+ * it. */
+
+static void used_so_far(struct tf_place *place)
 {
-    uint64_t now = tf_tsc(), cost = now - before;
-    return now + (cost * 20 > ticks ? cost * 20 : ticks);
+    struct rusage usage;
+    if (TF_IS_ERR(tf_sys(SYS_getrusage, RUSAGE_SELF, &usage)))
+        return;
+    place->cpu_ns = ((uint64_t)usage.ru_utime.tv_sec + (uint64_t)usage.ru_stime.tv_sec) * 1000000000u +
+                    ((uint64_t)usage.ru_utime.tv_usec + (uint64_t)usage.ru_stime.tv_usec) * 1000u;
+    place->faults = (uint64_t)usage.ru_minflt;
 }
 
 /*
@@ -304,18 +337,19 @@ void tf_snapshot_record(uint64_t now)
     int fds[2];
     struct tf_place place = {.serial = tf.snapshot_serial + 1};
 
-    tf.snapshot_due = now + tf.shm->snapshot_min_ticks;
+    tf.snapshot_from = now;
     if (tf.socket < 0)
         return;
     if (tf_many &&
         !tf_turn_freeze()) { /* a thread is in the middle of something: at one of the next events */
-        tf.snapshot_due = now + tf.shm->snapshot_min_ticks / 16;
+        tf.snapshot_from = now - tf.shm->snapshot_ticks / 16 * 15;
         return;
     }
     if (!socket_pair(fds)) {
         tf_turn_thaw();
         return;
     }
+    used_so_far(&place);
     long pid = copy_process();
     if (pid != 0)
         tf_turn_thaw();
@@ -337,22 +371,22 @@ void tf_snapshot_record(uint64_t now)
     if (!TF_IS_ERR(pid)) {
         tf.snapshot_serial++;
         place.pid = (uint32_t)pid;
+        place.cost_ticks = tf_tsc() - now;
         send_with_fd(tf.socket, TF_REP_SNAPSHOT, &place, fds[0]);
         tf_log_record(TF_REC_SNAPSHOT, &place.serial, sizeof place.serial, NULL, 0);
     }
     tf_sys(SYS_close, fds[0]);
     tf_sys(SYS_close, fds[1]);
-    tf.snapshot_due = next_due(now, tf.shm->snapshot_min_ticks);
+    tf.snapshot_from = tf_tsc();
 }
 
 /* While replaying: the copy is parked here, the original goes on. */
-void tf_snapshot_replay(void)
+void tf_snapshot_replay(uint64_t now)
 {
     int fds[2];
     struct tf_place place;
-    uint64_t before = tf_tsc();
 
-    tf.run_due = before + tf.run.snapshot_ticks;
+    tf.run_from = now;
     if (!socket_pair(fds))
         return;
     tf_place(&place);
@@ -367,9 +401,11 @@ void tf_snapshot_replay(void)
     }
     if (!TF_IS_ERR(pid)) {
         place.pid = (uint32_t)pid;
+        place.serial = ++tf.run_serial;
+        place.cost_ticks = tf_tsc() - now;
         send_with_fd(tf.socket, TF_REP_SNAPSHOT, &place, fds[0]);
     }
     tf_sys(SYS_close, fds[0]);
     tf_sys(SYS_close, fds[1]);
-    tf.run_due = next_due(before, tf.run.snapshot_ticks);
+    tf.run_from = tf_tsc();
 }

@@ -15,7 +15,7 @@ static const char help[] =
     "\n"
     "Removes runs from a recording and gives the space back to the disk. FILE is the newest\n"
     "*.timefork in the current folder if it is left out. There is no default: without --keep or\n"
-    "--all nothing is removed.\n"
+    "--all nothing is removed. A run that is still being recorded is never removed.\n"
     "\n"
     "options:\n"
     "  --keep N    remove all runs but the newest N\n"
@@ -45,7 +45,7 @@ static int clean(const char *path, uint64_t keep, bool dry_run)
     struct tf_err err;
     struct tf_store *store = NULL;
     struct tf_run *runs = NULL;
-    size_t n = 0, removed = 0;
+    size_t n = 0, removed = 0, recorded = 0;
     uint64_t bytes, sum = 0;
     char size[32];
     bool asked = keep != UINT64_MAX, writes = asked && !dry_run;
@@ -65,7 +65,8 @@ static int clean(const char *path, uint64_t keep, bool dry_run)
     }
     uint64_t before = file_size(path);
     for (size_t i = 0; i < n; i++) {
-        bool stays = n - i <= keep;
+        bool live = tf_store_is_recorded(store, &runs[i]), stays = n - i <= keep || live;
+        recorded += live && n - i > keep;
         if (tf_store_run_bytes(store, runs[i].rowid, &bytes, &err)) {
             status = tf_fail(&err);
             break;
@@ -75,6 +76,7 @@ static int clean(const char *path, uint64_t keep, bool dry_run)
             break;
         }
         print_run(!asked  ? "holds"
+                  : live  ? "recording"
                   : stays ? (dry_run ? "would keep" : "kept")
                           : (dry_run ? "would remove" : "removed"),
                   &runs[i], bytes);
@@ -91,6 +93,9 @@ static int clean(const char *path, uint64_t keep, bool dry_run)
     tf_store_close(store);
     if (status)
         return status;
+    if (recorded)
+        tf_say("%zu run%s still being recorded and stay%s: remove %s when that has ended", recorded,
+               recorded == 1 ? " is" : "s are", recorded == 1 ? "s" : "", recorded == 1 ? "it" : "them");
     if (!asked)
         return tf_usage("clean", "say --keep N or --all; nothing was removed from %s", path);
     if (!removed) {

@@ -142,6 +142,13 @@ size_t tf_edits(const char *a, const char *b, size_t most)
     return row[lb];
 }
 
+const char *tf_state_text(struct tf_store *store, const struct tf_run *run)
+{
+    return run->state == TF_RUN_COMPLETE      ? "complete"
+           : tf_store_is_recorded(store, run) ? "recording"
+                                              : "incomplete";
+}
+
 const char *tf_bytes_text(uint64_t bytes, char *buf, size_t size)
 {
     static const char *const units[] = {"bytes", "kB", "MB", "GB", "TB"};

@@ -56,6 +56,9 @@ int tf_finish_output(int status);
 size_t tf_edits(const char *a, const char *b, size_t most);
 
 /* "12.3 MB". Returns buf. */
+/* Of a run or process: "complete", "recording" (it still is), "incomplete" (the recorder was lost, or could
+ * not go on). */
+const char *tf_state_text(struct tf_store *store, const struct tf_run *run);
 const char *tf_bytes_text(uint64_t bytes, char *buf, size_t size);
 /* "12,345". Returns buf. */
 const char *tf_count_text(uint64_t n, char *buf, size_t size);

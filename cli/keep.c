@@ -7,7 +7,6 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "checkpoint/memory.h"
 #include "cli/keep.h"
 
 #define LONGEST_MS (30 * 86400000ll)
@@ -153,24 +152,25 @@ static struct tf_keeper *take(const struct tf_staying *staying, const struct tf_
                                 .path = result->path,
                                 .title = opts->title,
                                 .duration_ms = opts->keep_ms,
-                                .memory_cap = tf_memory_cap(),
+                                .memory_cap = opts->checkpoints.cost.limits.bytes,
                                 .build = staying->build};
     struct tf_keeper *keeper = NULL;
     struct tf_err err;
     char text[32];
-    struct tf_kept_checkpoint *v = calloc(result->n + 1, sizeof *v);
-    for (size_t i = 0; v && i < result->n; i++)
-        v[i] = (struct tf_kept_checkpoint){.frame = result->checkpoints[i].frame,
-                                           .offset = result->checkpoints[i].offset,
-                                           .socket = result->checkpoints[i].runner.socket,
-                                           .pid = result->checkpoints[i].runner.pid};
-    int r =
-        v ? tf_keeper_new(&keep, v, result->n, &keeper, &err) : tf_err_set(&err, TF_E_IO, "out of memory");
+    struct tf_checkpoints *set = &result->checkpoints;
+    struct tf_kept_checkpoint *v = calloc(set->n + 1, sizeof *v);
+    for (size_t i = 0; v && i < set->n; i++)
+        v[i] = (struct tf_kept_checkpoint){.frame = set->v[i].frame,
+                                           .offset = set->v[i].offset,
+                                           .work_ns = set->v[i].work_ns,
+                                           .made_ms = set->v[i].made_ms,
+                                           .socket = set->v[i].runner.socket,
+                                           .pid = set->v[i].runner.pid};
+    int r = v ? tf_keeper_new(&keep, v, set->n, &keeper, &err) : tf_err_set(&err, TF_E_IO, "out of memory");
     free(v);
-    for (size_t i = 0; i < result->n && r; i++)
-        tf_runner_end(&result->checkpoints[i].runner);
-    free(result->checkpoints);
-    result->n = 0;
+    for (size_t i = 0; i < set->n && !r; i++)
+        set->v[i].runner = TF_RUNNER_NONE; /* they are the keeper's */
+    tf_checkpoints_clear(set);
     if (r == TF_E_NOTFOUND && !opts->quiet)
         tf_say("nothing is kept: %s; a replay begins at the start", err.msg);
     else if (r && r != TF_E_NOTFOUND)

@@ -83,7 +83,8 @@ static int when(struct tf_prompt *p, const char *args, json_t *out, struct tf_er
     json_object_set_new(out, "frames", json_integer((json_int_t)p->run->frames));
     json_object_set_new(out, "reach", json_integer((json_int_t)tf_timeline_reach(p->timeline, &why)));
     json_object_set_new(out, "duration_ns", json_integer((json_int_t)p->run->duration_ns));
-    json_object_set_new(out, "checkpoints", json_integer((json_int_t)tf_timeline_checkpoints(p->timeline)));
+    json_object_set_new(out, "checkpoints",
+                        json_integer((json_int_t)tf_checkpoints_live(tf_timeline_checkpoints(p->timeline))));
     return 0;
 }
 

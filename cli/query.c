@@ -184,7 +184,8 @@ void query_exit_json(const struct tf_run *run)
         printf("\"exit_signal\": null, ");
 }
 
-static int list_run_json(const struct tf_run *run, size_t processes, const uint64_t *chaos)
+static int list_run_json(struct tf_store *store, const struct tf_run *run, size_t processes,
+                         const uint64_t *chaos)
 {
     char *texts[3] = {query_json_text(run->command, strlen(run->command)),
                       query_json_text(run->title, strlen(run->title)),
@@ -194,9 +195,9 @@ static int list_run_json(const struct tf_run *run, size_t processes, const uint6
         printf("{\"run\": \"%s\", \"state\": \"%s\", \"started_unix_ns\": %lld, \"duration_ns\": %llu, "
                "\"frames\": "
                "%llu, \"outside\": %llu, \"python\": %s, ",
-               run->id, run->state == TF_RUN_COMPLETE ? "complete" : "incomplete",
-               (long long)run->started_unix_ns, (unsigned long long)run->duration_ns,
-               (unsigned long long)run->frames, (unsigned long long)run->outside, texts[2]);
+               run->id, tf_state_text(store, run), (long long)run->started_unix_ns,
+               (unsigned long long)run->duration_ns, (unsigned long long)run->frames,
+               (unsigned long long)run->outside, texts[2]);
         query_exit_json(run);
         printf("\"command\": %s, \"title\": %s, \"processes\": %zu", texts[0], texts[1], processes);
         if (chaos)
@@ -237,13 +238,12 @@ static int list_runs(struct query *q)
         uint64_t seed;
         bool chaos = tf_chaos_of(q->store, run, &seed);
         if (q->json) {
-            status = list_run_json(run, n_processes, chaos ? &seed : NULL);
+            status = list_run_json(q->store, run, n_processes, chaos ? &seed : NULL);
             continue;
         }
         char when[32], how[32];
         query_exit_text(run, how, sizeof how);
-        printf("%-32s  %-10s  %-19s  %12llu  %12.6f  %-8s  %-9s  ", run->id,
-               run->state == TF_RUN_COMPLETE ? "complete" : "incomplete",
+        printf("%-32s  %-10s  %-19s  %12llu  %12.6f  %-8s  %-9s  ", run->id, tf_state_text(q->store, run),
                tf_time_text(run->started_unix_ns, when, sizeof when), (unsigned long long)run->frames,
                (double)run->duration_ns / 1e9, run->python_version, how);
         tf_print_name(stdout, run->command);

@@ -56,7 +56,8 @@ static char *became(struct query *q, const struct tf_run *run)
     return path;
 }
 
-static int print_json(const struct tf_run *run, const struct tf_run *first, const char *path)
+static int print_json(struct tf_store *store, const struct tf_run *run, const struct tf_run *first,
+                      const char *path)
 {
     char *command = query_json_text(run->command, strlen(run->command));
     char *exec = query_json_text(path, strlen(path));
@@ -71,11 +72,10 @@ static int print_json(const struct tf_run *run, const struct tf_run *first, cons
         printf(", \"origin\": \"%s\", \"state\": \"%s\", \"began_frame\": %llu, \"began_ns\": %llu, "
                "\"duration_ns\": %llu, \"frames\": %llu, \"own_frames\": %llu, \"outside\": %llu, "
                "\"own_outside\": %llu, ",
-               origins[run->origin], run->state == TF_RUN_COMPLETE ? "complete" : "incomplete",
-               (unsigned long long)run->fork_frame, (unsigned long long)began_ns(run, first),
-               (unsigned long long)own_ns(run), (unsigned long long)run->frames,
-               (unsigned long long)own_frames(run), (unsigned long long)run->outside,
-               (unsigned long long)own_outside(run));
+               origins[run->origin], tf_state_text(store, run), (unsigned long long)run->fork_frame,
+               (unsigned long long)began_ns(run, first), (unsigned long long)own_ns(run),
+               (unsigned long long)run->frames, (unsigned long long)own_frames(run),
+               (unsigned long long)run->outside, (unsigned long long)own_outside(run));
         query_exit_json(run);
         printf("\"command\": %s, \"became\": %s}\n", command, *path ? exec : "null");
     } else {
@@ -86,15 +86,16 @@ static int print_json(const struct tf_run *run, const struct tf_run *first, cons
     return status;
 }
 
-static void print_row(const struct tf_run *run, const char *path)
+static void print_row(struct tf_store *store, const struct tf_run *run, const char *path)
 {
     char how[32], parent[16] = "-";
     query_exit_text(run, how, sizeof how);
     if (run->exit_status < 0 && !run->exit_signal)
         snprintf(how, sizeof how, "%s",
-                 *path                           ? "another"
-                 : run->state == TF_RUN_COMPLETE ? "unknown"
-                                                 : "unfinished");
+                 *path                              ? "another"
+                 : run->state == TF_RUN_COMPLETE    ? "unknown"
+                 : tf_store_is_recorded(store, run) ? "recording"
+                                                    : "unfinished");
     if (run->parent)
         snprintf(parent, sizeof parent, "%u", run->parent);
     printf("%7u  %8u  %6s  %-8s  %12llu  %12llu  %12llu  %12llu  %12.6f  %-10s  ", run->process, run->pid,
@@ -127,9 +128,9 @@ int query_processes(struct query *q)
         if (!path)
             status = TF_EXIT_ERROR;
         else if (q->json)
-            status = print_json(&runs[i], &runs[0], path);
+            status = print_json(q->store, &runs[i], &runs[0], path);
         else
-            print_row(&runs[i], path);
+            print_row(q->store, &runs[i], path);
         free(path);
     }
     tf_runs_free(runs, n);

@@ -434,6 +434,12 @@ int tf_cmd_race(int argc, char **argv)
         tf_record_opts_clear(&opts);
         return status < 0 ? 0 : status;
     }
+    if (opts.checkpoints.given) {
+        status = tf_usage("race", "makes no checkpoints: %s is for 'timefork debug' and 'timefork replay'",
+                          opts.checkpoints.given);
+        tf_record_opts_clear(&opts);
+        return status;
+    }
     if (!race.until)
         race.until = FAILED_EXIT | FAILED_CRASH | FAILED_TIMEOUT | FAILED_THREAD;
     if (!race.seed_given && tf_chaos_random(&race.seed, &err)) {

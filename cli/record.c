@@ -221,7 +221,7 @@ int tf_record_parse(struct tf_record_opts *opts, int argc, char **argv, const st
                     const char *usage)
 {
     int i = 1, status;
-    *opts = (struct tf_record_opts){.python = "python3"};
+    *opts = (struct tf_record_opts){.python = "python3", .checkpoints = tf_checkpoint_opts_default()};
     opts->env = calloc((size_t)argc + 1, sizeof *opts->env);
     opts->argv = calloc((size_t)argc + 4, sizeof *opts->argv);
     if (!opts->env || !opts->argv)
@@ -234,6 +234,8 @@ int tf_record_parse(struct tf_record_opts *opts, int argc, char **argv, const st
             took = take_chaos(opts, argc - i, argv + i);
         if (took == 0 && !own)
             took = take_keep(opts, argc - i, argv + i);
+        if (took == 0)
+            took = tf_checkpoint_option(argc - i, argv + i, &opts->checkpoints);
         if (took < 0)
             return TF_EXIT_USAGE;
         if (took > 0) {
@@ -374,6 +376,7 @@ int tf_record_run(const struct tf_record_opts *opts, struct tf_record_result *re
         *err = store_err;
         goto out;
     }
+    tf_checkpoints_init(&result->checkpoints, &opts->checkpoints.cost.limits);
     if (opts->snapshots && (r = tf_shared_create(&result->shared, err)))
         goto out;
     struct tf_launch launch = {
@@ -391,6 +394,7 @@ int tf_record_run(const struct tf_record_opts *opts, struct tf_record_result *re
         .follow = opts->follow,
         .wait = opts->wait,
         .snapshots = opts->snapshots,
+        .checkpoints = opts->checkpoints.cost,
         .chaos = opts->chaos ? opts->seed << 1 | 1 : 0,
         .timeout_ms = opts->timeout_ms,
         .ends_together = opts->ends_together,
@@ -522,7 +526,13 @@ int tf_cmd_record(int argc, char **argv)
         tf_say("%s", err.msg);
         return TF_EXIT_NO_RECORD;
     }
-    if (tf_record_run(&opts, &result, &err)) {
+    if (opts.checkpoints.given && !opts.keep) {
+        status =
+            tf_usage("record",
+                     "%s is about checkpoints in memory: 'record' leaves some with --keep only ('timefork "
+                     "debug' and 'timefork replay' have them, too)",
+                     opts.checkpoints.given);
+    } else if (tf_record_run(&opts, &result, &err)) {
         fprintf(stderr, "timefork: %s\n", err.msg);
         status = TF_EXIT_NO_RECORD;
     } else {

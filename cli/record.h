@@ -2,6 +2,7 @@
 #ifndef TF_CLI_RECORD_H
 #define TF_CLI_RECORD_H
 
+#include "cli/budget.h"
 #include "cli/common.h"
 #include "replay/timeline.h"
 
@@ -17,7 +18,8 @@ struct tf_record_opts {
     bool snapshots; /* take checkpoints for tf_record_result.checkpoints */
     bool keep;      /* leave the checkpoints in the background (cli/keep.h); only for record */
     int64_t keep_ms;
-    bool chaos;     /* threads are switched by chance, from this seed, below TF_CHAOS_SEEDS */
+    struct tf_checkpoint_opts checkpoints;
+    bool chaos; /* threads are switched by chance, from this seed, below TF_CHAOS_SEEDS */
     uint64_t seed;
     /* For race: */
     bool muted;         /* the program's standard input, output and error are /dev/null */
@@ -62,8 +64,7 @@ struct tf_record_result {
     bool interrupted; /* ends_together: a signal came that ends timefork */
     struct tf_run run;
     struct tf_shared shared;
-    struct tf_checkpoint *checkpoints;
-    size_t n;
+    struct tf_checkpoints checkpoints; /* tf_checkpoints_clear() */
 };
 /* Where its recording goes. */
 void tf_record_path(const struct tf_record_opts *opts, char *path, size_t size);

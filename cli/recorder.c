@@ -63,9 +63,17 @@ struct tf_recorder {
     bool noted; /* the seed of chaos */
     struct tf_message message;
 
-    struct tf_checkpoint *waiting; /* checkpoints by serial, until the ring says where they stand */
-    size_t waiting_n;
-    unsigned fulls;
+    /* The checkpoint that was taken last, until both are known: its process, by the socket, and its place, by
+     * the ring. The program takes the next one when it has been answered. */
+    struct {
+        struct tf_checkpoint checkpoint;
+        struct tf_place place;
+        uint32_t announced, placed; /* serials */
+    } taken;
+    struct tf_policy_cost cost;
+    uint64_t fault_ns;
+    uint64_t faults, pages; /* of the program at the one before: faults so far, resident pages */
+    int64_t began_ms;
 };
 
 /* ---- signals ---- */
@@ -113,69 +121,66 @@ static void own_signals(void)
 
 /* ---- checkpoints of the first process ---- */
 
-static int compare_frames(const void *a, const void *b)
+/* Says when the next one is due. */
+static void answer_snapshot(struct tf_recorder *rec, uint32_t serial)
 {
-    uint64_t x = ((const struct tf_checkpoint *)a)->frame, y = ((const struct tf_checkpoint *)b)->frame;
-    return x < y ? -1 : x > y;
+    struct tf_shm *shm = rec->processes[0]->map.shm;
+    uint64_t elapsed = (uint64_t)(tf_now_ms() - rec->began_ms) * 1000000u;
+    uint64_t ns = tf_policy_spacing_ns(&rec->cost, elapsed, rec->opts.checkpoints.limits.max, 0);
+    double ticks = (double)ns * tf_prepare_ticks_per_ns();
+    __atomic_store_n(&shm->snapshot_ticks, ticks < (double)(UINT64_MAX / 2) ? (uint64_t)ticks : UINT64_MAX,
+                     __ATOMIC_RELAXED);
+    __atomic_store_n(&shm->snapshot_answered, serial, __ATOMIC_RELEASE);
 }
 
-static bool too_much_memory(const struct tf_record_result *r)
+/* Its process and its place are known: keeps it, thins them if there are too many. */
+static void keep_snapshot(struct tf_recorder *rec)
 {
-    pid_t pids[TF_POLICY_MAX + 1];
-    for (size_t i = 0; i < r->n; i++)
-        pids[i] = r->checkpoints[i].runner.pid;
-    return tf_memory_exceeds(pids, r->n, tf_memory_cap());
+    const struct tf_place *place = &rec->taken.place;
+    const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t pages = tf_memory_resident((pid_t)place->pid) / page;
+    uint64_t since = place->faults > rec->faults ? place->faults - rec->faults : 0;
+    const struct tf_checkpoint_view view = {.present_frame = UINT64_MAX, .total_ns = place->cpu_ns};
+    if (rec->taken.announced != rec->taken.placed || rec->taken.checkpoint.runner.socket < 0)
+        return;
+    tf_checkpoints_reap(&rec->result->checkpoints);
+    bool stays = tf_checkpoints_add(&rec->result->checkpoints, &rec->taken.checkpoint,
+                                    (since < pages ? since : pages) * page, &view);
+    rec->taken.checkpoint.runner = TF_RUNNER_NONE;
+    tf_policy_taken(&rec->cost, (uint64_t)((double)place->cost_ticks / tf_prepare_ticks_per_ns()), since,
+                    rec->pages, rec->fault_ns, stays);
+    rec->faults = place->faults;
+    rec->pages = pages;
+    answer_snapshot(rec, rec->taken.announced);
 }
 
-/* A checkpoint's place is known: keep it, and thin them if there are too many. */
+/* The ring says where a checkpoint stands. */
 static void on_snapshot(void *ctx, uint32_t serial, uint64_t frame, uint64_t offset)
 {
     struct tf_recorder *rec = ctx;
-    struct tf_record_result *r = rec->result;
-    if (serial < 1 || serial > rec->waiting_n || rec->waiting[serial - 1].runner.socket < 0)
-        return;
-    struct tf_checkpoint c = rec->waiting[serial - 1];
-    rec->waiting[serial - 1].runner = TF_RUNNER_NONE;
-    c.frame = frame;
-    c.offset = offset;
-    c.recorded = true;
-    c.kind = TF_CHECKPOINT_FORK;
-    struct tf_checkpoint *grown = realloc(r->checkpoints, (r->n + 1) * sizeof *grown);
-    if (!grown) {
-        tf_runner_end(&c.runner);
-        return;
-    }
-    r->checkpoints = grown;
-    r->checkpoints[r->n++] = c;
-    qsort(r->checkpoints, r->n, sizeof *r->checkpoints, compare_frames);
-    while (r->n >= TF_POLICY_MAX || (r->n > 1 && too_much_memory(r))) {
-        uint64_t frames[TF_POLICY_MAX + 1] = {0};
-        for (size_t i = 0; i < r->n; i++)
-            frames[i + 1] = r->checkpoints[i].frame;
-        size_t victim = tf_policy_victim(frames, r->n + 1, frame, frame) - 1;
-        tf_runner_end(&r->checkpoints[victim].runner);
-        memmove(&r->checkpoints[victim], &r->checkpoints[victim + 1],
-                (r->n - victim - 1) * sizeof *r->checkpoints);
-        r->n--;
-        if (++rec->fulls % (TF_POLICY_MAX / 2) == 0)
-            rec->processes[0]->map.shm->snapshot_min_ticks *= 2;
-    }
+    rec->taken.checkpoint.frame = frame;
+    rec->taken.checkpoint.offset = offset;
+    rec->taken.placed = serial;
+    keep_snapshot(rec);
 }
 
-/* A checkpoint that the program has announced; takes the message's descriptor. */
+/* The program says that it has taken one; takes the message's descriptor. */
 static void on_announced(struct tf_recorder *rec)
 {
-    struct tf_place place;
-    memcpy(&place, rec->message.data, sizeof place);
-    struct tf_checkpoint *grown =
-        place.serial == rec->waiting_n + 1 ? realloc(rec->waiting, place.serial * sizeof *grown) : NULL;
-    if (!grown) {
-        close(rec->message.fd);
-        return;
-    }
-    rec->waiting = grown;
-    rec->waiting[rec->waiting_n++] =
-        (struct tf_checkpoint){.runner = {.socket = rec->message.fd, .pid = (pid_t)place.pid}};
+    struct tf_checkpoint *c = &rec->taken.checkpoint;
+    tf_runner_end(&c->runner); /* of one whose place has not come */
+    memcpy(&rec->taken.place, rec->message.data, sizeof rec->taken.place);
+    *c = (struct tf_checkpoint){
+        .frame = c->frame,
+        .offset = c->offset,
+        .kind = TF_CHECKPOINT_FORK,
+        .recorded = true,
+        .runner = {.socket = rec->message.fd, .pid = (pid_t)rec->taken.place.pid},
+        .work_ns = rec->taken.place.cpu_ns,
+        .made_ms = tf_now_ms(),
+    };
+    rec->taken.announced = rec->taken.place.serial;
+    keep_snapshot(rec);
 }
 
 /* ---- processes ---- */
@@ -712,7 +717,14 @@ int tf_recorder_new(const struct tf_recorder_opts *opts, struct tf_launch *launc
     if (!rec)
         return tf_err_set(err, TF_E_IO, "out of memory");
     *rec = (struct tf_recorder){
-        .opts = *opts, .listener = -1, .first_fd = launch->first_fd, .lent = -1, .message = {.fd = -1}};
+        .opts = *opts,
+        .listener = -1,
+        .first_fd = launch->first_fd,
+        .lent = -1,
+        .message = {.fd = -1},
+        .taken.checkpoint.runner = TF_RUNNER_NONE,
+        .began_ms = tf_now_ms(),
+    };
     if (!(rec->polled = calloc(3, sizeof *rec->polled))) {
         r = tf_err_set(err, TF_E_IO, "out of memory");
         goto out;
@@ -743,7 +755,9 @@ int tf_recorder_new(const struct tf_recorder_opts *opts, struct tf_launch *launc
         launch->fds[TF_FD_CTL] = opts->shared->ctl_fd;
         launch->fds[TF_FD_LOG] = opts->shared->log_fd;
         p->map.shm->snapshots = 1;
-        p->map.shm->snapshot_min_ticks = (uint64_t)(TF_POLICY_MIN_NS * tf_prepare_ticks_per_ns());
+        rec->cost.budget = opts->checkpoints.budget;
+        rec->fault_ns = tf_memory_fault_ns();
+        answer_snapshot(rec, 0);
     }
     r = 0;
 out:
@@ -765,9 +779,7 @@ void tf_recorder_free(struct tf_recorder *rec)
         process_free(rec->processes[i]);
     free(rec->processes);
     free(rec->polled);
-    for (size_t i = 0; i < rec->waiting_n; i++)
-        tf_runner_end(&rec->waiting[i].runner);
-    free(rec->waiting);
+    tf_runner_end(&rec->taken.checkpoint.runner);
     close_fd(&rec->lent);
     close_fd(&rec->listener);
     free(rec->message.data);

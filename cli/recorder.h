@@ -14,11 +14,12 @@ struct tf_recorder;
 struct tf_recorder_opts {
     struct tf_store *store; /* borrowed */
     const char *command, *title, *source_text;
-    bool follow;        /* record interpreters that the program executes */
-    bool wait;          /* go on until the last process has ended, not only the first */
-    bool snapshots;     /* take checkpoints of the first process */
-    uint64_t chaos;     /* for struct tf_shm, or 0 */
-    int64_t timeout_ms; /* the program is killed when it has run for so long; 0: never */
+    bool follow;                         /* record interpreters that the program executes */
+    bool wait;                           /* go on until the last process has ended, not only the first */
+    bool snapshots;                      /* take checkpoints of the first process */
+    struct tf_timeline_opts checkpoints; /* with snapshots: what they may cost */
+    uint64_t chaos;                      /* for struct tf_shm, or 0 */
+    int64_t timeout_ms;                  /* the program is killed when it has run for so long; 0: never */
     bool ends_together; /* when a signal came that ends timefork, the program is killed, a little later */
     bool was_fixed;     /* address space randomisation is off here, too */
     const struct tf_shared *shared; /* with snapshots: what the process maps besides */

@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include "checkpoint/keep.h"
 #include "cli/answer.h"
+#include "cli/budget.h"
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/divergence.h"
@@ -32,7 +33,7 @@ static const char usage_text[] =
     "  --timeout S      time limit for each expression and repr (default 5)\n"
     "  --format F       text, or json: one object a command, or a position\n"
     "  --require-filter  do nothing if the kernel cannot filter the system calls of a replay (timefork "
-    "doctor)\n" TF_DIVERGENCE_OPTIONS "\n"
+    "doctor)\n" TF_DIVERGENCE_OPTIONS TF_CHECKPOINT_OPTIONS "\n"
     "Without -c, -x and --goto-frame, commands are read from standard input, one a line: with line editing,\n"
     "completion and a history if it is a terminal.\n"
     "\n"
@@ -63,7 +64,8 @@ struct options {
     enum tf_on_divergence on_divergence;
     uint64_t divergence_calls;
     uint64_t process; /* 0: not given */
-    bool debug;       /* -c is the program's */
+    struct tf_checkpoint_opts checkpoints;
+    bool debug; /* -c is the program's */
     bool json;
 };
 
@@ -92,6 +94,8 @@ static int take_option(void *ctx, int argc, char **argv)
     size_t which = 0;
     char *end;
     int took = tf_divergence_option(argc, argv, &o->on_divergence, &o->divergence_calls);
+    if (!took)
+        took = tf_checkpoint_option(argc, argv, &o->checkpoints);
     if (took)
         return took;
     while (which < NAMES && strcmp(argv[0], names[which]) != 0)
@@ -227,7 +231,8 @@ static int show(struct tf_timeline *t, struct tf_store *store, const struct tf_r
 
 static int new_options(struct options *o, int argc)
 {
-    *o = (struct options){.timeout = 5, .divergence_calls = TF_DIVERGENCE_CALLS};
+    *o = (struct options){
+        .timeout = 5, .divergence_calls = TF_DIVERGENCE_CALLS, .checkpoints = tf_checkpoint_opts_default()};
     o->positions = calloc((size_t)argc + 1, sizeof *o->positions);
     o->evals = calloc((size_t)argc + 1, sizeof *o->evals);
     o->commands = calloc((size_t)argc + 1, sizeof *o->commands);
@@ -275,8 +280,9 @@ static void use_kept(struct tf_timeline *t, const struct tf_run *run, const char
 {
     struct tf_kept_checkpoint kept[TF_KEEP_MAX];
     size_t n;
-    if (run->process == 1 && tf_keep_use(run->id, path, kept, TF_KEEP_MAX, &n, keeper, NULL) == 0)
-        tf_timeline_add_kept(t, kept, n);
+    pid_t pid;
+    if (run->process == 1 && tf_keep_use(run->id, path, kept, TF_KEEP_MAX, &n, keeper, &pid, NULL) == 0)
+        tf_timeline_add_kept(t, kept, n, pid);
 }
 
 int tf_cmd_replay(int argc, char **argv)
@@ -315,7 +321,8 @@ int tf_cmd_replay(int argc, char **argv)
         goto out;
     status = TF_EXIT_ERROR;
     if (tf_find_recording(o.file, path, sizeof path, &err) || tf_store_open(path, &store, &err) ||
-        tf_find_process(store, o.run, o.process, &run, &err) || tf_timeline_open(store, &run, &t, &err) ||
+        tf_find_process(store, o.run, o.process, &run, &err) ||
+        tf_timeline_open(store, &run, &o.checkpoints.cost, &t, &err) ||
         tf_check_filter(t, o.require_filter, &err)) {
         fprintf(stderr, "timefork: %s\n", err.msg);
         status = open_status(&err);
@@ -367,6 +374,7 @@ int tf_cmd_debug(int argc, char **argv)
     }
     if (!o.positions_n && !o.commands_n && !o.script && !isatty(STDIN_FILENO))
         o.commands[o.commands_n++] = "where"; /* what is left of standard input was not meant for us */
+    record.checkpoints = o.checkpoints;
     record.snapshots = true;
     if (tf_record_run(&record, &result, &err)) {
         fprintf(stderr, "timefork: %s\n", err.msg);
@@ -380,7 +388,8 @@ int tf_cmd_debug(int argc, char **argv)
     if (!record.quiet)
         tf_record_summary(&result);
     if (tf_store_open(result.path, &store, &err) ||
-        tf_timeline_adopt(store, &result.run, &result.shared, result.checkpoints, result.n, &t, &err) ||
+        tf_timeline_adopt(store, &result.run, &result.shared, &result.checkpoints, &o.checkpoints.cost, &t,
+                          &err) ||
         tf_check_filter(t, o.require_filter, &err)) {
         fprintf(stderr, "timefork: %s\n", err.msg);
         status = exit_status(&err);
@@ -389,9 +398,7 @@ int tf_cmd_debug(int argc, char **argv)
     status = look(t, store, &result.run, &o);
 out:
     tf_timeline_close(t);
-    for (size_t i = 0; i < result.n; i++)
-        tf_runner_end(&result.checkpoints[i].runner);
-    free(result.checkpoints);
+    tf_checkpoints_clear(&result.checkpoints);
     tf_shared_destroy(&result.shared);
     tf_run_clear(&result.run);
     tf_store_close(store);

@@ -74,8 +74,8 @@ static void note_changed_sources(struct tf_store *store, const struct tf_run *ru
     tf_codes_free(&codes);
 }
 
-static void print_json(const struct tf_run *run, int status, const struct tf_verified *v, const char *text,
-                       json_t *report)
+static void print_json(struct tf_store *store, const struct tf_run *run, int status,
+                       const struct tf_verified *v, const char *text, json_t *report)
 {
     json_t *o = json_pack("{s:s, s:I, s:s, s:I, s:I, s:I, s:f}", "run", run->id, "process",
                           (json_int_t)run->process, "result",
@@ -85,7 +85,7 @@ static void print_json(const struct tf_run *run, int status, const struct tf_ver
                                                        : "failed",
                           "frames", (json_int_t)v->frames, "outside", (json_int_t)v->outside, "at_frame",
                           (json_int_t)v->at.frame, "elapsed_ms", v->elapsed_ms);
-    json_object_set_new(o, "state", json_string(run->state == TF_RUN_COMPLETE ? "complete" : "incomplete"));
+    json_object_set_new(o, "state", json_string(tf_state_text(store, run)));
     if (run->exit_signal)
         json_object_set_new(o, "exit_signal", json_integer(run->exit_signal));
     if (report) {
@@ -123,7 +123,7 @@ static int verify(const char *path, struct tf_store *store, const struct tf_run 
         snprintf(which, sizeof which, ", process %u", run->process);
         snprintf(name, sizeof name, "process %u: ", run->process);
     }
-    int r = tf_timeline_open(store, run, &t, &err);
+    int r = tf_timeline_open(store, run, NULL, &t, &err);
     if (r == 0)
         r = tf_check_filter(t, o->require_filter, &err);
     bool opened = r == 0;
@@ -140,7 +140,7 @@ static int verify(const char *path, struct tf_store *store, const struct tf_run 
                  : v->barrier         ? TF_EXIT_BARRIER
                                       : 0;
     if (o->json && (opened || several))
-        print_json(run, status, v, r ? err.msg : v->text, report);
+        print_json(store, run, status, v, r ? err.msg : v->text, report);
     if (opened)
         note_changed_sources(store, run, looked);
     if (status == 0) {
@@ -149,8 +149,9 @@ static int verify(const char *path, struct tf_store *store, const struct tf_run 
                    run->id, which, (unsigned long long)v->frames, (unsigned long long)v->outside,
                    v->elapsed_ms / 1e3, run->exit_signal ? "; then it was ended by " : "",
                    run->exit_signal ? tf_signal_text(run->exit_signal, signal, sizeof signal) : "",
-                   run->state == TF_RUN_COMPLETE
-                       ? ""
+                   run->state == TF_RUN_COMPLETE ? ""
+                   : tf_store_is_recorded(store, run)
+                       ? "; it is still being recorded: this is what was written up to now"
                        : "; the recording is incomplete: what came then is not in it");
         fflush(stdout);
     } else if (status == TF_EXIT_BARRIER) {

@@ -33,7 +33,8 @@ enum tf_stop_kind {
         3, /* when every event of the recording has happened, of one that was cut off; handled by the core */
     TF_STOP_SCAN = 4, /* begin to scan after event `frame`; handled by the core */
     TF_STOP_EXIT =
-        1, /* the current function is about to leave (return, yield or unwind): `frame` + 1 is that event */
+        1, /* the current function is about to leave (return, yield or unwind): that is the event behind
+              `frame`, but for at most `lines` of what is called while it leaves: trace functions, __del__ */
 };
 struct tf_stop_req {
     uint64_t frame; /* let this event happen (0: none, the very start), then watch the innermost frame */

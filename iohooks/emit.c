@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -45,6 +46,17 @@ static void wake_supervisor(uint64_t at)
     }
 }
 
+bool tf_supervisor_lost(void)
+{
+    struct pollfd fd = {.fd = tf.socket};
+    struct timespec none = {0, 0};
+    if (tf.socket >= 0 && tf_sys(SYS_ppoll, &fd, 1, &none, 0, 8) == 1 && (fd.revents & (POLLHUP | POLLERR)))
+        return true;
+    /* One that nobody has waited for yet still has its pid, but no children any more. */
+    return tf_sys(SYS_kill, tf.shm->supervisor_pid, 0) == -ESRCH ||
+           (tf.is_child && tf_sys(SYS_getppid) != tf.shm->supervisor_pid);
+}
+
 /* Waits until `words` more words may be written. False when the supervisor is gone or wants no more. */
 static bool have_space(size_t words)
 {
@@ -59,9 +71,7 @@ static bool have_space(size_t words)
         struct timespec wait = {0, 50 * 1000 * 1000};
         wake_supervisor(position());
         tf_sys(SYS_futex, &tf.shm->space_futex, FUTEX_WAIT, seen, &wait);
-        /* A supervisor that nobody has waited for yet still has its pid, but no children any more. */
-        if (tf_sys(SYS_kill, tf.shm->supervisor_pid, 0) == -ESRCH ||
-            (tf.is_child && tf_sys(SYS_getppid) != tf.shm->supervisor_pid))
+        if (tf_supervisor_lost())
             return false;
     }
 }
@@ -149,7 +159,7 @@ void tf_emit_start_record(void)
     tf.p = tf.ring;
     tf.space_end = tf.ring_words;
     tf.last_tsc = tf.shm->tsc_start = tf_tsc();
-    tf.snapshot_due = tf.last_tsc + tf.shm->snapshot_min_ticks;
+    tf.snapshot_from = tf.last_tsc;
     tf.pid = (int)tf_sys(SYS_getpid);
     tf.shm->program_pid = (uint32_t)tf.pid;
     tf.is_child = tf_sys(SYS_getppid) == tf.shm->supervisor_pid;
@@ -166,6 +176,14 @@ void tf_emit_start_child(void)
     tf.is_child = false;
 }
 
+/* Has the supervisor said when the next checkpoint is due, and is it? */
+static bool is_due(uint64_t now, uint64_t from, const uint64_t *ticks, const uint32_t *answered,
+                   uint32_t serial)
+{
+    return __atomic_load_n(answered, __ATOMIC_ACQUIRE) == serial && now > from &&
+           now - from > __atomic_load_n(ticks, __ATOMIC_RELAXED);
+}
+
 static void slow_record(void)
 {
     uint64_t now = tf_tsc();
@@ -178,7 +196,9 @@ static void slow_record(void)
     normalise();
     if (position() - tf.last_wake > WAKE_WORDS)
         wake_supervisor(position());
-    if (tf.shm->snapshots && tf.mode == TF_RECORDS && !tf.shared_memory && now > tf.snapshot_due)
+    if (tf.shm->snapshots && tf.mode == TF_RECORDS && !tf.shared_memory &&
+        is_due(now, tf.snapshot_from, &tf.shm->snapshot_ticks, &tf.shm->snapshot_answered,
+               tf.snapshot_serial))
         tf_snapshot_record(now); /* in the copy, this returns in replay mode */
     if (tf.mode == TF_RECORDS || tf.mode == TF_LOOSE) {
         /* With chaos every event is a place at which another thread may go on. */
@@ -239,9 +259,15 @@ void tf_stop_at_all(void)
         tf_core.stopped(TF_STOPPED_AT, 0);
 }
 
+/* The next event came before the stop that is armed: is it one that may? */
+static bool may_come_first(void)
+{
+    return tf.run.stop.kind == TF_STOP_EXIT && tf_frames() <= tf.run.stop.frame + tf.run.stop.lines;
+}
+
 static void slow_replay(uint32_t word, void *tstate, void *frame)
 {
-    if (tf.armed) /* the next event came first */
+    if (tf.armed && !may_come_first())
         tf_core.stopped(TF_STOPPED_SHORT, tf.engine->lines_seen());
     if (tf_frames() > tf.ctl->frames) {
         /* The recording ends here, without an exit: the process was killed. What would come now never
@@ -262,13 +288,19 @@ static void slow_replay(uint32_t word, void *tstate, void *frame)
         tf.block_base += BLOCK_FRAMES;
         tf.p = tf.words;
     }
+    if (tf.armed) {
+        tf.limit = tf.p + 1;
+        return;
+    }
     if (tf.scanning) {
         tf_scan_at(word, tstate, frame);
         set_limit();
         return;
     }
-    if (tf.run.snapshot_ticks && tf_tsc() > tf.run_due)
-        tf_snapshot_replay(); /* returns in the process that goes on, and in a copy that was told to run */
+    if ((tf.run.snapshots &&
+         is_due(tf_tsc(), tf.run_from, &tf.ctl->snapshot_ticks, &tf.ctl->snapshot_answered, tf.run_serial)) ||
+        (tf.run.snapshot_at_stop && tf.run.stop.frame == tf_frames()))
+        tf_snapshot_replay(tf_tsc()); /* returns in the process that goes on, and in a copy that is to run */
     tf_stop_at_all();
     if (tf.run.stop.frame == tf_frames() && tf.run.stop.kind != TF_STOP_ALL) {
         if (tf.run.stop.kind == TF_STOP_EVENT)

@@ -49,12 +49,12 @@ struct tf_process {
     struct tf_shm *shm;
     uint32_t *ring; /* words, mapped twice */
     uint32_t ring_words;
-    uint64_t lap;          /* words written before ring[0] */
-    uint64_t space_end;    /* absolute word number up to which may be written, as known */
-    uint64_t last_tsc;     /* of the last TIME */
-    uint64_t stamp_at;     /* absolute word number from which on the next event gets a time stamp */
-    uint64_t last_wake;    /* absolute word number at which the supervisor was last woken */
-    uint64_t snapshot_due; /* TSC at which the next checkpoint may be taken */
+    uint64_t lap;           /* words written before ring[0] */
+    uint64_t space_end;     /* absolute word number up to which may be written, as known */
+    uint64_t last_tsc;      /* of the last TIME */
+    uint64_t stamp_at;      /* absolute word number from which on the next event gets a time stamp */
+    uint64_t last_wake;     /* absolute word number at which the supervisor was last woken */
+    uint64_t snapshot_from; /* TSC from which on the time to the next checkpoint counts */
     uint32_t snapshot_serial;
     bool is_child;            /* of the supervisor, directly */
     int pid;                  /* record: of this process, to know it from a child that is not recorded */
@@ -78,7 +78,8 @@ struct tf_process {
     bool files_passed;  /* record: files have been shared with other processes, and which is not known */
     struct timespec last_clock[TF_CLOCKS]; /* what the program last read of each clock */
     uint64_t maps;                         /* calls that have changed what is mapped */
-    uint64_t run_due;                      /* TSC at which the next checkpoint may be taken */
+    uint64_t run_from;                     /* TSC from which on the time to the next checkpoint counts */
+    uint32_t run_serial;                   /* checkpoints that this run has made */
 };
 extern struct tf_process tf;
 
@@ -103,6 +104,14 @@ int tf_trap_install(void); /* the SIGSYS handler, once */
 struct tf_call;
 int tf_filter_install(void); /* 0 or -errno. Copies inherit it; to be called once in each process line */
 void tf_filter_stray(const struct tf_call *call) __attribute__((noreturn)); /* it has stopped this call */
+
+/* ---- settle.c (checkpoint/): a parked copy becomes one that can be dumped, and back ---- */
+void tf_settle_start(void); /* at the start of the process: finds out what is our own */
+/* stack: an address on the stack; what is above it stays as it is until tf_revive_process(). False: the
+ * memory could not be read. */
+bool tf_settle_process(uintptr_t stack, bool own_namespace, struct tf_settled *out);
+/* Takes the descriptors of the control page and the outside stream. False: this cannot go on. */
+bool tf_revive_process(uintptr_t stack, int ctl, int log, struct tf_settled *out);
 
 /* ---- dispatch.c: what happens to a call ---- */
 #define TF_NATIVE LONG_MIN /* let the program execute the call itself */
@@ -408,6 +417,9 @@ void tf_emit_start_record(void);
 void tf_emit_start_child(void); /* record: a forked child begins to write to its own ring */
 void tf_emit_start_replay(void);
 void tf_emit_off(void);
+/* Record: has the supervisor ended, or does it listen to this process no more? Its end of the socket tells,
+ * also where its number is somebody else's by now. */
+bool tf_supervisor_lost(void);
 void tf_emit_off_again(void); /* off: back to the start of the memory that nobody reads */
 void tf_emit_resume(void);    /* replay: the limit for the run that was asked for */
 void tf_stop_at_all(void);
@@ -539,7 +551,7 @@ void tf_look_mute(bool on);
 /* ---- checkpoint/snapshot.c ---- */
 void tf_serve(void); /* parks: returns only in a copy that was told to run */
 void tf_snapshot_record(uint64_t now);
-void tf_snapshot_replay(void);
+void tf_snapshot_replay(uint64_t now);
 void tf_send(enum tf_op op, const void *head, size_t head_len, const void *body, size_t body_len);
 void tf_send_parts(struct iovec *parts, int n); /* a whole message, its head included */
 /* Record, before a fork: has the supervisor take all that this process has written, and prepare for its

@@ -142,6 +142,35 @@ static void ask_for_safe_point(void)
     tf.limit = tf.ring; /* the next event takes the slow path */
 }
 
+/* It came while the program let it through: in ppoll() or sigsuspend() perhaps, with another mask than now.
+ */
+static void deliver(const siginfo_t *info)
+{
+    int sig = info->si_signo;
+    uint64_t bit = 1ul << (sig - 1), before = 0;
+    tf_self->given_signal = *info;
+    tf_self->delivering = sig;
+    tf_sys(SYS_rt_sigprocmask, SIG_UNBLOCK, &bit, &before, 8);
+    tf_signal_to_self(sig, SI_TKILL);
+    if (before & bit)
+        tf_sys(SYS_rt_sigprocmask, SIG_BLOCK, &bit, 0, 8);
+    tf_self->delivering = 0;
+}
+
+/* The program is in a loop without events: what was kept is given to it where it is. */
+static void give_in_loop(void)
+{
+    siginfo_t info;
+    if (!take(&info))
+        return;
+    tf_self->pending = 0;
+    tf.shm->pending = 0;
+    tf_barrier_in_loop("signal %d arrived in a loop without calls", info.si_signo);
+    do
+        deliver(&info);
+    while (take(&info));
+}
+
 static void on_signal(int sig, siginfo_t *info, void *context)
 {
     ucontext_t *uc = context;
@@ -177,6 +206,8 @@ static void on_signal(int sig, siginfo_t *info, void *context)
     ask_for_safe_point();
     if (*pc >= (greg_t)tf_raw_wait && *pc <= (greg_t)tf_raw_wait_call)
         *pc = (greg_t)tf_raw_wait_cut; /* the program's call has not begun: it must not wait now */
+    else if (!tf_self->inside && !tf_in_engine((uintptr_t)*pc) && tf_supervisor_lost())
+        give_in_loop(); /* nobody will send a nudge */
 }
 
 /*
@@ -190,21 +221,6 @@ void tf_signal_to_self(int sig, int code)
     info.si_pid = (pid_t)self;
     info.si_uid = (uid_t)tf_sys(SYS_getuid);
     tf_sys(SYS_rt_tgsigqueueinfo, self, tf_sys(SYS_gettid), sig, &info);
-}
-
-/* It came while the program let it through: in ppoll() or sigsuspend() perhaps, with another mask than now.
- */
-static void deliver(const siginfo_t *info)
-{
-    int sig = info->si_signo;
-    uint64_t bit = 1ul << (sig - 1), before = 0;
-    tf_self->given_signal = *info;
-    tf_self->delivering = sig;
-    tf_sys(SYS_rt_sigprocmask, SIG_UNBLOCK, &bit, &before, 8);
-    tf_signal_to_self(sig, SI_TKILL);
-    if (before & bit)
-        tf_sys(SYS_rt_sigprocmask, SIG_BLOCK, &bit, 0, 8);
-    tf_self->delivering = 0;
 }
 
 static const struct tf_outside *next_signal(void)
@@ -345,7 +361,6 @@ static void on_nudge(int sig, siginfo_t *info, void *context)
     uintptr_t at = (uintptr_t)((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
     (void)sig;
     (void)info;
-    siginfo_t first;
     if (tf.mode != TF_RECORDS)
         return;
     if (tf_lease_broken()) { /* who wants to open it waits until the lease is given back */
@@ -358,14 +373,8 @@ static void on_nudge(int sig, siginfo_t *info, void *context)
             ask_for_safe_point();
         return;
     }
-    if (!tf_self->pending || tf_self->inside || tf_in_engine(at) || !take(&first))
-        return;
-    tf_self->pending = 0;
-    tf.shm->pending = 0;
-    tf_barrier_in_loop("signal %d arrived in a loop without calls", first.si_signo);
-    do
-        deliver(&first);
-    while (take(&first));
+    if (tf_self->pending && !tf_self->inside && !tf_in_engine(at))
+        give_in_loop();
 }
 
 /* Installs a handler of the program's in front of the kernel. */

@@ -455,6 +455,7 @@ static void attach(int argc, char **argv, char **envp, const char *session)
     refuse_free_threaded(version());
     if (!dladdr((void *)attach, &self) || !realpath(self.dli_fname, own_path))
         fail("cannot find my own file");
+    tf_settle_start();
     load_engine(minor);
     if (tf.shm->mode == TF_MODE_PROBE) {
         tf.shm->attach = TF_ATTACH_PROBED;

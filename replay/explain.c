@@ -62,7 +62,7 @@ static bool look_at(struct tf_timeline *t, const struct tf_stop_req *req, struct
     bool good, standing = t->standing;
     if (tf_run_start(t, req, req->frame, &runner, &from, &ignored))
         return false;
-    good = tf_run_until_stop(t, &runner, req->frame, rep, NULL, &ignored) == 0 &&
+    good = tf_run_until_stop(t, &runner, rep, NULL, &ignored) == 0 &&
            (!lines || tf_run_check_prefix(t, &runner, rep, &ignored) == 0);
     if (good && lines) {
         t->present = runner;
@@ -148,7 +148,6 @@ static int replay_again(struct tf_timeline *t, struct tf_divergence *d, struct t
 {
     struct tf_run_req req = {.stop = tf_run_all(t), .watch_counter = 1};
     struct tf_runner runner;
-    struct tf_place place;
     struct tf_stop_rep rep;
     /* As far as the first one came, so that there is as much to compare; and behind the event that differs.
      */
@@ -161,11 +160,11 @@ static int replay_again(struct tf_timeline *t, struct tf_divergence *d, struct t
     t->progress_from = 0;
     t->progress_to = behind;
     t->run_number++;
-    int r = tf_runner_fork(&t->checkpoints[0].runner, &runner, &place, err);
+    int r = tf_timeline_fork_start(t, &runner, err);
     if (r == 0) {
         r = tf_runner_send(&runner, TF_REQ_RUN, &req, sizeof req, NULL, 0, err);
         if (r == 0)
-            r = tf_run_until_stop(t, &runner, behind, &rep, NULL, err);
+            r = tf_run_until_stop(t, &runner, &rep, NULL, err);
         if (r == 0) {
             ask_counter(t, &runner, d);
             r = tf_run_check_prefix(t, &runner, &rep, err);

@@ -132,8 +132,8 @@ static void choose_file(const struct tf_run *run, char *file, size_t size)
     snprintf(file + pad, size - pad, "%s", run->exe);
 }
 
-int tf_prepare_start(const struct tf_run *run, const struct tf_shared *shared, struct tf_runner *runner,
-                     int *filter_error, struct tf_err *err)
+int tf_prepare_start(const struct tf_run *run, const struct tf_shared *shared, bool filtered,
+                     struct tf_runner *runner, int *filter_error, struct tf_err *err)
 {
     struct tf_shm_map map = {.fd = -1};
     int sockets[2] = {-1, -1};
@@ -188,7 +188,9 @@ int tf_prepare_start(const struct tf_run *run, const struct tf_shared *shared, s
         r = tf_err_set(err, TF_E_IO, "cannot make a socket: %s", strerror(errno));
         goto out;
     }
-    if ((r = tf_filter_build(first_fd + TF_FD_SOCKET, shared->ctl->filter, &shared->ctl->filter_len, err)))
+    shared->ctl->filter_len = 0;
+    if (filtered &&
+        (r = tf_filter_build(first_fd + TF_FD_SOCKET, shared->ctl->filter, &shared->ctl->filter_len, err)))
         goto out;
     map.shm->stack_limit = 8ul << 20; /* of threads, of which there are none in replay */
     choose_file(run, file, sizeof file);

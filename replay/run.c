@@ -34,8 +34,8 @@ struct tf_stop_req tf_run_all(const struct tf_timeline *t)
  * Lets a copy of a checkpoint run until it stops, and serves it on the way. On TF_E_DIVERGENCE, *at says
  * where (if at is given). A barrier is TF_E_NOTFOUND with *at.
  */
-int tf_run_until_stop(struct tf_timeline *t, struct tf_runner *runner, uint64_t present,
-                      struct tf_stop_rep *rep, struct tf_place *at, struct tf_err *err)
+int tf_run_until_stop(struct tf_timeline *t, struct tf_runner *runner, struct tf_stop_rep *rep,
+                      struct tf_place *at, struct tf_err *err)
 {
     struct tf_message *m = &t->message;
     struct tf_place place;
@@ -81,7 +81,7 @@ int tf_run_until_stop(struct tf_timeline *t, struct tf_runner *runner, uint64_t 
             memcpy(&place, m->data, sizeof place);
             heard = place.frame > heard ? place.frame : heard;
             if (m->fd >= 0)
-                tf_timeline_add_checkpoint(t, &place, m->fd, present);
+                tf_pace_checkpoint(t, runner, &place, m->fd);
             break;
         case TF_REP_DIVERGENCE:
         case TF_REP_BARRIER:
@@ -93,63 +93,37 @@ int tf_run_until_stop(struct tf_timeline *t, struct tf_runner *runner, uint64_t 
     }
 }
 
-/* Nanoseconds between checkpoints on a run from `from` to `to`, in TSC ticks. */
-static uint64_t snapshot_ticks(const struct tf_timeline *t, uint64_t from, uint64_t to)
-{
-    uint64_t frames = t->run->frames ? t->run->frames : 1;
-    uint64_t span = to > from ? to - from : 0;
-    uint64_t expected = (uint64_t)((double)t->run->duration_ns * (double)span / (double)frames);
-    return (uint64_t)((double)tf_policy_spacing_ns(expected, TF_POLICY_MAX) * tf_prepare_ticks_per_ns());
-}
-
 /* Copies the best checkpoint for an event and starts it. */
 int tf_run_start(struct tf_timeline *t, const struct tf_stop_req *stop, uint64_t present,
                  struct tf_runner *runner, struct tf_checkpoint *from, struct tf_err *err)
 {
     t->run_number++;
     tf_divergence_free(tf_timeline_take_divergence(t)); /* is of an earlier run */
-    for (;;) {
-        struct tf_place place;
-        size_t i = t->n - 1;
-        while (i > 0 && t->checkpoints[i].frame > stop->frame)
-            i--;
-        *from = t->checkpoints[i];
-        int r = tf_runner_fork(&from->runner, runner, &place, err);
-        if (!r && from->kept && (r = tf_runner_share(runner, t->shared.ctl_fd, t->shared.log_fd, err)))
+    int r = tf_timeline_fork_nearest(t, stop->frame, runner, from, err);
+    if (r)
+        return r;
+    struct tf_run_req req = {.stop = *stop};
+    if (!t->scan) /* a copy that scans is no checkpoint for others */
+        req.snapshots = tf_pace_begin(t, from, present);
+    const uint32_t *prefix = NULL;
+    if (from->recorded) {
+        uint32_t n;
+        req.place_known = 1;
+        req.frame = from->frame;
+        req.offset = from->offset;
+        req.prefix_words = (uint32_t)(from->frame % TF_BLOCK_FRAMES);
+        if (req.prefix_words && !(prefix = tf_run_block_words(t, from->frame / TF_BLOCK_FRAMES, &n, err))) {
             tf_runner_end(runner);
-        if (r && i > 0) {
-            tf_timeline_drop_checkpoint(t, i);
-            continue;
+            return err->code;
         }
-        if (r)
-            return tf_err_prefix(err, "the replay cannot be started: ");
-        struct tf_run_req req = {.stop = *stop};
-        if (!t->scan) /* a copy that scans is no checkpoint for others */
-            req.snapshot_ticks = snapshot_ticks(t, from->frame, present);
-        const uint32_t *prefix = NULL;
-        if (from->recorded) {
-            uint32_t n;
-            req.place_known = 1;
-            req.frame = from->frame;
-            req.offset = from->offset;
-            req.prefix_words = (uint32_t)(from->frame % TF_BLOCK_FRAMES);
-            if (req.prefix_words &&
-                !(prefix = tf_run_block_words(t, from->frame / TF_BLOCK_FRAMES, &n, err))) {
-                tf_runner_end(runner);
-                return err->code;
-            }
-        }
-        r = t->scan ? tf_runner_send(runner, TF_REQ_SCAN, t->scan, t->scan->size, NULL, 0, err) : 0;
-        if (r) {
-            tf_runner_end(runner);
-            return r;
-        }
+    }
+    r = t->scan ? tf_runner_send(runner, TF_REQ_SCAN, t->scan, t->scan->size, NULL, 0, err) : 0;
+    if (r == 0)
         r = tf_runner_send(runner, TF_REQ_RUN, &req, sizeof req, prefix, req.prefix_words * sizeof *prefix,
                            err);
-        if (r)
-            tf_runner_end(runner);
-        return r;
-    }
+    if (r)
+        tf_runner_end(runner);
+    return r;
 }
 
 /* The events since the last whole block must be the recorded ones, too. */

@@ -131,8 +131,8 @@ int tf_runner_send(const struct tf_runner *runner, enum tf_op op, const void *he
     return send_all(runner, parts, 3, -1, err);
 }
 
-static int recv_all(const struct tf_runner *runner, void *to, size_t len, int *fd, int64_t deadline_ms,
-                    struct tf_err *err)
+static int recv_all(const struct tf_runner *runner, void *to, size_t len, int *fd, pid_t *sender,
+                    int64_t deadline_ms, struct tf_err *err)
 {
     uint8_t *at = to;
     while (len) {
@@ -147,7 +147,7 @@ static int recv_all(const struct tf_runner *runner, void *to, size_t len, int *f
             return tf_err_set(err, TF_E_TIMEOUT, "the replaying process did not answer in time");
         union {
             struct cmsghdr align;
-            char space[CMSG_SPACE(sizeof(int))];
+            char space[CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
         } control;
         struct iovec part = {at, len};
         struct msghdr msg = {
@@ -159,9 +159,15 @@ static int recv_all(const struct tf_runner *runner, void *to, size_t len, int *f
             return gone(runner, err);
         if (r < 0)
             return tf_err_set(err, TF_E_IO, "cannot hear the replaying process: %s", strerror(errno));
-        struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-        if (c && c->cmsg_type == SCM_RIGHTS) {
+        for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {
             int got;
+            struct ucred from;
+            if (c->cmsg_type == SCM_CREDENTIALS && sender) {
+                memcpy(&from, CMSG_DATA(c), sizeof from);
+                *sender = from.pid;
+            }
+            if (c->cmsg_type != SCM_RIGHTS)
+                continue;
             memcpy(&got, CMSG_DATA(c), sizeof got);
             if (fd && *fd < 0)
                 *fd = got;
@@ -174,12 +180,12 @@ static int recv_all(const struct tf_runner *runner, void *to, size_t len, int *f
     return 0;
 }
 
-int tf_runner_recv(const struct tf_runner *runner, struct tf_message *message, int64_t deadline_ms,
-                   struct tf_err *err)
+static int receive(const struct tf_runner *runner, struct tf_message *message, pid_t *sender,
+                   int64_t deadline_ms, struct tf_err *err)
 {
     struct tf_msg head;
     message->fd = -1;
-    int r = recv_all(runner, &head, sizeof head, &message->fd, deadline_ms, err);
+    int r = recv_all(runner, &head, sizeof head, &message->fd, sender, deadline_ms, err);
     if (r)
         return r;
     if (head.len > message->room) {
@@ -192,7 +198,19 @@ int tf_runner_recv(const struct tf_runner *runner, struct tf_message *message, i
     }
     message->op = head.op;
     message->len = head.len;
-    return recv_all(runner, message->data, head.len, &message->fd, deadline_ms, err);
+    return recv_all(runner, message->data, head.len, &message->fd, sender, deadline_ms, err);
+}
+
+int tf_runner_recv(const struct tf_runner *runner, struct tf_message *message, int64_t deadline_ms,
+                   struct tf_err *err)
+{
+    return receive(runner, message, NULL, deadline_ms, err);
+}
+
+/* The kernel says who has sent something, in the numbers of the receiver's namespace (unix(7)). */
+static void want_sender(const struct tf_runner *runner)
+{
+    setsockopt(runner->socket, SOL_SOCKET, SO_PASSCRED, &(int){1}, sizeof(int));
 }
 
 int tf_runner_wait(const struct tf_runner *runner, const volatile bool *cancel, struct tf_err *err)
@@ -239,21 +257,25 @@ int tf_runner_fork(const struct tf_runner *runner, struct tf_runner *copy, struc
                    struct tf_err *err)
 {
     int fds[2];
+    pid_t sender = 0;
     struct tf_message message = {0};
 
     *copy = TF_RUNNER_NONE;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
         return tf_err_set(err, TF_E_IO, "cannot make a socket: %s", strerror(errno));
+    if (runner->keeper)
+        want_sender(&(struct tf_runner){.socket = fds[0]});
     int r = tf_runner_send_fd(runner, TF_REQ_FORK, fds[1], err);
     close(fds[1]);
     copy->socket = fds[0];
+    copy->keeper = runner->keeper;
     if (r == 0)
-        r = tf_runner_recv(copy, &message, tf_now_ms() + 30000, err);
+        r = receive(copy, &message, &sender, tf_now_ms() + 30000, err);
     if (r == 0 && (message.op != TF_REP_HELLO || message.len != sizeof *place))
         r = tf_err_set(err, TF_E_REPLAY, "a copy of a checkpoint answered nonsense");
     if (r == 0) {
         memcpy(place, message.data, sizeof *place);
-        copy->pid = (pid_t)place->pid;
+        copy->pid = runner->keeper ? sender : (pid_t)place->pid;
     } else {
         close(copy->socket);
         *copy = TF_RUNNER_NONE;
@@ -262,32 +284,50 @@ int tf_runner_fork(const struct tf_runner *runner, struct tf_runner *copy, struc
     return r;
 }
 
-/* It is a keeper's, who waits for it, so that its number may be another process's already: not as long as it
- * holds its end of the socket. */
-static void kill_others_child(const struct tf_runner *runner)
+int tf_runner_identify(struct tf_runner *runner, struct tf_err *err)
 {
-    int process = (int)syscall(SYS_pidfd_open, runner->pid, 0);
-    if (process < 0)
+    struct tf_message message = {0};
+    pid_t sender = 0;
+    want_sender(runner);
+    int r = tf_runner_send(runner, TF_REQ_COUNTER, NULL, 0, NULL, 0, err); /* any question will do */
+    if (r == 0)
+        r = receive(runner, &message, &sender, tf_now_ms() + 30000, err);
+    if (r == 0)
+        runner->pid = sender;
+    free(message.data);
+    return r;
+}
+
+/* Of a process that is not our child the number may be another one's by now: is it the keeper's child? */
+static void kill_restored(const struct tf_runner *runner)
+{
+    char path[64], line[256];
+    int parent = 0;
+    int fd = (int)syscall(SYS_pidfd_open, runner->pid, 0); /* from here on it is one and the same process */
+    if (fd < 0)
         return;
-    if (!tf_runner_is_gone(runner, 0))
-        syscall(SYS_pidfd_send_signal, process, SIGKILL, NULL, 0);
-    close(process);
+    snprintf(path, sizeof path, "/proc/%d/status", (int)runner->pid);
+    FILE *f = fopen(path, "re");
+    while (f && fgets(line, sizeof line, f) && sscanf(line, "PPid: %d", &parent) != 1)
+        ;
+    if (f)
+        fclose(f);
+    if (parent == runner->keeper)
+        syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0);
+    close(fd);
 }
 
 void tf_runner_end(struct tf_runner *runner)
 {
     if (runner->socket < 0)
         return;
-    pid_t child = runner->pid > 0 ? waitpid(runner->pid, NULL, WNOHANG) : -1;
-    if (child == 0) {
+    close(runner->socket);
+    if (runner->keeper && runner->pid > 0 && runner->pid != runner->keeper) {
+        kill_restored(runner);
+    } else if (runner->pid > 0 && waitpid(runner->pid, NULL, WNOHANG) == 0) { /* else it may be anybody's */
         kill(runner->pid, SIGKILL);
-        close(runner->socket);
         while (waitpid(runner->pid, NULL, 0) < 0 && errno == EINTR)
             ;
-    } else {
-        if (child < 0 && runner->pid > 0)
-            kill_others_child(runner);
-        close(runner->socket);
     }
     *runner = TF_RUNNER_NONE;
 }

@@ -15,8 +15,11 @@
 
 struct tf_runner {
     int socket; /* -1: none */
-    pid_t pid; /* a child of ours, or of a keeper (checkpoint/keep.h); 0: closing the socket is all that we do
-                  to end it */
+    pid_t pid;  /* 0: not known, or no child of ours */
+    /* Of one that was restored (replay/durable.h), and its copies: the first process of their namespace,
+     * which is a child of ours while they are not; when it ends, all do. Of one that `record --keep` has left
+     * (checkpoint/keep.h), and its copies: its keeper, in the background. 0: it is our child itself. */
+    pid_t keeper;
 };
 #define TF_RUNNER_NONE ((struct tf_runner){.socket = -1})
 
@@ -48,6 +51,8 @@ int tf_runner_wait(const struct tf_runner *runner, const volatile bool *cancel, 
 /* Makes a copy of a parked process. */
 int tf_runner_fork(const struct tf_runner *runner, struct tf_runner *copy, struct tf_place *place,
                    struct tf_err *err);
+/* Learns the pid of a parked process in another namespace, which says its own. */
+int tf_runner_identify(struct tf_runner *runner, struct tf_err *err);
 /* Ends the process and forgets it. */
 void tf_runner_end(struct tf_runner *runner);
 

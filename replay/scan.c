@@ -475,7 +475,7 @@ int tf_scan_window(struct tf_search *s, uint64_t arm, position from, position en
     r = tf_run_start(t, &stop, arm, &runner, &checkpoint, err);
     if (r == 0) {
         struct tf_place at = {0};
-        r = tf_run_until_stop(t, &runner, arm, &rep, &at, err);
+        r = tf_run_until_stop(t, &runner, &rep, &at, err);
         if (r == 0)
             r = tf_run_check_prefix(t, NULL, &rep, err);
         s->diverged_there = at.frame > arm && at.frame < end.frame;

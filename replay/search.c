@@ -187,13 +187,11 @@ static int finish_hit(struct tf_search *s, const struct tf_scan_hit *found, stru
 /* ---- searching ---- */
 
 /* Where a scan may begin: the last checkpoint at or before an event. */
-static uint64_t checkpoint_before(const struct tf_timeline *t, uint64_t frame)
+static uint64_t checkpoint_before(struct tf_timeline *t, uint64_t frame)
 {
-    uint64_t best = 1;
-    for (size_t i = 0; i < t->n; i++)
-        if (t->checkpoints[i].frame <= frame && t->checkpoints[i].frame > best)
-            best = t->checkpoints[i].frame;
-    return best;
+    tf_checkpoints_reap(&t->set);
+    const struct tf_checkpoint *c = tf_checkpoints_nearest(&t->set, frame);
+    return c && c->frame > 1 ? c->frame : 1;
 }
 
 /*

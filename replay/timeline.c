@@ -1,6 +1,5 @@
 /*
- * timeline.c: moving to a position (see timeline.h): opening a run, keeping checkpoints, going somewhere,
- * asking.
+ * timeline.c: moving to a position (see timeline.h): opening a run, going somewhere, asking.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -9,7 +8,6 @@
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
-#include "checkpoint/memory.h"
 #include "replay/prepare.h"
 #include "replay/timeline_private.h"
 
@@ -102,7 +100,7 @@ static int find_reach(struct tf_timeline *t, struct tf_err *err)
 }
 
 static int open_common(struct tf_store *store, const struct tf_run *run, const struct tf_shared *shared,
-                       struct tf_timeline **out, struct tf_err *err)
+                       const struct tf_timeline_opts *opts, struct tf_timeline **out, struct tf_err *err)
 {
     struct tf_timeline *t = calloc(1, sizeof *t);
     int r = TF_E_IO;
@@ -112,6 +110,10 @@ static int open_common(struct tf_store *store, const struct tf_run *run, const s
     t->store = store;
     t->run = run;
     t->shared = *shared;
+    struct tf_timeline_opts usual = tf_timeline_opts_default();
+    tf_checkpoints_init(&t->set, opts ? &opts->limits : &usual.limits);
+    t->bare = opts && opts->bare;
+    t->cost.budget = opts ? opts->budget : usual.budget;
     t->present = TF_RUNNER_NONE;
     t->words_block = UINT64_MAX;
     t->report_calls = TF_DIVERGENCE_CALLS;
@@ -133,8 +135,19 @@ fail:
     return r;
 }
 
-int tf_timeline_open(struct tf_store *store, const struct tf_run *run, struct tf_timeline **out,
-                     struct tf_err *err)
+/* The first of its checkpoints: where Python begins. */
+static int add_start(struct tf_timeline *t, struct tf_err *err)
+{
+    struct tf_checkpoint start = {.kind = TF_CHECKPOINT_START, .made_ms = tf_now_ms()};
+    const struct tf_checkpoint_view view = {0};
+    int r = tf_prepare_start(t->run, &t->shared, !t->bare, &start.runner, &t->filter_error, err);
+    if (r == 0 && !tf_checkpoints_add(&t->set, &start, 0, &view))
+        r = tf_err_set(err, TF_E_IO, "out of memory");
+    return r;
+}
+
+int tf_timeline_open(struct tf_store *store, const struct tf_run *run, const struct tf_timeline_opts *opts,
+                     struct tf_timeline **out, struct tf_err *err)
 {
     struct tf_shared shared;
     *out = NULL;
@@ -145,63 +158,51 @@ int tf_timeline_open(struct tf_store *store, const struct tf_run *run, struct tf
         r = tf_shared_create(&shared, err);
     if (r)
         return r;
-    r = open_common(store, run, &shared, out, err);
+    r = open_common(store, run, &shared, opts, out, err);
     if (r) {
         tf_shared_destroy(&shared);
         return r;
     }
-    struct tf_timeline *t = *out;
-    t->checkpoints[0] = (struct tf_checkpoint){.kind = TF_CHECKPOINT_START};
-    r = tf_prepare_start(run, &t->shared, &t->checkpoints[0].runner, &t->filter_error, err);
-    if (r) {
-        tf_timeline_close(t);
+    if ((r = add_start(*out, err))) {
+        tf_timeline_close(*out);
         *out = NULL;
-        return r;
     }
-    t->n = 1;
-    return 0;
+    return r;
 }
 
 int tf_timeline_adopt(struct tf_store *store, const struct tf_run *run, struct tf_shared *shared,
-                      struct tf_checkpoint *checkpoints, size_t n, struct tf_timeline **out,
-                      struct tf_err *err)
+                      struct tf_checkpoints *checkpoints, const struct tf_timeline_opts *opts,
+                      struct tf_timeline **out, struct tf_err *err)
 {
-    struct tf_runner start;
-    int r = open_common(store, run, shared, out, err);
+    int r = open_common(store, run, shared, opts, out, err);
     if (r)
         return r;
     struct tf_timeline *t = *out;
+    struct tf_checkpoint_limits limits = t->set.limits;
     *shared = (struct tf_shared){.ctl_fd = -1, .log_fd = -1};
-    r = tf_prepare_start(run, &t->shared, &start, &t->filter_error, err);
-    if (r) {
+    tf_checkpoints_move(&t->set, checkpoints);
+    t->set.limits = limits;
+    if ((r = add_start(t, err))) {
         tf_timeline_close(t);
         *out = NULL;
-        return r;
     }
-    t->checkpoints[t->n++] = (struct tf_checkpoint){.kind = TF_CHECKPOINT_START, .runner = start};
-    for (size_t i = 0; i < n; i++) {
-        if (t->n < TF_POLICY_MAX)
-            t->checkpoints[t->n++] = checkpoints[i];
-        else
-            tf_runner_end(&checkpoints[i].runner);
-        checkpoints[i].runner = TF_RUNNER_NONE;
-    }
-    return 0;
+    return r;
 }
 
-void tf_timeline_add_kept(struct tf_timeline *t, const struct tf_kept_checkpoint *v, size_t n)
+void tf_timeline_add_kept(struct tf_timeline *t, const struct tf_kept_checkpoint *v, size_t n, pid_t keeper)
 {
+    struct tf_checkpoint_view view = {.present_frame = t->run->frames};
     for (size_t i = 0; i < n; i++) {
         struct tf_checkpoint c = {.frame = v[i].frame,
                                   .offset = v[i].offset,
                                   .kind = TF_CHECKPOINT_FORK,
-                                  .runner = {.socket = v[i].socket},
+                                  .runner = {.socket = v[i].socket, .keeper = keeper},
                                   .recorded = true,
-                                  .kept = true};
-        if (t->n < TF_POLICY_MAX && v[i].frame >= t->checkpoints[t->n - 1].frame)
-            t->checkpoints[t->n++] = c;
-        else
-            tf_runner_end(&c.runner);
+                                  .kept = true,
+                                  .work_ns = v[i].work_ns,
+                                  .made_ms = v[i].made_ms};
+        view.total_ns = c.work_ns;
+        tf_checkpoints_add(&t->set, &c, 0, &view);
     }
 }
 
@@ -210,8 +211,7 @@ void tf_timeline_close(struct tf_timeline *t)
     if (!t)
         return;
     tf_runner_end(&t->present);
-    for (size_t i = 0; i < t->n; i++)
-        tf_runner_end(&t->checkpoints[i].runner);
+    tf_checkpoints_clear(&t->set);
     tf_cursor_close(t->cursor);
     tf_log_close(t->log);
     tf_shared_destroy(&t->shared);
@@ -246,64 +246,6 @@ const struct tf_codes *tf_timeline_codes(struct tf_timeline *t, struct tf_err *e
 struct tf_cursor *tf_timeline_cursor(struct tf_timeline *t)
 {
     return t->cursor;
-}
-
-size_t tf_timeline_checkpoints(const struct tf_timeline *t)
-{
-    return t->n;
-}
-
-/* ---- checkpoints ---- */
-
-/* A checkpoint whose process died (killed, out of memory) is dropped; its neighbour serves. */
-void tf_timeline_drop_checkpoint(struct tf_timeline *t, size_t i)
-{
-    tf_runner_end(&t->checkpoints[i].runner);
-    memmove(&t->checkpoints[i], &t->checkpoints[i + 1], (t->n - i - 1) * sizeof *t->checkpoints);
-    t->n--;
-}
-
-/* The copy that has just diverged may have left checkpoints on its way that are not the recorded run. */
-void tf_timeline_drop_behind(struct tf_timeline *t, uint64_t frame)
-{
-    for (size_t i = t->n; i-- > 1;)
-        if (t->checkpoints[i].run_number == t->run_number && t->run_number && t->checkpoints[i].frame > frame)
-            tf_timeline_drop_checkpoint(t, i);
-}
-
-static bool too_much_memory(const struct tf_timeline *t)
-{
-    pid_t pids[TF_POLICY_MAX + 1];
-    for (size_t i = 0; i < t->n; i++)
-        pids[i] = t->checkpoints[i].runner.pid;
-    return tf_memory_exceeds(pids, t->n, tf_memory_cap());
-}
-
-void tf_timeline_add_checkpoint(struct tf_timeline *t, const struct tf_place *place, int socket,
-                                uint64_t present)
-{
-    size_t at = t->n;
-    struct tf_runner runner = {.socket = socket, .pid = (pid_t)place->pid};
-    while (at > 0 && t->checkpoints[at - 1].frame > place->frame)
-        at--;
-    if (at > 0 && t->checkpoints[at - 1].frame == place->frame &&
-        t->checkpoints[at - 1].kind == TF_CHECKPOINT_FORK) {
-        tf_runner_end(&runner); /* there is one already */
-        return;
-    }
-    memmove(&t->checkpoints[at + 1], &t->checkpoints[at], (t->n - at) * sizeof *t->checkpoints);
-    t->checkpoints[at] = (struct tf_checkpoint){.frame = place->frame,
-                                                .offset = place->offset,
-                                                .kind = TF_CHECKPOINT_FORK,
-                                                .runner = runner,
-                                                .run_number = t->run_number};
-    t->n++;
-    while (t->n > TF_POLICY_MAX || (t->n > 2 && too_much_memory(t))) {
-        uint64_t frames[TF_POLICY_MAX + 1];
-        for (size_t i = 0; i < t->n; i++)
-            frames[i] = t->checkpoints[i].frame;
-        tf_timeline_drop_checkpoint(t, tf_policy_victim(frames, t->n, present, t->run->frames));
-    }
 }
 
 /* ---- moving ---- */
@@ -350,16 +292,11 @@ void tf_timeline_attend(struct tf_timeline *t, void (*progress)(void *ctx, doubl
 
 #define DEATH_MS 100 /* processes that end together end within */
 
-/* Drops the checkpoint with this socket if its process has ended; false: it has not, or is the start. */
-static bool drop_gone(struct tf_timeline *t, const struct tf_checkpoint *checkpoint)
+/* Has the process of this checkpoint, with which a copy began, ended too? Then the set has it no longer. */
+static bool drop_gone(struct tf_timeline *t, const struct tf_checkpoint *from)
 {
-    for (size_t i = 1; i < t->n; i++)
-        if (t->checkpoints[i].runner.socket == checkpoint->runner.socket &&
-            tf_runner_is_gone(&checkpoint->runner, DEATH_MS)) {
-            tf_timeline_drop_checkpoint(t, i);
-            return true;
-        }
-    return false;
+    return from->kind == TF_CHECKPOINT_FORK && tf_runner_is_gone(&from->runner, DEATH_MS) &&
+           tf_checkpoints_reap(&t->set) > 0;
 }
 
 /* Lets a copy of the nearest checkpoint run to where a stop was asked for, and checks what it says. */
@@ -373,10 +310,11 @@ static int run_once(struct tf_timeline *t, const struct tf_stop_req *req, uint64
         return r;
     t->progress_from = from->frame;
     t->progress_to = frame;
-    r = tf_run_until_stop(t, runner, frame, rep, &at, err);
+    r = tf_run_until_stop(t, runner, rep, &at, err);
     if (r == 0)
         r = tf_run_check_prefix(t, runner, rep, err);
-    if (r == 0 && rep->why == TF_STOPPED_AT && rep->frame != req->frame)
+    uint64_t last = req->frame + (req->kind == TF_STOP_EXIT ? req->lines : 0);
+    if (r == 0 && rep->why == TF_STOPPED_AT && (rep->frame < req->frame || rep->frame > last))
         r = tf_err_set(err, TF_E_REPLAY, "the replay stopped after frame event %llu instead of %llu",
                        (unsigned long long)rep->frame, (unsigned long long)req->frame);
     if (r)
@@ -413,6 +351,7 @@ static int event_at(struct tf_timeline *t, uint64_t frame, struct tf_frame *even
 /*
  * A function that leaves drops its variables first, and that may run Python code (__del__): then it was about
  * to leave, its variables alive, not after the event before its exit, but before the first of those calls.
+ * And a trace function may be called while it leaves: who is told of the exit then is who asked before that.
  * Which calls were made like that the events do not tell. *frame is the event after which the exit was looked
  * for in vain: makes it the one before the call that ended there. False: there was none.
  */
@@ -455,6 +394,8 @@ int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct 
                     before_last_call(t, &event, &req.frame, err);
          i++) {
         tf_runner_end(&runner);
+        req.lines = position.frame - 1 - req.frame;
+        req.lines = position.frame - 1 - req.frame;
         r = run_to(t, &req, req.frame, &runner, &from, &rep, err);
     }
     if (r)
@@ -471,7 +412,6 @@ int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct 
     tf_runner_end(&t->present);
     t->present = runner;
     t->standing = true;
-    t->standing_pid = runner.pid;
     t->here = position;
     *stop = (struct tf_stop){
         .position = position,
@@ -485,26 +425,25 @@ int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct 
     return 0;
 }
 
-/* The process at the present has been ended from outside, as a keeper's are with it: another one goes there.
- */
-static int stand_again(struct tf_timeline *t, struct tf_err *err)
+/* A copy of the present, to be asked. If the present has been killed, there is another one first. */
+static int fork_present(struct tf_timeline *t, struct tf_runner *copy, struct tf_err *err)
 {
+    struct tf_place place;
     struct tf_stop stop;
-    if (t->present.pid != t->standing_pid || !tf_runner_is_gone(&t->present, DEATH_MS))
-        return err->code;
-    return tf_timeline_goto(t, t->here, &stop, err);
+    int r = tf_runner_fork(&t->present, copy, &place, err);
+    if (r != TF_E_REPLAY)
+        return r;
+    r = tf_timeline_goto(t, t->here, &stop, err);
+    return r ? r : tf_runner_fork(&t->present, copy, &place, err);
 }
 
 int tf_timeline_inspect(struct tf_timeline *t, const struct tf_inspect_req *req, const char *text,
                         int timeout_ms, tf_item_fn *fn, void *ctx, struct tf_err *err)
 {
     struct tf_runner copy;
-    struct tf_place place;
     if (!t->standing)
         return tf_err_set(err, TF_E_USAGE, "there is no present position yet");
-    int r = tf_runner_fork(&t->present, &copy, &place, err);
-    if (r == TF_E_REPLAY && (r = stand_again(t, err)) == 0)
-        r = tf_runner_fork(&t->present, &copy, &place, err);
+    int r = fork_present(t, &copy, err);
     if (r)
         return r;
     r = tf_runner_send(&copy, TF_REQ_INSPECT, req, sizeof *req, text, text ? strlen(text) : 0, err);

@@ -16,20 +16,9 @@
 #include <stdbool.h>
 #include "checkpoint/keep.h"
 #include "checkpoint/proto.h"
+#include "checkpoint/set.h"
 #include "replay/position.h"
-#include "replay/runner.h"
 #include "store/store.h"
-
-enum tf_checkpoint_kind { TF_CHECKPOINT_START, TF_CHECKPOINT_FORK };
-
-struct tf_checkpoint {
-    uint64_t frame, offset;
-    enum tf_checkpoint_kind kind;
-    struct tf_runner runner;
-    uint64_t run_number; /* of the replay that left it; 0: none did */
-    bool recorded;       /* taken while recording: has to be told where it stands */
-    bool kept;           /* a keeper's, which serves other replays, too (checkpoint/keep.h) */
-};
 
 /* Where the present is, and what it took to get there. */
 struct tf_stop {
@@ -52,13 +41,22 @@ struct tf_verified {
 };
 
 struct tf_timeline;
+/* What its checkpoints may cost. NULL where it is taken: the usual limits and budget. */
+struct tf_timeline_opts {
+    struct tf_checkpoint_limits limits;
+    double budget; /* share of the time that replays run, 0 to 1; 0: no checkpoints but the start */
+    bool bare;     /* without the kernel's filter, which cannot be dumped, and without durable checkpoints: to
+                      make     such (replay/durable.h) */
+};
+struct tf_timeline_opts tf_timeline_opts_default(void);
 /* run and store are borrowed and outlive the timeline. Checks that the interpreter and the libraries are
  * still those of the recording. */
-int tf_timeline_open(struct tf_store *store, const struct tf_run *run, struct tf_timeline **out,
-                     struct tf_err *err);
+int tf_timeline_open(struct tf_store *store, const struct tf_run *run, const struct tf_timeline_opts *opts,
+                     struct tf_timeline **out, struct tf_err *err);
 void tf_timeline_close(struct tf_timeline *timeline);
-/* Hands over checkpoints that were taken while recording (sorted); they are the timeline's from then on.
- * shared are the descriptors of the control page and the outside stream that those processes have mapped. */
+/* Hands over checkpoints that were taken while recording; on success they are the timeline's from then on,
+ * within its limits, and the set is empty. shared are the descriptors of the control page and the outside
+ * stream that those processes have mapped. */
 struct tf_shared {
     int ctl_fd, log_fd;
     struct tf_replay_ctl *ctl;
@@ -66,11 +64,13 @@ struct tf_shared {
 int tf_shared_create(struct tf_shared *shared, struct tf_err *err);
 void tf_shared_destroy(struct tf_shared *shared);
 int tf_timeline_adopt(struct tf_store *store, const struct tf_run *run, struct tf_shared *shared,
-                      struct tf_checkpoint *checkpoints, size_t n, struct tf_timeline **out,
-                      struct tf_err *err);
+                      struct tf_checkpoints *checkpoints, const struct tf_timeline_opts *opts,
+                      struct tf_timeline **out, struct tf_err *err);
 
-/* Hands over checkpoints of a keeper (sorted): their sockets are the timeline's from then on. */
-void tf_timeline_add_kept(struct tf_timeline *timeline, const struct tf_kept_checkpoint *v, size_t n);
+/* Hands over checkpoints of a keeper: their sockets are the timeline's from then on, their processes and the
+ * copies of them are children of `keeper`. */
+void tf_timeline_add_kept(struct tf_timeline *timeline, const struct tf_kept_checkpoint *v, size_t n,
+                          pid_t keeper);
 
 /* From now on, long work says now and then how much of it is done (0..1), and ends with TF_E_CANCELLED, the
  * present as it was, when *cancel becomes true. Either may be NULL. */
@@ -102,6 +102,7 @@ bool tf_is_exit(enum tf_tag event);
  * has not run yet, or an error. */
 int tf_thread_stack(struct tf_timeline *timeline, uint32_t thread, struct tf_position at,
                     struct tf_activation **v, size_t *n, struct tf_frame *event, struct tf_err *err);
-size_t tf_timeline_checkpoints(const struct tf_timeline *timeline);
+/* Its checkpoints, without those that have died meanwhile. Good until the timeline is used again. */
+struct tf_checkpoints *tf_timeline_checkpoints(struct tf_timeline *timeline);
 
 #endif

@@ -1,6 +1,6 @@
 /*
  * timeline_private.h: a timeline from the inside, for the files of replay/ that move it: timeline.c
- * (positions, checkpoints), run.c (letting a copy run and serving it), verify.c.
+ * (positions), checkpoints.c, run.c (letting a copy run and serving it), verify.c.
  */
 #ifndef TF_TIMELINE_PRIVATE_H
 #define TF_TIMELINE_PRIVATE_H
@@ -9,6 +9,16 @@
 #include "replay/divergence.h"
 #include "replay/outside_log.h"
 #include "replay/timeline.h"
+
+/* A copy that runs, as far as its checkpoints are concerned. */
+struct tf_pace {
+    struct tf_checkpoint from;
+    uint64_t present;     /* where the user goes */
+    uint64_t expected_ns; /* how long it will run, about */
+    uint64_t faults;      /* that it had had at the last checkpoint */
+    uint64_t pages;       /* that were resident then */
+    uint64_t seen_ns;     /* when the last one was made, or it began */
+};
 
 struct tf_timeline {
     struct tf_store *store;
@@ -22,15 +32,18 @@ struct tf_timeline {
     struct tf_position end; /* the last that can be visited, when it has been looked for; frame 0: not yet */
     int filter_error;       /* errno, if the kernel does not let the processes filter their system calls */
 
-    struct tf_checkpoint checkpoints[TF_POLICY_MAX + 1];
-    size_t n;
+    bool bare;                 /* struct tf_timeline_opts */
+    struct tf_checkpoints set; /* the start is always its first, with a process or without */
+    struct tf_policy_cost cost;
+    uint64_t fault_ns;     /* what a page fault costs; 0: not measured yet */
+    uint64_t replaying_ns; /* time that replays have run */
+    struct tf_pace pace;   /* of the copy that runs */
 
     uint64_t run_number; /* of copies that were started: which of them has left a checkpoint */
 
     struct tf_runner present;
     struct tf_position here; /* of it */
     bool standing;
-    pid_t standing_pid; /* of the process that was put there; others stand in for it for a moment */
 
     /* The words of one block, for comparing. */
     uint64_t words_block;
@@ -77,12 +90,18 @@ bool tf_timeline_is_frozen(struct tf_timeline *t, uint32_t code);
 
 double tf_timeline_ms(void); /* CLOCK_MONOTONIC */
 
-/* Takes over a checkpoint's process; drops another one if there are too many. present: where the user is, or
- * goes. */
-void tf_timeline_add_checkpoint(struct tf_timeline *t, const struct tf_place *place, int socket,
-                                uint64_t present);
-/* Ends a checkpoint's process and forgets it. */
-void tf_timeline_drop_checkpoint(struct tf_timeline *t, size_t i);
+/* Copies the checkpoint at the start; starts the process again if it has been killed. */
+int tf_timeline_fork_start(struct tf_timeline *t, struct tf_runner *copy, struct tf_err *err);
+/* Copies the nearest checkpoint at or before a frame; passes over those that have been killed, and forgets
+ * them. *from: what it was. */
+int tf_timeline_fork_nearest(struct tf_timeline *t, uint64_t frame, struct tf_runner *copy,
+                             struct tf_checkpoint *from, struct tf_err *err);
+
+/* A copy of `from` is going to run to `present`: may it make checkpoints on its way? */
+bool tf_pace_begin(struct tf_timeline *t, const struct tf_checkpoint *from, uint64_t present);
+/* It has made one: keeps it, drops another if there are too many, and tells the copy when the next is due. */
+void tf_pace_checkpoint(struct tf_timeline *t, const struct tf_runner *runner, const struct tf_place *place,
+                        int socket);
 
 /* ---- run.c ---- */
 
@@ -92,8 +111,8 @@ int tf_run_start(struct tf_timeline *t, const struct tf_stop_req *stop, uint64_t
                  struct tf_runner *runner, struct tf_checkpoint *from, struct tf_err *err);
 /* Serves the runner until it stops (or, of a scan, has ended). TF_E_DIVERGENCE, or TF_E_NOTFOUND for a
  * barrier: *at (may be NULL) says where. */
-int tf_run_until_stop(struct tf_timeline *t, struct tf_runner *runner, uint64_t present,
-                      struct tf_stop_rep *rep, struct tf_place *at, struct tf_err *err);
+int tf_run_until_stop(struct tf_timeline *t, struct tf_runner *runner, struct tf_stop_rep *rep,
+                      struct tf_place *at, struct tf_err *err);
 /* The events since the last whole block must be the recorded ones, too. runner: parked there, or NULL if it
  * has ended. */
 int tf_run_check_prefix(struct tf_timeline *t, const struct tf_runner *runner, const struct tf_stop_rep *rep,

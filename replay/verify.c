@@ -31,15 +31,13 @@ int tf_timeline_verify(struct tf_timeline *t, struct tf_verified *out, struct tf
     struct tf_stop_rep rep = {0};
 
     *out = (struct tf_verified){0};
-    struct tf_checkpoint *first = &t->checkpoints[0];
-    struct tf_place place;
     t->run_number++;
-    int r = tf_runner_fork(&first->runner, &runner, &place, err);
+    int r = tf_timeline_fork_start(t, &runner, err);
     if (r)
         return r;
     struct tf_run_req run = {.stop = tf_run_all(t)};
     if ((r = tf_runner_send(&runner, TF_REQ_RUN, &run, sizeof run, NULL, 0, err)) == 0)
-        r = tf_run_until_stop(t, &runner, t->run->frames, &rep, &out->at, err);
+        r = tf_run_until_stop(t, &runner, &rep, &out->at, err);
     if (r == 0)
         r = tf_run_check_prefix(t, &runner, &rep, err);
     tf_runner_end(&runner);

@@ -21,6 +21,7 @@
  * block that the fork lies in. Its parent was committed at the fork, with nothing pending: so all that a
  * child's rows refer to is in the file before them.
  */
+#include "store/drop.h"
 #include "store/ingest.h"
 
 #include <limits.h>
@@ -367,6 +368,26 @@ int tf_ingest_tick(struct tf_ingest *in, struct tf_err *err)
     return commit_if_due(in, err) ? fail(in, err) : 0;
 }
 
+int tf_ingest_drop_before(struct tf_ingest *in, uint64_t frame, uint64_t offset, struct tf_err *err)
+{
+    struct tf_err local;
+    int rc = 0;
+    if (!err)
+        err = &local;
+    if (in->failed.code)
+        return tf_err_set(err, in->failed.code, "%s", in->failed.msg);
+    if (!in->started)
+        return tf_err_set(err, TF_E_USAGE, "a process that is not recorded yet has nothing to be dropped");
+    /* Rows that are queued stay behind the place, if what is in the file reaches up to it. */
+    if (in->stored.frames < frame || in->stored.outside_bytes < offset)
+        rc = ingest_commit(in, false, TF_RUN_INCOMPLETE, -1, 0, err);
+    if (rc)
+        return fail(in, err);
+    if (in->stored.frames < frame || in->stored.outside_bytes < offset)
+        return 0;
+    return tf_store_drop_before(in->store, &in->run, frame, offset, err);
+}
+
 void tf_ingest_leave(struct tf_ingest *in, const char *text)
 {
     struct tf_err why;
@@ -590,6 +611,7 @@ int tf_ingest_end(struct tf_ingest *in, int exit_status, int exit_signal, struct
         /* The write-ahead log would only have to be emptied again by who closes the file. */
         if (!in->w.bulk)
             in->w.bulk = tf_db_single_file(in->store);
+        in->store->last = in->run.process == 1;
         rc = ingest_commit(in, true, TF_RUN_COMPLETE, exit_status, exit_signal, err);
         if (rc) {
             struct tf_err ignored = {0};

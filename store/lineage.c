@@ -7,7 +7,10 @@
  */
 #include "store/db.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 void tf_lineage_free(struct tf_lineage *lineage)
 {
@@ -50,10 +53,11 @@ static int add(struct tf_store *store, sqlite3_stmt *stmt, struct tf_lineage *ou
     *parent = 0;
     if (sqlite3_column_int(stmt, 3) == TF_FORKED) {
         fits = fits && column_u32(stmt, 2, parent) && column_u63(stmt, 4, &a->frame) &&
-               column_u63(stmt, 5, &a->offset) && column_u63(stmt, 6, &a->seq) &&
+               column_u63(stmt, 5, &a->fork_offset) && column_u63(stmt, 6, &a->seq) &&
                column_u32(stmt, 7, &a->codes) && column_u32(stmt, 8, &a->marks) &&
                column_u32(stmt, 9, &a->mapped) && *parent > 0 && *parent < a->process;
         a->first_block = tf_fork_block(a->frame);
+        a->offset = a->fork_offset;
     }
     if (!fits)
         return tf_db_damaged(store, err, "what is known of process %u of a run makes no sense", a->process);
@@ -86,6 +90,83 @@ static int order(struct tf_store *store, struct tf_lineage *l, struct tf_err *er
     return 0;
 }
 
+/* What a lineage gives when the process at `at` has a base: its row is that of the statement. */
+static int begin_at_base(struct tf_store *store, sqlite3_stmt *stmt, struct tf_lineage *l, size_t at,
+                         struct tf_err *err)
+{
+    const struct tf_ancestor *own = &l->v[at];
+    bool fits = column_u63(stmt, 0, &l->frame) && column_u63(stmt, 1, &l->offset) &&
+                column_u63(stmt, 2, &l->seq) && column_u63(stmt, 3, &l->tick) &&
+                column_u63(stmt, 4, &l->kept_offset) && column_u63(stmt, 5, &l->kept_seq);
+    l->kept_block = tf_fork_block(l->frame);
+    if (!fits || l->frame < own->frame || l->kept_offset < own->offset || l->kept_seq < own->seq ||
+        l->offset < l->kept_offset || l->seq < l->kept_seq || l->kept_block > own->end_block ||
+        l->kept_offset > own->end_offset || l->kept_seq > own->end_seq ||
+        (at + 1 < l->n && (l->frame > l->v[at + 1].frame || l->offset > l->v[at + 1].fork_offset)))
+        return tf_db_damaged(store, err, "where process %u of a run begins makes no sense", own->process);
+    for (size_t i = 0; i <= at; i++) {
+        struct tf_ancestor *a = &l->v[i];
+        a->first_block = l->kept_block;
+        a->offset = l->kept_offset;
+        a->seq = l->kept_seq;
+        if (i < at) { /* nothing */
+            a->end_block = l->kept_block;
+            a->end_offset = l->kept_offset;
+            a->end_seq = l->kept_seq;
+        }
+    }
+    return 0;
+}
+
+/* The base of a lineage: of the youngest process that has one. */
+static int find_base(struct tf_store *store, struct tf_lineage *l, struct tf_err *err)
+{
+    sqlite3_stmt *stmt;
+    int rc = 0;
+    if (!tf_db_has_table(store, "bases"))
+        return 0;
+    rc = tf_db_prepare(store,
+                       "SELECT frame, offset, seq, tick, kept_offset, kept_seq FROM bases WHERE run = ?1",
+                       &stmt, err);
+    for (size_t i = l->n; rc == 0 && i-- > 0;) {
+        sqlite3_reset(stmt);
+        sqlite3_bind_int64(stmt, 1, l->v[i].run);
+        rc = tf_db_step(store, stmt, err);
+        if (rc != 1)
+            continue;
+        rc = begin_at_base(store, stmt, l, i, err);
+        break;
+    }
+    sqlite3_finalize(stmt);
+    return rc;
+}
+
+int tf_db_missing(struct tf_store *store, const struct tf_lineage *lineage, struct tf_err *err,
+                  const char *fmt, ...)
+{
+    char what[256];
+    va_list ap;
+    struct tf_lineage now = *lineage;
+    struct tf_err ignored;
+    now.v = malloc((lineage->n + 1) * sizeof *now.v);
+    if (!now.v)
+        return tf_db_memory(err);
+    memcpy(now.v, lineage->v, lineage->n * sizeof *now.v);
+    bool dropped =
+        !find_base(store, &now, &ignored) && (now.frame > lineage->frame || now.offset > lineage->offset);
+    free(now.v);
+    if (dropped)
+        return tf_err_set(
+            err, TF_E_NOTFOUND,
+            "frame events up to %llu were dropped from %s while it was read: it is being recorded "
+            "with a limit; try again",
+            (unsigned long long)now.frame, store->path);
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof what, fmt, ap);
+    va_end(ap);
+    return tf_db_damaged(store, err, "%s", what);
+}
+
 int tf_lineage_load(struct tf_store *store, const struct tf_run *run, struct tf_lineage *out,
                     struct tf_err *err)
 {
@@ -107,7 +188,10 @@ int tf_lineage_load(struct tf_store *store, const struct tf_run *run, struct tf_
                                          .end_codes = UINT32_MAX,
                                          .end_marks = UINT32_MAX,
                                          .end_mapped = UINT32_MAX};
-        return 0;
+        int found = find_base(store, out, err);
+        if (found)
+            tf_lineage_free(out);
+        return found;
     }
 #define COLUMNS                                                                                              \
     "SELECT run, process, parent, origin, fork_frame, fork_offset, fork_seq, fork_codes, fork_marks,"        \
@@ -141,6 +225,8 @@ int tf_lineage_load(struct tf_store *store, const struct tf_run *run, struct tf_
     }
     if (!rc)
         rc = order(store, out, err);
+    if (!rc)
+        rc = find_base(store, out, err);
 out:
     sqlite3_finalize(first);
     sqlite3_finalize(next);
@@ -156,7 +242,7 @@ int tf_store_pid(struct tf_store *store, const struct tf_run *run, uint64_t offs
     int rc = tf_lineage_load(store, run, &lineage, err);
     /* A fork is the first event behind its offset: the process is there when it is done. */
     for (size_t i = 0; !rc && i < lineage.n; i++)
-        if (i == 0 || offset > lineage.v[i].offset)
+        if (i == 0 || offset > lineage.v[i].fork_offset)
             *pid = lineage.v[i].pid;
     tf_lineage_free(&lineage);
     return rc;

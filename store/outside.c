@@ -20,6 +20,8 @@ static int add_blocks(struct tf_store *store, sqlite3_stmt *stmt, const struct t
                       bool output_only, struct blocks *out, struct tf_err *err)
 {
     int rc;
+    if (a->offset == a->end_offset)
+        return 0;
     sqlite3_reset(stmt);
     sqlite3_bind_int64(stmt, 1, a->run);
     sqlite3_bind_int64(stmt, 2, (int64_t)a->offset);
@@ -61,14 +63,19 @@ static int add_blocks(struct tf_store *store, sqlite3_stmt *stmt, const struct t
 }
 
 static int load_blocks(struct tf_store *store, const struct tf_run *run, bool output_only,
-                       struct tf_outside_block **out, size_t *n, struct tf_err *err)
+                       struct tf_outside_block **out, size_t *n, uint64_t *base, struct tf_err *err)
 {
     sqlite3_stmt *stmt = NULL;
     struct tf_lineage lineage;
-    struct blocks blocks = {.seq = 1};
+    struct blocks blocks = {0};
+    bool began;
     *out = NULL;
     *n = 0;
+    tf_db_moment_begin(store, &began);
     int rc = tf_lineage_load(store, run, &lineage, err);
+    blocks.offset = lineage.kept_offset;
+    blocks.seq = lineage.kept_seq + 1;
+    *base = lineage.seq;
     if (!rc)
         rc = tf_db_prepare(
             store,
@@ -77,8 +84,12 @@ static int load_blocks(struct tf_store *store, const struct tf_run *run, bool ou
             &stmt, err);
     for (size_t i = 0; !rc && i < lineage.n; i++)
         rc = add_blocks(store, stmt, &lineage.v[i], output_only, &blocks, err);
+    if (!rc && blocks.offset < lineage.offset)
+        rc = tf_db_damaged(store, err, "the outside events at offset %llu are missing",
+                           (unsigned long long)blocks.offset);
     sqlite3_finalize(stmt);
     tf_lineage_free(&lineage);
+    tf_db_moment_end(store, began);
     if (rc) {
         free(blocks.v);
         return rc;
@@ -91,7 +102,8 @@ static int load_blocks(struct tf_store *store, const struct tf_run *run, bool ou
 int tf_store_outside_blocks(struct tf_store *store, const struct tf_run *run, struct tf_outside_block **out,
                             size_t *n, struct tf_err *err)
 {
-    return load_blocks(store, run, false, out, n, err);
+    uint64_t base;
+    return load_blocks(store, run, false, out, n, &base, err);
 }
 
 /* Are these whole events, as many as they should be, in the order of their frames? */
@@ -115,11 +127,28 @@ static bool well_formed(const uint8_t *buf, const struct tf_outside_block *block
     return events == block->events;
 }
 
+static int missing(struct tf_store *store, const struct tf_run *run, const struct tf_outside_block *block,
+                   struct tf_err *err)
+{
+    struct tf_lineage then;
+    int rc = tf_lineage_load(store, run, &then, err);
+    if (rc)
+        return rc;
+    /* As it was when the block was listed: it was not in front of the base. */
+    then.frame = then.offset = 0;
+    rc = then.kept_offset > block->offset
+             ? tf_db_missing(store, &then, err, "the outside events at offset %llu",
+                             (unsigned long long)block->offset)
+             : tf_db_damaged(store, err, "the outside events at offset %llu are missing",
+                             (unsigned long long)block->offset);
+    tf_lineage_free(&then);
+    return rc;
+}
+
 int tf_store_outside_read(struct tf_store *store, const struct tf_run *run,
                           const struct tf_outside_block *block, void *buf, struct tf_err *err)
 {
     sqlite3_stmt *stmt;
-    (void)run;
     int rc = tf_db_prepare(
         store, "SELECT digest, data FROM outside WHERE rowid = ?1 AND run = ?2 AND offset = ?3", &stmt, err);
     if (rc)
@@ -128,10 +157,12 @@ int tf_store_outside_read(struct tf_store *store, const struct tf_run *run,
     sqlite3_bind_int64(stmt, 2, block->owner);
     sqlite3_bind_int64(stmt, 3, (int64_t)block->offset);
     rc = tf_db_step(store, stmt, err);
+    if (rc == 0)
+        rc = missing(store, run, block, err);
     if (rc < 0)
         goto out;
-    const void *data = rc ? sqlite3_column_blob(stmt, 1) : NULL;
-    size_t len = rc ? (size_t)sqlite3_column_bytes(stmt, 1) : 0;
+    const void *data = sqlite3_column_blob(stmt, 1);
+    size_t len = (size_t)sqlite3_column_bytes(stmt, 1);
     if (!data || XXH3_64bits(data, len) != (uint64_t)sqlite3_column_int64(stmt, 0) ||
         ZSTD_decompress(buf, block->len, data, len) != block->len || !well_formed(buf, block))
         rc =
@@ -149,8 +180,8 @@ int tf_store_each_output(struct tf_store *store, const struct tf_run *run,
     struct tf_outside_block *blocks;
     size_t n;
     uint8_t *buf = NULL;
-    uint64_t cap = 0;
-    int rc = load_blocks(store, run, true, &blocks, &n, err);
+    uint64_t cap = 0, base;
+    int rc = load_blocks(store, run, true, &blocks, &n, &base, err);
     for (size_t i = 0; !rc && i < n; i++) {
         const struct tf_outside_block *b = &blocks[i];
         if (b->len > cap) {
@@ -167,7 +198,7 @@ int tf_store_each_output(struct tf_store *store, const struct tf_run *run,
         for (uint64_t at = 0; !rc && at < b->len; seq++) {
             const struct tf_outside *e = (const void *)(buf + at);
             at += e->total_len;
-            if (!(e->flags & (TF_OUT_STDOUT | TF_OUT_STDERR)))
+            if (!(e->flags & (TF_OUT_STDOUT | TF_OUT_STDERR)) || seq <= base)
                 continue;
             struct tf_output output = {
                 .frame = e->frame,

@@ -6,7 +6,9 @@
  * block. Times are those of the marks, and in between linear by number of events; behind the last mark of a
  * block, that of the mark.
  *
- * The first blocks of a forked process are its parent's rows (db.h, struct tf_lineage).
+ * The first blocks of a forked process are its parent's rows (db.h, struct tf_lineage). Those in front of a
+ * run's base are not there; the one that holds the event at the base is, with all its events, so that who
+ * stands there can be told what runs there.
  */
 #include "store/block.h"
 #include "store/db.h"
@@ -19,7 +21,7 @@ struct tf_cursor {
     struct tf_store *store;
     struct tf_run run; /* rowid, calibration: no strings */
     struct tf_lineage lineage;
-    uint64_t n_blocks, n_frames;
+    uint64_t n_frames; /* number of the last */
     sqlite3_stmt *load, *codes;
 
     const uint8_t *bits; /* filter, or NULL */
@@ -54,6 +56,11 @@ static int64_t owner(const struct tf_lineage *lineage, uint64_t no)
 static int load_block(struct tf_store *store, sqlite3_stmt *stmt, const struct tf_lineage *lineage,
                       uint64_t no, struct tf_block *out, struct tf_err *err)
 {
+    if (no < lineage->kept_block)
+        return tf_err_set(err, TF_E_NOTFOUND,
+                          "frame events before %llu are not in %s any more: the oldest part of the run was "
+                          "dropped",
+                          (unsigned long long)lineage->frame, store->path);
     sqlite3_reset(stmt);
     sqlite3_bind_int64(stmt, 1, owner(lineage, no));
     sqlite3_bind_int64(stmt, 2, (int64_t)no);
@@ -61,7 +68,8 @@ static int load_block(struct tf_store *store, sqlite3_stmt *stmt, const struct t
     if (rc < 0)
         goto out;
     if (rc == 0) {
-        rc = tf_db_damaged(store, err, "block %llu of the frame events is missing", (unsigned long long)no);
+        rc = tf_db_missing(store, lineage, err, "block %llu of the frame events is missing",
+                           (unsigned long long)no);
         goto out;
     }
     uint64_t digest = (uint64_t)sqlite3_column_int64(stmt, 2);
@@ -81,12 +89,14 @@ out:
     return rc;
 }
 
-/* How many blocks and events a run has, from the blocks themselves; checks that none is missing. */
+/* How many blocks and events a run has, from the blocks themselves, those included that were dropped; checks
+ * that none is missing behind them. */
 static int count_frames(struct tf_store *store, const struct tf_lineage *lineage, uint64_t *n_blocks,
                         uint64_t *n_frames, struct tf_err *err)
 {
     sqlite3_stmt *stmt;
-    *n_blocks = *n_frames = 0;
+    *n_blocks = lineage->kept_block;
+    *n_frames = lineage->kept_block * TF_BLOCK_FRAMES;
     int rc = tf_db_prepare(
         store,
         "SELECT count(*), coalesce(min(block), ?2), coalesce(max(block) + 1, ?2), coalesce(sum(n), 0),"
@@ -97,6 +107,8 @@ static int count_frames(struct tf_store *store, const struct tf_lineage *lineage
     for (size_t i = 0; !rc && i < lineage->n; i++) {
         const struct tf_ancestor *a = &lineage->v[i];
         bool whole = a->end_block != UINT64_MAX; /* of a parent: only full blocks, up to the child's first */
+        if (a->first_block == a->end_block)
+            continue;
         sqlite3_reset(stmt);
         sqlite3_bind_int64(stmt, 1, a->run);
         sqlite3_bind_int64(stmt, 2, (int64_t)a->first_block);
@@ -121,6 +133,21 @@ static int count_frames(struct tf_store *store, const struct tf_lineage *lineage
     /* The child's first block holds what the parent did in it before the fork. */
     if (!rc && lineage->n && *n_frames < lineage->v[lineage->n - 1].frame)
         rc = tf_db_damaged(store, err, "frame events from before the fork are missing");
+    if (!rc && *n_frames < lineage->frame)
+        rc = tf_db_damaged(store, err, "frame events from before the run's first one are missing");
+    return rc;
+}
+
+/* Where the rows of a run are, and how many blocks and events it has: at one moment. */
+static int load_extent(struct tf_store *store, const struct tf_run *run, struct tf_lineage *lineage,
+                       uint64_t *n_blocks, uint64_t *n_frames, struct tf_err *err)
+{
+    bool began;
+    tf_db_moment_begin(store, &began);
+    int rc = tf_lineage_load(store, run, lineage, err);
+    if (!rc)
+        rc = count_frames(store, lineage, n_blocks, n_frames, err);
+    tf_db_moment_end(store, began);
     return rc;
 }
 
@@ -155,6 +182,8 @@ int tf_store_digests(struct tf_store *store, const struct tf_run *run, uint64_t 
     size_t count = 0;
     *digests = NULL;
     *n = 0;
+    bool began;
+    tf_db_moment_begin(store, &began);
     int rc = tf_lineage_load(store, run, &lineage, err);
     if (!rc)
         rc = count_frames(store, &lineage, &n_blocks, &n_frames, err);
@@ -165,11 +194,12 @@ int tf_store_digests(struct tf_store *store, const struct tf_run *run, uint64_t 
                            &stmt, err);
     if (rc)
         goto out;
-    v = malloc((n_blocks + 1) * sizeof *v);
+    v = calloc(n_blocks + 1, sizeof *v);
     if (!v) {
         rc = tf_db_memory(err);
         goto out;
     }
+    count = lineage.kept_block;
     for (size_t i = 0; rc >= 0 && i < lineage.n; i++) {
         const struct tf_ancestor *a = &lineage.v[i];
         sqlite3_reset(stmt);
@@ -185,6 +215,7 @@ int tf_store_digests(struct tf_store *store, const struct tf_run *run, uint64_t 
 out:
     sqlite3_finalize(stmt);
     tf_lineage_free(&lineage);
+    tf_db_moment_end(store, began);
     if (rc) {
         free(v);
         return rc;
@@ -238,15 +269,18 @@ int tf_store_thread_activity(struct tf_store *store, const struct tf_run *run,
     uint64_t n_blocks, n_frames;
     *out = NULL;
     *n = 0;
-    int rc = tf_lineage_load(store, run, &lineage, err);
-    if (!rc)
-        rc = count_frames(store, &lineage, &n_blocks, &n_frames, err);
+    int rc = load_extent(store, run, &lineage, &n_blocks, &n_frames, err);
     if (!rc)
         rc = tf_db_prepare(store, LOAD_SQL, &stmt, err);
-    for (uint64_t no = 0; !rc && no < n_blocks; no++) {
+    for (uint64_t no = lineage.kept_block; !rc && no < n_blocks; no++) {
         rc = load_block(store, stmt, &lineage, no, &b, err);
+        uint64_t before = !rc && lineage.frame >= b.first_frame ? lineage.frame + 1 - b.first_frame : 0;
         for (size_t i = 0; !rc && i < b.n_runs; i++) {
             uint32_t end = i + 1 < b.n_runs ? b.runs[i + 1].index : b.n;
+            if (end <= before)
+                continue;
+            if (b.runs[i].index < before)
+                b.runs[i].index = (uint32_t)before;
             struct tf_thread_activity *a = activity_of(&found, b.runs[i].thread);
             if (!a) {
                 rc = tf_db_memory(err);
@@ -281,10 +315,9 @@ int tf_cursor_open(struct tf_store *store, const struct tf_run *run, struct tf_c
         return tf_db_memory(err);
     c->store = store;
     c->run = (struct tf_run){.rowid = run->rowid, .cal_tsc = run->cal_tsc, .cal_ns = run->cal_ns};
-    c->next = 1;
-    int rc = tf_lineage_load(store, run, &c->lineage, err);
-    if (!rc)
-        rc = count_frames(store, &c->lineage, &c->n_blocks, &c->n_frames, err);
+    uint64_t n_blocks;
+    int rc = load_extent(store, run, &c->lineage, &n_blocks, &c->n_frames, err);
+    c->next = c->lineage.frame + 1;
     if (!rc)
         rc = tf_db_prepare(store, LOAD_SQL, &c->load, err);
     if (!rc)
@@ -447,7 +480,7 @@ static int go_to(struct tf_cursor *c, uint64_t frame, struct tf_err *err)
 int tf_cursor_seek(struct tf_cursor *c, uint64_t frame, struct tf_err *err)
 {
     (void)err;
-    c->next = frame ? frame : 1;
+    c->next = frame && frame >= c->lineage.frame ? frame : c->lineage.frame + 1;
     return 0;
 }
 
@@ -465,7 +498,7 @@ static int block_wanted(struct tf_cursor *c, uint64_t no, struct tf_err *err)
     else
         goto out;
     if (rc < 0)
-        rc = tf_db_damaged(c->store, err, "the index of block %llu of the frame events",
+        rc = tf_db_missing(c->store, &c->lineage, err, "the index of block %llu of the frame events",
                            (unsigned long long)no);
 out:
     sqlite3_reset(c->codes);
@@ -503,15 +536,48 @@ int tf_cursor_next(struct tf_cursor *c, struct tf_frame *out, struct tf_err *err
     return 0;
 }
 
+/* Is the event in the file? */
+static int check_frame(const struct tf_cursor *c, uint64_t frame, struct tf_err *err)
+{
+    if (frame == 0 || frame > c->n_frames)
+        return tf_err_set(err, TF_E_NOTFOUND, "there is no frame %llu: the run has %llu",
+                          (unsigned long long)frame, (unsigned long long)c->n_frames);
+    if (frame < c->lineage.frame)
+        return tf_err_set(
+            err, TF_E_NOTFOUND,
+            "there is no frame %llu any more: the oldest part of the run was dropped, it begins at "
+            "frame %llu",
+            (unsigned long long)frame, (unsigned long long)c->lineage.frame + 1);
+    return 0;
+}
+
+int tf_cursor_base_stacks(struct tf_cursor *c, int (*fn)(void *ctx, uint32_t thread, uint32_t code),
+                          void *ctx, uint32_t *running, struct tf_err *err)
+{
+    struct tf_frame event;
+    *running = 0;
+    if (!c->lineage.frame)
+        return 0;
+    int rc = go_to(c, c->lineage.frame, err);
+    if (!rc)
+        rc = advance(c, &event, err);
+    if (rc)
+        return rc;
+    *running = event.thread;
+    for (size_t i = 0; !rc && i < c->stacks.n; i++)
+        for (size_t k = 0; !rc && k < c->stacks.v[i].n; k++)
+            rc = fn(ctx, c->stacks.v[i].thread, c->stacks.v[i].v[k].code);
+    return rc;
+}
+
 int tf_cursor_activations(struct tf_cursor *c, uint64_t frame, struct tf_activation **out, size_t *n,
                           struct tf_frame *event, struct tf_err *err)
 {
     *out = NULL;
     *n = 0;
-    if (frame == 0 || frame > c->n_frames)
-        return tf_err_set(err, TF_E_NOTFOUND, "there is no frame %llu: the run has %llu",
-                          (unsigned long long)frame, (unsigned long long)c->n_frames);
-    int rc = go_to(c, frame, err);
+    int rc = check_frame(c, frame, err);
+    if (!rc)
+        rc = go_to(c, frame, err);
     if (!rc)
         rc = advance(c, event, err);
     if (rc)
@@ -533,10 +599,9 @@ int tf_cursor_stack(struct tf_cursor *c, uint64_t frame, struct tf_frame **out, 
     struct tf_frame *v = NULL;
     *out = NULL;
     *n = 0;
-    if (frame == 0 || frame > c->n_frames)
-        return tf_err_set(err, TF_E_NOTFOUND, "there is no frame %llu: the run has %llu",
-                          (unsigned long long)frame, (unsigned long long)c->n_frames);
-    int rc = go_to(c, frame, err);
+    int rc = check_frame(c, frame, err);
+    if (!rc)
+        rc = go_to(c, frame, err);
     if (!rc)
         rc = advance(c, &event, err);
     if (rc)
@@ -554,6 +619,15 @@ int tf_cursor_stack(struct tf_cursor *c, uint64_t frame, struct tf_frame **out, 
     /* Their events, outermost first, so that each block is decoded once. */
     for (size_t i = 0; i < count; i++) {
         struct tf_frame *f = &v[count - 1 - i];
+        if (entries[i].entry < c->lineage.frame) {
+            *f = (struct tf_frame){.frame = entries[i].entry,
+                                   .event = TF_CALL,
+                                   .code = entries[i].code,
+                                   .depth = (uint32_t)i + 1,
+                                   .thread = event.thread,
+                                   .entry = entries[i].entry};
+            continue;
+        }
         rc = go_to(c, entries[i].entry, err);
         if (!rc)
             rc = advance(c, f, err);

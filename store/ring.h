@@ -44,7 +44,7 @@
 #define TF_SHM_ADDR 0x5f0000000000ul
 #define TF_RING_ADDR 0x600000000000ul
 #define TF_SHM_MAGIC 0x6b726f66u /* "fork" */
-#define TF_SHM_VERSION 3u
+#define TF_SHM_VERSION 4u
 #define TF_SHM_HEADER 4096u
 #define TF_NUDGE                                                                                             \
     64 /* signal that the supervisor sends when a signal waits too long: the last real-time one */
@@ -185,15 +185,17 @@ struct tf_shm {
     uint32_t space_futex; /* incremented and woken by the supervisor when it freed space */
     int32_t filter_error; /* replay: errno, if the filter of system calls could not be installed */
     uint32_t reserved;
-    uint32_t snapshots;          /* 1: take fork checkpoints while recording (timefork debug) */
-    uint64_t tail;               /* words consumed since the start */
-    uint64_t snapshot_min_ticks; /* TSC ticks between two checkpoints, at least */
-    uint64_t stack_limit;        /* what the program's own RLIMIT_STACK was: getrlimit answers this */
-    uint64_t tsc_start;          /* TSC when the process attached */
-    uint32_t was_fixed;          /* address space randomisation was off before timefork switched it off */
-    uint32_t became;             /* program: it becomes another one (execve) */
-    uint64_t chaos;              /* record --chaos: the seed, odd; 0: threads are switched as usual */
-    char follow[96];             /* value of TIMEFORK= for programs that are executed, or empty */
+    uint32_t snapshots;         /* 1: take fork checkpoints while recording (timefork debug) */
+    uint64_t tail;              /* words consumed since the start */
+    uint64_t snapshot_ticks;    /* supervisor: TSC ticks between the last checkpoint and the next */
+    uint64_t stack_limit;       /* what the program's own RLIMIT_STACK was: getrlimit answers this */
+    uint64_t tsc_start;         /* TSC when the process attached */
+    uint32_t was_fixed;         /* address space randomisation was off before timefork switched it off */
+    uint32_t became;            /* program: it becomes another one (execve) */
+    uint32_t snapshot_answered; /* supervisor: the checkpoint that snapshot_ticks is about (tf_place.serial).
+                                   Until then no other is taken */
+    uint64_t chaos;             /* record --chaos: the seed, odd; 0: threads are switched as usual */
+    char follow[96];            /* value of TIMEFORK= for programs that are executed, or empty */
     char python_version[32];
     char exe[1024];
     char error[512];

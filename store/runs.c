@@ -5,6 +5,7 @@
  * Texts are bytes: file names and environments need not be valid UTF-8, and SQLite hands them back unchanged.
  */
 #include "store/db.h"
+#include "store/images_local.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -91,6 +92,19 @@ static char **split_strings(const char *blob, size_t len)
     return v;
 }
 
+/* Where it begins. What makes no sense about that is said when the run is read, not when it is listed. */
+static void load_base(struct tf_store *store, struct tf_run *run)
+{
+    struct tf_lineage lineage;
+    struct tf_err ignored;
+    if (!tf_lineage_load(store, run, &lineage, &ignored))
+        run->base = (struct tf_base){.frame = lineage.frame,
+                                     .offset = lineage.offset,
+                                     .outside = lineage.seq,
+                                     .ns = tf_run_ns(run, lineage.tick)};
+    tf_lineage_free(&lineage);
+}
+
 static int load_run(sqlite3_stmt *stmt, struct tf_run *run, struct tf_err *err)
 {
     const char *id = (const char *)sqlite3_column_text(stmt, 1);
@@ -172,6 +186,8 @@ static int load_runs(struct tf_store *store, const char *where, const char *wher
         if (rc)
             break;
         count++;
+        if (format > TF_FORMAT_WHOLE)
+            load_base(store, &v[count - 1]);
     }
     sqlite3_finalize(stmt);
     if (rc) {
@@ -322,19 +338,46 @@ int tf_store_run_bytes(struct tf_store *store, int64_t rowid, uint64_t *bytes, s
         rc = 0;
     }
     sqlite3_finalize(stmt);
+    uint64_t images = 0;
+    if (!rc && !(rc = tf_images_run_bytes(store, rowid, &images, err)))
+        *bytes += images;
+    return rc;
+}
+
+/* Within the transaction that deletes: a recorder has its lock before others see its row. */
+static int refuse_recorded(struct tf_store *store, int64_t rowid, struct tf_err *err)
+{
+    sqlite3_stmt *stmt;
+    int rc = tf_db_prepare(store, "SELECT run, state, id FROM runs WHERE run IN " ALL_OF, &stmt, err);
+    if (rc)
+        return rc;
+    sqlite3_bind_int64(stmt, 1, rowid);
+    while ((rc = tf_db_step(store, stmt, err)) == 1) {
+        struct tf_run run = {.rowid = sqlite3_column_int64(stmt, 0),
+                             .state = (enum tf_run_state)sqlite3_column_int(stmt, 1)};
+        if (tf_store_is_recorded(store, &run)) {
+            rc = tf_err_set(err, TF_E_USAGE,
+                            "run %.8s of %s is being recorded: it can be removed when that has ended",
+                            (const char *)sqlite3_column_text(stmt, 2), store->path);
+            break;
+        }
+    }
+    sqlite3_finalize(stmt);
     return rc;
 }
 
 int tf_store_delete_run(struct tf_store *store, int64_t rowid, struct tf_err *err)
 {
-    static const char *const tables[] = {"frames",  "outside", "marks",   "mapped", "builds",
-                                         "machine", "threads", "sources", "codes",  "runs"};
+    static const char *const tables[] = {"frames",  "outside", "marks", "mapped", "builds", "machine",
+                                         "threads", "sources", "codes", "bases",  "runs"};
     if (!store->writable)
         return tf_err_set(err, TF_E_USAGE, "%s is open for reading only", store->path);
     int rc = tf_db_exec(store, "BEGIN IMMEDIATE", err);
     if (rc)
         return rc;
     int changes = 0;
+    if (!(rc = refuse_recorded(store, rowid, err)))
+        rc = tf_images_delete_run(store, rowid, err);
     for (size_t i = 0; !rc && i < sizeof tables / sizeof *tables; i++) {
         char sql[200];
         sqlite3_stmt *stmt;

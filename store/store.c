@@ -85,7 +85,11 @@ static const char later_tables[] =
     "CREATE TABLE IF NOT EXISTS threads("
     " run INTEGER NOT NULL, number INTEGER NOT NULL, tid INTEGER NOT NULL, parent INTEGER NOT NULL,"
     " name TEXT NOT NULL, born INTEGER NOT NULL, ended INTEGER, ended_seq INTEGER,"
-    " PRIMARY KEY(run, number)) WITHOUT ROWID;";
+    " PRIMARY KEY(run, number)) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS bases("
+    " run INTEGER PRIMARY KEY, frame INTEGER NOT NULL, offset INTEGER NOT NULL, seq INTEGER NOT NULL,"
+    " tick INTEGER NOT NULL, kept_offset INTEGER NOT NULL, kept_seq INTEGER NOT NULL,"
+    " processes INTEGER NOT NULL);";
 
 /* ---- errors ---- */
 
@@ -215,6 +219,19 @@ bool tf_db_has_table(struct tf_store *store, const char *name)
     return has;
 }
 
+void tf_db_moment_begin(struct tf_store *store, bool *began)
+{
+    /* Within a transaction of ours it is one moment anyway. If it cannot begin, the statements say why. */
+    *began =
+        sqlite3_get_autocommit(store->db) && sqlite3_exec(store->db, "BEGIN", NULL, NULL, NULL) == SQLITE_OK;
+}
+
+void tf_db_moment_end(struct tf_store *store, bool began)
+{
+    if (began && !sqlite3_get_autocommit(store->db))
+        sqlite3_exec(store->db, "COMMIT", NULL, NULL, NULL); /* nothing was written: it cannot fail */
+}
+
 char *tf_db_text(sqlite3_stmt *stmt, int column)
 {
     const char *text = (const char *)sqlite3_column_text(stmt, column);
@@ -318,12 +335,16 @@ static struct tf_store *new_store(const char *path)
         free(store);
         store = NULL;
     }
+    if (store)
+        store->fd = -1;
     return store;
 }
 
 static void free_store(struct tf_store *store)
 {
     sqlite3_close_v2(store->db);
+    if (store->fd >= 0)
+        close(store->fd);
     free(store->path);
     free(store);
 }
@@ -397,17 +418,18 @@ int tf_db_upgrade(struct tf_store *store, struct tf_err *err)
         "ALTER TABLE runs_2 RENAME TO runs;";
     char version[48];
     int rc = tf_db_format(store, err);
-    if (rc < 0 || rc == TF_FORMAT)
+    if (rc < 0 || rc >= TF_FORMAT_WHOLE)
         return rc < 0 ? rc : 0;
     rc = tf_db_exec(store, "BEGIN IMMEDIATE", err);
     if (rc)
         return rc;
-    rc = tf_db_format(store, err); /* another recorder may have been faster */
+    int format = rc = tf_db_format(store, err); /* another recorder may have been faster */
     if (rc == 1)
         rc = tf_db_exec(store, sql, err);
     else if (rc > 0)
         rc = 0;
-    snprintf(version, sizeof version, "PRAGMA user_version=%d; COMMIT", TF_FORMAT);
+    snprintf(version, sizeof version, "PRAGMA user_version=%d; COMMIT",
+             format > TF_FORMAT_WHOLE ? format : TF_FORMAT_WHOLE);
     if (!rc)
         rc = tf_db_exec(store, version, err);
     if (rc && !sqlite3_get_autocommit(store->db))
@@ -489,9 +511,9 @@ int tf_store_create(const char *path, struct tf_store **out, struct tf_err *err)
     rc = open_db(store, path, SQLITE_OPEN_READWRITE, err);
     /*
      * What was committed survives any death of this process. A power cut is another matter: then a file that
-     * is made here is as lost as any other that was just written, and waiting for the disk for the sake of a
-     * file with nothing else in it would cost every start, and the program's time when much comes from
-     * outside. A file that holds runs already is never put at risk.
+     * is made here is at first as lost as any other that was just written (tf_db_sync() says when not any
+     * more): waiting for the disk for the sake of a file with nothing else in it would cost every start, and
+     * the program's time when much comes from outside. A file that holds runs already is never put at risk.
      */
     if (!rc)
         rc = tf_db_exec(store, store->created ? "PRAGMA synchronous=OFF" : "PRAGMA synchronous=NORMAL", err);
@@ -500,7 +522,7 @@ int tf_store_create(const char *path, struct tf_store **out, struct tf_err *err)
     if (missing) {
         char sql[128];
         snprintf(sql, sizeof sql, "PRAGMA application_id=%d; PRAGMA user_version=%d;", TF_APPLICATION_ID,
-                 TF_FORMAT);
+                 TF_FORMAT_WHOLE);
         rc = tf_db_exec(store, "PRAGMA page_size=" PAGE_BYTES "; BEGIN IMMEDIATE", err);
         /* Another process may have been faster: then the id is there already. */
         sqlite3_stmt *stmt = NULL;
@@ -526,6 +548,8 @@ int tf_store_create(const char *path, struct tf_store **out, struct tf_err *err)
         rc = tf_db_exec(store, "PRAGMA journal_mode=WAL", err);
     if (rc)
         goto fail;
+    tf_db_open_fd(store);
+    tf_db_sync_begin(store);
     *out = store;
     return 0;
 fail:
@@ -574,6 +598,7 @@ void tf_store_close(struct tf_store *store)
             sqlite3_wal_checkpoint_v2(store->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
         else if (store->created && holds_nothing(store))
             unlink(store->path);
+        tf_db_sync_end(store);
     }
     free_store(store);
 }

@@ -52,6 +52,19 @@ enum tf_origin {
         2, /* an interpreter that its parent started or became: with a start of its own (record --follow) */
 };
 
+/*
+ * Where a run begins that does not begin at its start any more: its oldest part was dropped (drop.h). Numbers
+ * go on as if it were there. All zero: nothing was dropped.
+ *
+ * It is a place at which a replay can begin: `frame` frame events and `outside` outside events, which take
+ * `offset` bytes, had happened. So the first event that can be asked for is frame + 1; event `frame` itself
+ * can still be read (what runs at the place follows from it), nothing before that.
+ */
+struct tf_base {
+    uint64_t frame, offset, outside;
+    uint64_t ns; /* when that was, since the start of the run, at most */
+};
+
 struct tf_run {
     int64_t rowid;
     uint32_t process; /* number in the run, from 1, in the order in which they began */
@@ -62,11 +75,13 @@ struct tf_run {
     uint64_t fork_outside; /* TF_FORKED: outside events before the fork */
     uint64_t fork_ns;      /* TF_FORKED: when that was */
     char id[33];           /* 32 hex digits, random */
-    enum tf_run_state state;  /* incomplete: still recorded, or the recorder was lost */
-    int64_t started_unix_ns;  /* wall clock at the start */
+    enum tf_run_state state; /* incomplete: still recorded (tf_store_is_recorded), or the recorder was lost */
+    int64_t started_unix_ns; /* wall clock at the start */
     uint64_t cal_tsc, cal_ns; /* so many ticks of the TSC took so many nanoseconds: see tf_run_ns() */
     uint64_t duration_ns;
-    uint64_t frames, outside, outside_bytes; /* totals (of what is stored, when incomplete) */
+    uint64_t frames, outside, outside_bytes; /* totals (of what is stored, when incomplete), with what was
+                                                dropped: the number of the last event */
+    struct tf_base base;                     /* of a forked process its parent's, if it has none of its own */
     int exit_status;                         /* -1: unknown */
     int exit_signal;                         /* 0: none */
     char *python_version, *exe, *execfn, *cwd, *stdlib;
@@ -79,6 +94,16 @@ struct tf_run {
     char *title;   /* script name, -m name, or "-c": for people */
 };
 void tf_run_clear(struct tf_run *run);
+/* Was its oldest part dropped? */
+static inline bool tf_run_has_base(const struct tf_run *run)
+{
+    return run->base.frame || run->base.offset;
+}
+/* The first frame event that can be asked for. */
+static inline uint64_t tf_run_first(const struct tf_run *run)
+{
+    return run->base.frame + 1;
+}
 /* Ticks (16 TSC ticks each) since the start of the run, in nanoseconds. */
 uint64_t tf_run_ns(const struct tf_run *run, uint64_t ticks);
 /* The first process of each run (the first one there is, in a damaged file), oldest first. */
@@ -97,11 +122,13 @@ int tf_store_find_process(struct tf_store *store, const char *id, uint32_t proce
 /* The process id at a place of the outside stream: of a forked process that of its parent, up to the fork. */
 int tf_store_pid(struct tf_store *store, const struct tf_run *run, uint64_t offset, uint32_t *pid,
                  struct tf_err *err);
+/* Is it being recorded just now, by whoever? False also where the file system has no locks. */
+bool tf_store_is_recorded(struct tf_store *store, const struct tf_run *run);
 /* What a run, with all its processes, takes up in the file, about. Sources that other runs have too are not
  * counted. */
 int tf_store_run_bytes(struct tf_store *store, int64_t rowid, uint64_t *bytes, struct tf_err *err);
 /* Removes a run, all its processes, and gives its space back to the file, for the next run. Only in a store
- * of tf_store_create().
+ * of tf_store_create(), and never one that is being recorded (TF_E_USAGE).
  */
 int tf_store_delete_run(struct tf_store *store, int64_t rowid, struct tf_err *err);
 /* Gives the file's unused space back to the disk. Needs as much free space as the file has contents. */
@@ -148,7 +175,8 @@ struct tf_frame {
                        where there is no function */
 };
 
-/* A cursor over frame events; decodes one block at a time and skips blocks where it can. */
+/* A cursor over frame events; decodes one block at a time and skips blocks where it can. It begins at
+ * tf_run_first(). TF_E_NOTFOUND: what is asked for was dropped, perhaps while it was read. */
 struct tf_cursor;
 int tf_cursor_open(struct tf_store *store, const struct tf_run *run, struct tf_cursor **out,
                    struct tf_err *err);
@@ -156,12 +184,14 @@ void tf_cursor_close(struct tf_cursor *cursor);
 /* Only events of these code ids from here on (bit set, n bits; NULL: all). Blocks without them are not
  * decoded. The bits stay the caller's and must live as long as they are used. */
 void tf_cursor_filter(struct tf_cursor *cursor, const uint8_t *code_bits, size_t n);
-/* The next tf_cursor_next() gives the first event with a number >= frame. */
+/* The next tf_cursor_next() gives the first event with a number >= frame. In a run with a base the event at
+ * the base (tf_base.frame) can be asked for; what is before that leads to tf_run_first(). */
 int tf_cursor_seek(struct tf_cursor *cursor, uint64_t frame, struct tf_err *err);
 /* 1 and *out; 0 at the end; negative on error. */
 int tf_cursor_next(struct tf_cursor *cursor, struct tf_frame *out, struct tf_err *err);
 /* The activations on the stack after `frame` happened for its thread, innermost first: their entry events.
- * For a return, yield or unwind the frame that is being left is still included (it is the first). */
+ * For a return, yield or unwind the frame that is being left is still included (it is the first). An
+ * activation whose entry event was dropped is a TF_CALL at time 0. */
 int tf_cursor_stack(struct tf_cursor *cursor, uint64_t frame, struct tf_frame **out, size_t *n,
                     struct tf_err *err);
 
@@ -174,11 +204,17 @@ struct tf_activation {
 int tf_cursor_activations(struct tf_cursor *cursor, uint64_t frame, struct tf_activation **out, size_t *n,
                           struct tf_frame *event, struct tf_err *err);
 
+/* Calls fn for each activation that was on a stack at the run's base, thread by thread, outermost first, and
+ * says who ran. Not at all if there is no base. */
+int tf_cursor_base_stacks(struct tf_cursor *cursor, int (*fn)(void *ctx, uint32_t thread, uint32_t code),
+                          void *ctx, uint32_t *running, struct tf_err *err);
+
 /* The event words (ring.h: tag and code id) of one block, for comparing with a replay. words holds
  * TF_BLOCK_FRAMES. */
 int tf_store_block_words(struct tf_store *store, const struct tf_run *run, uint64_t block, uint32_t *words,
                          uint32_t *n, struct tf_err *err);
-/* XXH3-64 of each block's words. digests is malloc'ed, n blocks. */
+/* XXH3-64 of each block's words, by number of block; those that were dropped are 0. digests is malloc'ed, n
+ * blocks. */
 int tf_store_digests(struct tf_store *store, const struct tf_run *run, uint64_t **digests, size_t *n,
                      struct tf_err *err);
 
@@ -191,7 +227,7 @@ struct tf_outside_block {
     uint64_t first_seq, events;       /* ordinal of its first event, from 1; how many */
     uint64_t first_frame, last_frame; /* tf_outside.frame of the first and last event */
 };
-/* All blocks in order; malloc'ed. */
+/* All blocks in order, from the one on in which the base lies; malloc'ed. */
 int tf_store_outside_blocks(struct tf_store *store, const struct tf_run *run, struct tf_outside_block **out,
                             size_t *n, struct tf_err *err);
 /* Decompresses a block into buf (len bytes) and checks its digest. */
@@ -206,7 +242,7 @@ struct tf_output {
     const void *data; /* valid during the call */
     size_t len;
 };
-/* Calls fn for each; stops and returns its value when it is not 0. */
+/* Calls fn for each, from the base on; stops and returns its value when it is not 0. */
 int tf_store_each_output(struct tf_store *store, const struct tf_run *run,
                          int (*fn)(void *ctx, const struct tf_output *output), void *ctx, struct tf_err *err);
 
@@ -243,7 +279,8 @@ struct tf_thread_activity {
     uint64_t frames;      /* events of its */
     uint64_t first, last; /* their first and last number */
 };
-/* Of each thread that has an event, by number; malloc'ed. Reads all blocks, but walks over none. */
+/* Of each thread that has an event from the base on, by number; malloc'ed. Reads all blocks, but walks over
+ * none. */
 int tf_store_thread_activity(struct tf_store *store, const struct tf_run *run,
                              struct tf_thread_activity **out, size_t *n, struct tf_err *err);
 
@@ -310,6 +347,10 @@ uint32_t tf_ingest_process(const struct tf_ingest *in);
 int64_t tf_ingest_drain(struct tf_ingest *in, struct tf_err *err);
 /* Commits what is pending if the last commit is older than a second. */
 int tf_ingest_tick(struct tf_ingest *in, struct tf_err *err);
+/* tf_store_drop_before() (drop.h) while the process is recorded, between two drains: 1 done; 0 not all, call
+ * again at the next occasion (the place may not be in the file yet, or another process is in the way); or an
+ * error, of which only a failed write ends the recording (tf_ingest_tick() says so then, too). */
+int tf_ingest_drop_before(struct tf_ingest *in, uint64_t frame, uint64_t offset, struct tf_err *err);
 /* Has a run row been written (a TF_REC_START seen)? */
 bool tf_ingest_started(const struct tf_ingest *in);
 /* Ends the run, or this process of it: takes nothing more from the ring (drain it first), writes totals,

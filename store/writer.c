@@ -224,6 +224,19 @@ static void salvage(struct tf_writer *w, struct tf_totals *saved)
     }
 }
 
+static int begin(struct tf_writer *w, struct tf_err *err)
+{
+    for (;;) {
+        int rc = tf_db_sync(w->store, w->bulk, w->store->last, err);
+        /* EXCLUSIVE: a reader in the way is met before all of it has been done in vain. */
+        if (!rc)
+            rc = tf_db_exec(w->store, w->bulk ? "BEGIN EXCLUSIVE" : "BEGIN IMMEDIATE", err);
+        if (rc || w->store->synced || tf_db_alone(w->store))
+            return rc;
+        undo(w); /* somebody else's run is in the file since just now */
+    }
+}
+
 int tf_writer_commit(struct tf_writer *w, bool patient, struct tf_totals *saved, struct tf_err *err)
 {
     bool open = !sqlite3_get_autocommit(w->store->db);
@@ -239,8 +252,7 @@ int tf_writer_commit(struct tf_writer *w, bool patient, struct tf_totals *saved,
     patient |= open; /* what is in the transaction already is in no queue */
     tf_db_patience(w->store, patient ? PATIENT_MS : IMPATIENT_MS);
     size_t at = 0;
-    /* EXCLUSIVE: a reader in the way is met before all of it has been done in vain. */
-    int rc = open ? 0 : tf_db_exec(w->store, w->bulk ? "BEGIN EXCLUSIVE" : "BEGIN IMMEDIATE", err);
+    int rc = open ? 0 : begin(w, err);
     if (!rc)
         rc = write_rows(w, &at, w->len, err);
     bool again = rc && !patient && tf_db_busy(w->store);
@@ -295,8 +307,14 @@ static int number_process(struct tf_writer *w, struct tf_run *run, struct tf_err
     if (rc < 0)
         return rc;
     w->run = run->rowid = rowid;
+    tf_db_hold(w->store, rowid);
     return 0;
 }
+
+/* Of the processes of a run, also those that have been removed (drop.h). */
+#define NUMBERS(id)                                                                                          \
+    "(SELECT process FROM runs r WHERE r.id = " id                                                           \
+    " UNION ALL SELECT processes FROM bases JOIN runs s USING(run) WHERE s.id = " id ")"
 
 static int insert_run(struct tf_writer *w, struct tf_run *run, const char *argv, size_t argv_len,
                       const char *envp, size_t envp_len, struct tf_err *err)
@@ -311,7 +329,7 @@ static int insert_run(struct tf_writer *w, struct tf_run *run, const char *argv,
             " python_version, exe, execfn, cwd, stdlib, kernel, host, python_file_digest, command,"
             " title, argv, envp, parent, origin, fork_frame, process)"
             " VALUES(?1,0,?,0,0,0,0,-1,0,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,"
-            " (SELECT coalesce(max(process), 0) + 1 FROM runs WHERE id = ?1))",
+            " (SELECT coalesce(max(process), 0) + 1 FROM " NUMBERS("?1") "))",
             &s, err);
     if (rc)
         return rc;
@@ -364,6 +382,7 @@ int tf_writer_fork(struct tf_writer *w, struct tf_run *run, const struct tf_fork
     "id, started_unix_ns, stack_limit, layout_digest, python_version, exe, execfn, cwd, stdlib, kernel,"     \
     " host, python_file_digest, command, title, argv, envp, cal_tsc, cal_ns"
     sqlite3_stmt *s;
+    struct tf_lineage lineage = {0};
     int rc = tf_db_exec(w->store, "BEGIN IMMEDIATE", err);
     if (rc)
         return rc;
@@ -373,8 +392,8 @@ int tf_writer_fork(struct tf_writer *w, struct tf_run *run, const struct tf_fork
         " outside_bytes, pid, parent, origin, fork_frame, fork_offset, fork_seq, fork_codes,"
         " fork_marks, fork_mapped, fork_tick, process)"
         " SELECT " SAME ", 0, -1, 0, 0, ?3, ?5, ?4, ?2, process, 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9,"
-        " (SELECT max(process) + 1 FROM runs r WHERE r.id = runs.id)"
-        " FROM runs WHERE run = ?1",
+        " (SELECT max(process) + 1 FROM " NUMBERS("runs.id") ")"
+                                                             " FROM runs WHERE run = ?1",
         &s, err);
 #undef SAME
     if (rc)
@@ -392,6 +411,13 @@ int tf_writer_fork(struct tf_writer *w, struct tf_run *run, const struct tf_fork
     sqlite3_finalize(s);
     if (!rc)
         rc = sqlite3_changes(w->store->db) ? number_process(w, run, err) : was_deleted(w, err);
+    /* Its row comes with its first event; until then nobody knew that it needs its parent's past. */
+    if (!rc && (rc = tf_lineage_load(w->store, &(struct tf_run){.rowid = w->run, .origin = TF_FORKED},
+                                     &lineage, err)))
+        rc = tf_err_set(err, TF_E_NOTFOUND,
+                        "what process %u had done before it was forked was dropped from %s", run->process,
+                        w->store->path);
+    tf_lineage_free(&lineage);
 out:
     if (rc)
         tf_writer_rollback(w);

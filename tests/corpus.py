@@ -445,7 +445,7 @@ def compare(answer, detail):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--positions", type=int, default=0, help="how many random positions for each program")
-    parser.add_argument("--jobs", type=int, default=2, help="how many programs at once")
+    parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 1), help="how many programs at once: they wait a good deal")
     parser.add_argument("--every", action="store_true", help="every interpreter, not one for each minor version")
     parser.add_argument("names", nargs="*", help="only these programs")
     options = parser.parse_args()
@@ -467,13 +467,16 @@ def main():
         long = [p.name for p in programs if p.name.startswith("stdlib-") or p.name in ("black", "pyflakes", "pytest")]
         found = pythons(options.every)
         spread = not options.names and not options.every and not os.environ.get("TIMEFORK_TEST_LONG")
-        jobs = [pool.submit(one, v, exe, p) for i, (v, exe) in enumerate(found) for p in programs
-                if not spread or p.name not in long or long.index(p.name) % len(found) == i]
+        jobs = [pool.submit(one, v, exe, p) for i, (v, exe) in enumerate(found)
+                for p in sorted(programs, key=lambda p: p.packages) if not spread or p.name not in long or long.index(p.name) % len(found) == i]
         # Another patch release of a minor version has the same engine: the shared cases are enough for it.
         if not options.every:
             main_ones = pythons()
             jobs += [pool.submit(one, f"{v} ({exe})", exe, p) for v, exe in pythons(True) if (v, exe) not in main_ones
                      for p in programs if p.case]
+        if any(p.packages for p in programs):
+            for v, exe in found:  # beside what is run first
+                packages(v, exe)
         for job in jobs:
             job.result()
     return tally.close()

@@ -1,31 +1,44 @@
-"""A program that traces itself, with a Python trace function and a profiler, and looks at what they saw."""
+"""Functions that a trace function, a profile function and __del__ see leaving."""
 import sys
 
-seen = []
+
+def counted(n):
+    total = 0
+    for i in range(n):
+        total += i
+    return total
 
 
 def tracer(frame, event, arg):
-    if frame.f_code.co_filename == __file__:
-        seen.append((event, frame.f_lineno))
+    if frame.f_code is not counted.__code__:
+        return None
+    len([])
     return tracer
 
 
-def profiler(frame, event, arg):
-    if frame.f_code.co_filename == __file__:
-        seen.append(("profile " + event, frame.f_lineno))
-
-
-def work(n):
-    a = n
-    b = a + 1
-    return b
+def prof(frame, event, arg):
+    if frame.f_code is counted.__code__ and event == "call":
+        len([])
 
 
 sys.settrace(tracer)
-work(1)
-work(2)
+counted(2)
 sys.settrace(None)
-sys.setprofile(profiler)
-work(3)
+sys.setprofile(prof)
+counted(2)
 sys.setprofile(None)
-print(seen)
+
+
+class Last:
+    def __del__(self):
+        counted(1)
+
+
+def holds():
+    last = Last()
+    return 7
+
+
+sys.settrace(tracer)
+holds()
+sys.settrace(None)

@@ -103,6 +103,7 @@ static void list_use_and_end(void **state)
     struct tf_err err;
     size_t n;
     int connection;
+    pid_t pid;
     (void)state;
     pid_t keeper = keep(A, 3, 4096, 1ul << 30, 60000);
     assert_int_equal(tf_keep_list(&v, &n, NULL), 0);
@@ -110,15 +111,15 @@ static void list_use_and_end(void **state)
     assert_string_equal(v[0].run, A);
     assert_string_equal(v[0].unfit, "");
     assert_int_equal(v[0].pid, keeper);
-    assert_int_equal(tf_keep_use(A, recording, got, 2, &n, &connection, &err), 0);
+    assert_int_equal(tf_keep_use(A, recording, got, 2, &n, &connection, &pid, &err), 0);
     assert_int_equal(n, 2); /* there was no room for more */
     assert_int_equal(got[1].frame, 101);
     close(got[0].socket);
     close(got[1].socket);
     close(connection);
-    assert_int_equal(tf_keep_use(B, recording, got, 8, &n, &connection, &err), TF_E_NOTFOUND);
-    assert_int_equal(tf_keep_use("../x", recording, got, 8, &n, &connection, &err), TF_E_NOTFOUND);
-    assert_int_equal(tf_keep_use(A, "/dev/null", got, 8, &n, &connection, &err), TF_E_NOTFOUND);
+    assert_int_equal(tf_keep_use(B, recording, got, 8, &n, &connection, &pid, &err), TF_E_NOTFOUND);
+    assert_int_equal(tf_keep_use("../x", recording, got, 8, &n, &connection, &pid, &err), TF_E_NOTFOUND);
+    assert_int_equal(tf_keep_use(A, "/dev/null", got, 8, &n, &connection, &pid, &err), TF_E_NOTFOUND);
     assert_int_equal(tf_keep_end(&v[0], &err), 0);
     tf_keep_list_free(v, 1);
     assert_int_equal(end_of(keeper), 0);
@@ -130,10 +131,11 @@ static void thins_to_the_cap(void **state)
     struct tf_kept_checkpoint got[8];
     size_t n = 0;
     int connection;
+    pid_t pid;
     (void)state;
     pid_t keeper = keep(A, 5, 16 << 20, 60 << 20, 60000);
     for (int i = 0; i < 500; i++) { /* it serves before it has measured, or after */
-        assert_int_equal(tf_keep_use(A, recording, got, 8, &n, &connection, NULL), 0);
+        assert_int_equal(tf_keep_use(A, recording, got, 8, &n, &connection, &pid, NULL), 0);
         for (size_t k = 0; k < n; k++)
             close(got[k].socket);
         close(connection);

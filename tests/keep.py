@@ -289,6 +289,11 @@ def test_ends(bench):
     for kept in several:
         bench.gone("all", kept, "by sessions --all")
 
+    file, _, kept = bench.record("few", "--max-checkpoints", "3")
+    tally.check("record: --max-checkpoints", len(kept["checkpoints"]) <= 2, kept)
+    bench.timefork("clean", "--all", file)
+    bench.gone("clean", kept, "by clean")
+
     _, _, kept = bench.record("folder")
     (bench.runtime / "timefork" / kept["run"]).unlink()
     (bench.runtime / "timefork").rmdir()

@@ -158,19 +158,12 @@ static const char *text_of(const json_t *state, const char *key)
 static void judge(const json_t *state, char *unfit, size_t size)
 {
     char build[TF_KEEP_BUILD];
-    struct stat st;
-    const char *file = text_of(state, "file");
     tf_keep_build(build);
     *unfit = 0;
     if (strcmp(text_of(state, "build"), build) != 0)
         snprintf(unfit, size, "it was recorded by another build of timefork");
     else if ((uint64_t)json_integer_value(json_object_get(state, "pid_namespace")) != tf_keep_namespace())
         snprintf(unfit, size, "it runs in another pid namespace");
-    else if (stat(file, &st) < 0)
-        snprintf(unfit, size, "its recording cannot be found (%s)", strerror(errno));
-    else if ((json_int_t)st.st_dev != json_integer_value(json_object_get(state, "device")) ||
-             (json_int_t)st.st_ino != json_integer_value(json_object_get(state, "inode")))
-        snprintf(unfit, size, "its recording is another file now");
 }
 
 /* ---- the list ---- */
@@ -300,7 +293,7 @@ static int use(const char *socket, const char *path, struct tf_kept_checkpoint *
     char unfit[256];
     int fds[TF_KEEP_MAX], r;
     size_t fds_n;
-    struct stat here, there;
+    struct stat st;
     *connection = connect_to(socket);
     if (*connection < 0) {
         if (errno == ECONNREFUSED)
@@ -312,8 +305,9 @@ static int use(const char *socket, const char *path, struct tf_kept_checkpoint *
         r = tf_err_set(err, TF_E_NOTFOUND, "its keeper does not answer");
     else if (judge(state, unfit, sizeof unfit), *unfit)
         r = tf_err_set(err, TF_E_NOTFOUND, "its keeper cannot be used: %s", unfit);
-    else if (stat(path, &here) < 0 || stat(text_of(state, "file"), &there) < 0 ||
-             here.st_dev != there.st_dev || here.st_ino != there.st_ino)
+    else if (stat(path, &st) < 0 ||
+             (json_int_t)st.st_dev != json_integer_value(json_object_get(state, "device")) ||
+             (json_int_t)st.st_ino != json_integer_value(json_object_get(state, "inode")))
         r = tf_err_set(err, TF_E_NOTFOUND, "its keeper is that of another file");
     else
         r = 0;

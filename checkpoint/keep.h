@@ -11,7 +11,7 @@
  * that the kernel does not tear, and what answers is the copy, on a socket of its own. The copies are the
  * keeper's children.
  *
- * Errors: see err.h. Texts handed out belong to the caller.
+ * Errors: see err.h. What a function hands out is the caller's.
  */
 #ifndef TF_KEEP_H
 #define TF_KEEP_H

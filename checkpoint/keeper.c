@@ -213,6 +213,21 @@ static bool is_used(const struct tf_keeper *k)
     return false;
 }
 
+/* Names need not be UTF-8, JSON has to be. */
+static json_t *name(const char *bytes)
+{
+    json_t *text = json_string(bytes);
+    char *plain = text ? NULL : strdup(bytes);
+    if (!plain)
+        return text;
+    for (char *at = plain; *at; at++)
+        if ((unsigned char)*at > 127)
+            *at = '?';
+    text = json_string(plain);
+    free(plain);
+    return text;
+}
+
 static json_t *state_of(const struct tf_keeper *k)
 {
     json_t *checkpoints = json_array(), *users = json_array();
@@ -225,8 +240,8 @@ static json_t *state_of(const struct tf_keeper *k)
     for (size_t i = 0; i < k->clients_n; i++)
         if (k->clients[i].uses)
             json_array_append_new(users, json_integer(k->clients[i].pid));
-    return json_pack("{s:s, s:s, s:s%, s:s, s:I, s:I, s:I, s:i, s:I, s:I, s:o, s:o}", "run", k->run, "file",
-                     k->path, "title", k->title, strlen(k->title), "build", k->build, "device",
+    return json_pack("{s:s, s:o, s:o, s:s, s:I, s:I, s:I, s:i, s:I, s:I, s:o, s:o}", "run", k->run, "file",
+                     name(k->path), "title", name(k->title), "build", k->build, "device",
                      (json_int_t)k->recording.st_dev, "inode", (json_int_t)k->recording.st_ino,
                      "pid_namespace", (json_int_t)tf_keep_namespace(), "pid", (int)getpid(), "age_ms",
                      (json_int_t)age, "left_ms", (json_int_t)(left > 0 ? left : 0), "checkpoints",

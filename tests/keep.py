@@ -116,7 +116,7 @@ class Bench:
         file = self.folder / f"{name}.timefork"
         for attempt in range(6):
             result = self.timefork("record", f"--keep={keep}", "-o", file, *args, script, str(rounds << attempt))
-            found = [s for s in self.sessions() if s.get("file") == str(file)]
+            found = [s for s in self.sessions() if s.get("file") == str(file).encode("ascii", "replace").decode()]
             if found and len(found[-1]["checkpoints"]) >= need:
                 break
             for s in found:
@@ -202,6 +202,11 @@ def test_record(bench):
     tally.equal("sessions: a mistake", bench.timefork("sessions", "x").status, 2)
     tally.equal("record: --keep with --follow", bench.timefork("record", "--keep", "--follow", "work.py").status, 2)
     tally.equal("record: no time", bench.timefork("record", "--keep=10", "work.py").status, 2)
+    odd = os.fsdecode(b"caf\xe9.py")  # not UTF-8
+    (bench.folder / odd).write_text(WORK)
+    name, _, odd_kept = bench.record(os.fsdecode(b"\xff"), script=odd)
+    tally.equal("a name that is no UTF-8", bench.places(name, [frames_of(bench, name) - 9])[0]["checkpoint"]["kind"], "fork")
+    bench.timefork("sessions", "--end", odd_kept["run"])
     return file, kept
 
 

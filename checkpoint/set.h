@@ -29,6 +29,7 @@ struct tf_checkpoint {
     int64_t image;             /* DURABLE: row of the image (store/images.h) */
     uint64_t run_number;       /* of the replay that left it; 0: none did */
     bool recorded;             /* taken while recording: has to be told where it stands */
+    bool kept;                 /* of a keeper, which serves other replays, too (checkpoint/keep.h) */
     uint64_t work_ns;          /* CPU time from the start to here: what re-executing it costs */
     int64_t made_ms;           /* tf_now_ms() when it was made */
     struct tf_memory_use used; /* when it was measured last; zeros: never */

@@ -2,6 +2,7 @@
  * clean.c: `timefork clean`: removes old runs from a recording. Nothing goes unless it is said how much may
  * go.
  */
+#include "checkpoint/keep.h"
 #include "cli/common.h"
 #include "store/store.h"
 
@@ -37,6 +38,19 @@ static uint64_t file_size(const char *path)
 {
     struct stat st;
     return stat(path, &st) ? 0 : (uint64_t)st.st_size;
+}
+
+/* Checkpoints that `record --keep` has left of a run that is removed are of no more use. */
+static void end_kept(const char *run)
+{
+    struct tf_kept_session *v;
+    size_t n;
+    if (tf_keep_list(&v, &n, NULL))
+        return;
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(v[i].run, run) == 0)
+            tf_keep_end(&v[i], NULL);
+    tf_keep_list_free(v, n);
 }
 
 /* keep: how many of the newest stay; UINT64_MAX: nobody said. */
@@ -75,6 +89,8 @@ static int clean(const char *path, uint64_t keep, bool dry_run)
             status = tf_fail(&err);
             break;
         }
+        if (!stays && writes)
+            end_kept(runs[i].id);
         print_run(!asked  ? "holds"
                   : live  ? "recording"
                   : stays ? (dry_run ? "would keep" : "kept")

@@ -197,6 +197,23 @@ int tf_timeline_adopt(struct tf_store *store, const struct tf_run *run, struct t
     return r;
 }
 
+void tf_timeline_add_kept(struct tf_timeline *t, const struct tf_kept_checkpoint *v, size_t n, pid_t keeper)
+{
+    struct tf_checkpoint_view view = {.present_frame = t->run->frames};
+    for (size_t i = 0; i < n; i++) {
+        struct tf_checkpoint c = {.frame = v[i].frame,
+                                  .offset = v[i].offset,
+                                  .kind = TF_CHECKPOINT_FORK,
+                                  .runner = {.socket = v[i].socket, .keeper = keeper},
+                                  .recorded = true,
+                                  .kept = true,
+                                  .work_ns = v[i].work_ns,
+                                  .made_ms = v[i].made_ms};
+        view.total_ns = c.work_ns;
+        tf_checkpoints_add(&t->set, &c, 0, &view);
+    }
+}
+
 void tf_timeline_close(struct tf_timeline *t)
 {
     if (!t)
@@ -289,9 +306,19 @@ void tf_timeline_attend(struct tf_timeline *t, void (*progress)(void *ctx, doubl
     t->cancel = cancel;
 }
 
+#define DEATH_MS 100 /* processes that end together end within */
+
+/* Has the process of this checkpoint, with which a copy began, ended too? Then the set has it no longer. */
+static bool drop_gone(struct tf_timeline *t, const struct tf_checkpoint *from)
+{
+    return from->kind == TF_CHECKPOINT_FORK && tf_runner_is_gone(&from->runner, DEATH_MS) &&
+           tf_checkpoints_reap(&t->set) > 0;
+}
+
 /* Lets a copy of the nearest checkpoint run to where a stop was asked for, and checks what it says. */
-int tf_run_to(struct tf_timeline *t, const struct tf_stop_req *req, uint64_t frame, struct tf_runner *runner,
-              struct tf_checkpoint *from, struct tf_stop_rep *rep, struct tf_err *err)
+static int run_once(struct tf_timeline *t, const struct tf_stop_req *req, uint64_t frame,
+                    struct tf_runner *runner, struct tf_checkpoint *from, struct tf_stop_rep *rep,
+                    struct tf_err *err)
 {
     struct tf_place at;
     int r = tf_run_start(t, req, frame, runner, from, err);
@@ -308,6 +335,17 @@ int tf_run_to(struct tf_timeline *t, const struct tf_stop_req *req, uint64_t fra
                        (unsigned long long)rep->frame, (unsigned long long)req->frame);
     if (r)
         tf_runner_end(runner);
+    return r;
+}
+
+/* As run_once(). If the checkpoint has died with its copy (its keeper was ended), another one serves. */
+int tf_run_to(struct tf_timeline *t, const struct tf_stop_req *req, uint64_t frame, struct tf_runner *runner,
+              struct tf_checkpoint *from, struct tf_stop_rep *rep, struct tf_err *err)
+{
+    int r;
+    do
+        r = run_once(t, req, frame, runner, from, rep, err);
+    while (r == TF_E_REPLAY && drop_gone(t, from));
     return r;
 }
 

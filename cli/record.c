@@ -36,7 +36,8 @@ static const char usage_text[] =
     "  --wait           record children until the last has ended, not only until the program has\n"
     "  --keep [TIME]    leave the run's checkpoints in the background for so long (90s, 10m, 2h; default "
     "10m), for\n"
-    "                   'timefork replay' to start from; 'timefork sessions' lists and ends them\n"
+    "                   'timefork replay' to start from; 'timefork sessions' lists and ends "
+    "them\n" TF_BOUND_OPTIONS
     "  --chaos [SEED]   switch threads far more often, and at places chosen by chance: what goes wrong in\n"
     "                   one run of thousands goes wrong soon (timefork race). The seed is a number; without "
     "one,\n"
@@ -234,6 +235,8 @@ int tf_record_parse(struct tf_record_opts *opts, int argc, char **argv, const st
             took = take_chaos(opts, argc - i, argv + i);
         if (took == 0 && !own)
             took = take_keep(opts, argc - i, argv + i);
+        if (took == 0 && !own)
+            took = tf_bound_option(argc - i, argv + i, &opts->bound, &opts->keep_runs);
         if (took == 0)
             took = tf_checkpoint_option(argc - i, argv + i, &opts->checkpoints);
         if (took < 0)
@@ -346,6 +349,14 @@ static char **program_env(const struct tf_record_opts *opts)
     return env;
 }
 
+/* The recording is made: what cannot be removed is said, and no reason to fail. */
+static void evict(struct tf_store *store, uint64_t keep, struct tf_record_result *result)
+{
+    struct tf_err err;
+    if (tf_evict_keep(store, keep, &result->evicted, &result->evicted_bytes, &err))
+        tf_say("older runs were not removed (--keep-runs): %s", err.msg);
+}
+
 int tf_record_run(const struct tf_record_opts *opts, struct tf_record_result *result, struct tf_err *err)
 {
     struct tf_store *store = NULL;
@@ -358,6 +369,8 @@ int tf_record_run(const struct tf_record_opts *opts, struct tf_record_result *re
 
     *result = (struct tf_record_result){.shared = {.ctl_fd = -1, .log_fd = -1}};
     tf_record_path(opts, result->path, sizeof result->path);
+    if (tf_bound_limited(&opts->bound) && (r = tf_bound_check(err)))
+        return r;
     base = program_env(opts);
     if (!base)
         return tf_err_set(err, TF_E_IO, "out of memory");
@@ -424,6 +437,8 @@ int tf_record_run(const struct tf_record_opts *opts, struct tf_record_result *re
             fprintf(stderr, "timefork: nothing was recorded: %s started no Python that timefork can record\n",
                     opts->argv[0]);
     }
+    if (opts->keep_runs && result->run.id[0])
+        evict(store, opts->keep_runs, result);
 out:
     tf_recorder_free(recorder);
     tf_env_free(env);
@@ -478,7 +493,8 @@ void tf_record_summary(const struct tf_record_result *result)
     struct stat st;
     size_t n = 0;
     uint64_t frames = run->frames, outside = run->outside;
-    char size[32] = "?", frames_text[32], outside_text[32], several[48] = "", ended[64];
+    char size[32] = "?", frames_text[32], outside_text[32], several[48] = "", ended[64], kept[96] = "",
+         evicted[64] = "";
     if (stat(result->path, &st) == 0)
         tf_bytes_text((uint64_t)st.st_size, size, sizeof size);
     if (tf_store_open(result->path, &store, NULL) == 0)
@@ -493,11 +509,18 @@ void tf_record_summary(const struct tf_record_result *result)
     }
     if (n > 1)
         snprintf(several, sizeof several, ", %zu processes", n);
-    fprintf(stderr, "timefork: %s: run %.8s%s, %s frame events, %s outside calls, %.2f s, file %s%s%s%s\n",
-            result->path, run->id, several, tf_count_text(frames, frames_text, sizeof frames_text),
-            tf_count_text(outside, outside_text, sizeof outside_text), (double)run->duration_ns / 1e9, size,
-            run->state == TF_RUN_COMPLETE ? "" : " (incomplete)", run->exit_signal ? ", ended by " : "",
-            run->exit_signal ? tf_signal_text(run->exit_signal, ended, sizeof ended) : "");
+    if (tf_run_has_base(run))
+        snprintf(kept, sizeof kept, " (kept from frame event %llu on, the last %.2f s)",
+                 (unsigned long long)tf_run_first(run), (double)(run->duration_ns - run->base.ns) / 1e9);
+    if (result->evicted)
+        snprintf(evicted, sizeof evicted, ", %zu older run%s removed", result->evicted,
+                 result->evicted == 1 ? "" : "s");
+    fprintf(
+        stderr, "timefork: %s: run %.8s%s, %s frame events, %s outside calls, %.2f s%s, file %s%s%s%s%s\n",
+        result->path, run->id, several, tf_count_text(frames, frames_text, sizeof frames_text),
+        tf_count_text(outside, outside_text, sizeof outside_text), (double)run->duration_ns / 1e9, kept, size,
+        evicted, run->state == TF_RUN_COMPLETE ? "" : " (incomplete)", run->exit_signal ? ", ended by " : "",
+        run->exit_signal ? tf_signal_text(run->exit_signal, ended, sizeof ended) : "");
     uint64_t seed;
     if (store && tf_chaos_of(store, run, &seed))
         fprintf(stderr, "timefork: " TF_CHAOS_NOTE "%llu\n", (unsigned long long)seed);

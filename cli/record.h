@@ -4,6 +4,7 @@
 
 #include "cli/budget.h"
 #include "cli/common.h"
+#include "cli/evict.h"
 #include "replay/timeline.h"
 
 struct tf_record_opts {
@@ -19,7 +20,9 @@ struct tf_record_opts {
     bool keep;      /* leave the checkpoints in the background (cli/keep.h); only for record */
     int64_t keep_ms;
     struct tf_checkpoint_opts checkpoints;
-    bool chaos; /* threads are switched by chance, from this seed, below TF_CHAOS_SEEDS */
+    struct tf_bound_limits bound; /* --max-size, --last; record only */
+    uint64_t keep_runs;           /* afterwards, so many stay in the file; 0: all */
+    bool chaos;                   /* threads are switched by chance, from this seed, below TF_CHAOS_SEEDS */
     uint64_t seed;
     /* For race: */
     bool muted;         /* the program's standard input, output and error are /dev/null */
@@ -63,6 +66,8 @@ struct tf_record_result {
     bool timed_out;   /* it was killed because of timeout_ms */
     bool interrupted; /* ends_together: a signal came that ends timefork */
     struct tf_run run;
+    size_t evicted; /* older runs that were removed (--keep-runs), and what they took */
+    uint64_t evicted_bytes;
     struct tf_shared shared;
     struct tf_checkpoints checkpoints; /* tf_checkpoints_clear() */
 };

@@ -10,7 +10,7 @@
  */
 #include "store/drop.h"
 #include "store/block.h"
-#include "store/db.h"
+#include "store/images_local.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -278,7 +278,7 @@ static int delete_process(struct tf_store *store, int64_t run, struct tf_err *er
 {
     static const char *const tables[] = {"frames",  "outside", "marks", "mapped", "builds", "machine",
                                          "threads", "sources", "codes", "bases",  "runs"};
-    int rc = 0, changes;
+    int changes, rc = tf_images_delete_before(store, run, UINT64_MAX, err);
     for (size_t i = 0; !rc && i < sizeof tables / sizeof *tables; i++) {
         char sql[100];
         snprintf(sql, sizeof sql, "DELETE FROM %s WHERE run = ?1", tables[i]);
@@ -437,27 +437,71 @@ int tf_store_may_drop(struct tf_store *store, const struct tf_run *run, uint64_t
     return rc;
 }
 
-int tf_store_bytes_before(struct tf_store *store, const struct tf_run *run, uint64_t frame, uint64_t offset,
-                          uint64_t *bytes, struct tf_err *err)
+int tf_store_drop_images(struct tf_store *store, const struct tf_run *run, struct tf_err *err)
+{
+    struct tf_lineage l = {0};
+    if (!store->writable || !sqlite3_get_autocommit(store->db))
+        return tf_err_set(err, TF_E_USAGE, "%s cannot be written to now", store->path);
+    tf_db_patience(store, DROP_MS);
+    int rc = tf_db_exec(store, "BEGIN IMMEDIATE", err);
+    if (!rc)
+        rc = tf_lineage_load(store, run, &l, err);
+    if (!rc)
+        rc = tf_images_delete_before(store, run->rowid, l.offset, err);
+    if (!rc)
+        rc = tf_db_exec(store, "COMMIT", err);
+    bool busy = rc && tf_db_busy(store);
+    if (rc && !sqlite3_get_autocommit(store->db))
+        sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
+    tf_db_patience(store, TF_DB_BUSY_MS);
+    tf_lineage_free(&l);
+    return busy ? 0 : rc ? rc : 1;
+}
+
+/* Adds the rows of a statement (their end, their size) to the places behind them; both rise. */
+static int add_sizes(struct tf_store *store, const struct tf_run *run, const char *sql, size_t n,
+                     const uint64_t *ends, uint64_t *bytes, struct tf_err *err)
 {
     sqlite3_stmt *stmt;
-    *bytes = 0;
-    int rc = tf_db_prepare(store,
-                           "SELECT (SELECT coalesce(sum(length(data) + length(codes) + 100), 0) FROM frames"
-                           "  WHERE run = ?1 AND block < ?2)"
-                           " + (SELECT coalesce(sum(length(data) + length(calls) + 80), 0) FROM outside"
-                           "  WHERE run = ?1 AND offset + len <= ?3 AND offset < ?3)",
-                           &stmt, err);
+    uint64_t sum = 0;
+    size_t i = 0;
+    int rc = tf_db_prepare(store, sql, &stmt, err);
     if (rc)
         return rc;
     sqlite3_bind_int64(stmt, 1, run->rowid);
-    sqlite3_bind_int64(stmt, 2, (int64_t)tf_fork_block(frame));
-    sqlite3_bind_int64(stmt, 3, (int64_t)offset);
-    rc = tf_db_step(store, stmt, err);
-    if (rc == 1) {
-        *bytes = (uint64_t)sqlite3_column_int64(stmt, 0);
-        rc = 0;
+    while (i < n && (rc = tf_db_step(store, stmt, err)) == 1) {
+        uint64_t end = (uint64_t)sqlite3_column_int64(stmt, 0);
+        for (; i < n && ends[i] < end; i++)
+            bytes[i] += sum;
+        sum += (uint64_t)sqlite3_column_int64(stmt, 1);
     }
+    for (; i < n; i++)
+        bytes[i] += sum;
     sqlite3_finalize(stmt);
+    return rc < 0 ? rc : 0;
+}
+
+int tf_store_bytes_before(struct tf_store *store, const struct tf_run *run, const struct tf_place_of *places,
+                          size_t n, uint64_t *bytes, struct tf_err *err)
+{
+    uint64_t *ends = calloc(n + 1, sizeof *ends);
+    if (!ends)
+        return tf_db_memory(err);
+    for (size_t i = 0; i < n; i++) {
+        bytes[i] = 0;
+        ends[i] = tf_fork_block(places[i].frame);
+    }
+    int rc = add_sizes(store, run,
+                       "SELECT block + 1, length(data) + length(codes) + 100 FROM frames WHERE run = ?1"
+                       " ORDER BY block",
+                       n, ends, bytes, err);
+    for (size_t i = 0; i < n; i++)
+        ends[i] = places[i].offset;
+    if (!rc)
+        rc = add_sizes(store, run,
+                       "SELECT offset + len, length(data) + length(calls) + 80 FROM outside WHERE run = ?1"
+                       " ORDER BY offset",
+                       n, ends, bytes, err);
+    free(ends);
     return rc;
 }

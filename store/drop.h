@@ -32,8 +32,16 @@ int tf_store_drop_before(struct tf_store *store, const struct tf_run *run, uint6
  * error. */
 int tf_store_may_drop(struct tf_store *store, const struct tf_run *run, uint64_t frame, uint64_t offset,
                       struct tf_err *err);
-/* What a drop there would give back, about: blocks of this process. */
-int tf_store_bytes_before(struct tf_store *store, const struct tf_run *run, uint64_t frame, uint64_t offset,
-                          uint64_t *bytes, struct tf_err *err);
+/* Removes the durable checkpoints of the process that stand before its base. Nothing uses them any more, but
+ * they take space. 1: done; 0: another process is in the way. Not while one is being put into the file
+ * (images.h: pages that it shares would go); a page set has to be loaded anew. */
+int tf_store_drop_images(struct tf_store *store, const struct tf_run *run, struct tf_err *err);
+/* What drops at these places, in rising order, would give back, about: blocks of this process. bytes: n
+ * numbers. */
+struct tf_place_of {
+    uint64_t frame, offset;
+};
+int tf_store_bytes_before(struct tf_store *store, const struct tf_run *run, const struct tf_place_of *places,
+                          size_t n, uint64_t *bytes, struct tf_err *err);
 
 #endif

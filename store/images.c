@@ -372,6 +372,23 @@ int tf_image_delete(struct tf_store *store, int64_t rowid, struct tf_err *err)
     return end(store, own, rc, err);
 }
 
+int tf_images_delete_before(struct tf_store *store, int64_t run, uint64_t offset, struct tf_err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    if (!tf_db_has_table(store, "images"))
+        return 0;
+    int rc = tf_db_prepare(store, "DELETE FROM images WHERE run = ?1 AND offset < ?2", &stmt, err);
+    if (!rc) {
+        sqlite3_bind_int64(stmt, 1, run);
+        sqlite3_bind_int64(stmt, 2, offset < INT64_MAX ? (int64_t)offset : INT64_MAX);
+        rc = tf_db_run(store, stmt, err);
+    }
+    sqlite3_finalize(stmt);
+    if (!rc && sqlite3_changes(store->db))
+        rc = tidy(store, err);
+    return rc;
+}
+
 int tf_images_delete_run(struct tf_store *store, int64_t run, struct tf_err *err)
 {
     sqlite3_stmt *stmt = NULL;
@@ -551,9 +568,9 @@ static int load_image(sqlite3_stmt *stmt, struct tf_image *out, struct tf_err *e
     return 0;
 }
 
-/* The images of one process of a lineage, before the fork of the next one. */
+/* The images of one process of a lineage, before the fork of the next one, and not before the base. */
 static int list_of(struct tf_store *store, sqlite3_stmt *stmt, const struct tf_ancestor *a,
-                   const struct tf_ancestor *next, struct tf_image **v, size_t *n, size_t *cap,
+                   const struct tf_ancestor *next, uint64_t base, struct tf_image **v, size_t *n, size_t *cap,
                    struct tf_err *err)
 {
     int rc;
@@ -563,7 +580,8 @@ static int list_of(struct tf_store *store, sqlite3_stmt *stmt, const struct tf_a
         struct tf_image image;
         if ((rc = load_image(stmt, &image, err)))
             return rc;
-        if (next && (image.offset > next->offset || image.frame > next->frame)) {
+        if (image.offset < base ||
+            (next && (image.offset > next->fork_offset || image.frame > next->frame))) {
             tf_image_clear(&image);
             continue;
         }
@@ -650,8 +668,8 @@ int tf_images_list(struct tf_store *store, const struct tf_run *run, struct tf_i
                            " WHERE run = ?",
                            &stmt, err);
     for (size_t i = 0; i < lineage.n && !rc; i++)
-        rc = list_of(store, stmt, &lineage.v[i], i + 1 < lineage.n ? &lineage.v[i + 1] : NULL, &v, &count,
-                     &cap, err);
+        rc = list_of(store, stmt, &lineage.v[i], i + 1 < lineage.n ? &lineage.v[i + 1] : NULL, lineage.offset,
+                     &v, &count, &cap, err);
     sqlite3_finalize(stmt);
     tf_lineage_free(&lineage);
     if (!rc && count)

@@ -28,7 +28,8 @@ struct tf_image {
 };
 void tf_image_clear(struct tf_image *image);
 
-/* The images of a process, by position. A forked process has those of its parent before the fork, too. */
+/* The images of a process, by position, from its base on (store.h, struct tf_base). A forked process has
+ * those of its parent before the fork, too. */
 int tf_images_list(struct tf_store *store, const struct tf_run *run, struct tf_image **out, size_t *n,
                    struct tf_err *err);
 void tf_images_free(struct tf_image *images, size_t n);

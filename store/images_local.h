@@ -80,6 +80,8 @@ uint8_t *tf_image_unpack(const void *data, size_t data_len, uint64_t len);
 /* For tf_store_delete_run() and tf_store_run_bytes(): images of all processes of the run of that row. Both do
  * nothing in a file without images. The first one is a part of a transaction. */
 int tf_images_delete_run(struct tf_store *store, int64_t run, struct tf_err *err);
+/* Those of one process that stand before an offset; a part of a transaction. */
+int tf_images_delete_before(struct tf_store *store, int64_t run, uint64_t offset, struct tf_err *err);
 int tf_images_run_bytes(struct tf_store *store, int64_t run, uint64_t *bytes, struct tf_err *err);
 
 #endif

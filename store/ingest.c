@@ -417,6 +417,16 @@ bool tf_ingest_started(const struct tf_ingest *in)
     return in->started;
 }
 
+uint64_t tf_ingest_written(const struct tf_ingest *in)
+{
+    return in->w.written;
+}
+
+const struct tf_run *tf_ingest_run(const struct tf_ingest *in)
+{
+    return in->started ? &in->run : NULL;
+}
+
 uint32_t tf_ingest_process(const struct tf_ingest *in)
 {
     return in->run.process;

@@ -352,6 +352,11 @@ int tf_ingest_tick(struct tf_ingest *in, struct tf_err *err);
  * again at the next occasion (the place may not be in the file yet, or another process is in the way); or an
  * error, of which only a failed write ends the recording (tf_ingest_tick() says so then, too). */
 int tf_ingest_drop_before(struct tf_ingest *in, uint64_t frame, uint64_t offset, struct tf_err *err);
+/* Bytes that were written of this process, about: to see how fast the recording grows. */
+uint64_t tf_ingest_written(const struct tf_ingest *in);
+/* What the functions that take a run need to know of it, and nothing else. The ingest's; NULL: it has no row
+ * yet. */
+const struct tf_run *tf_ingest_run(const struct tf_ingest *in);
 /* Has a run row been written (a TF_REC_START seen)? */
 bool tf_ingest_started(const struct tf_ingest *in);
 /* Ends the run, or this process of it: takes nothing more from the ring (drain it first), writes totals,

@@ -263,6 +263,7 @@ int tf_writer_commit(struct tf_writer *w, bool patient, struct tf_totals *saved,
     tf_db_patience(w->store, TF_DB_BUSY_MS);
     if (again)
         return 1;
+    w->written += w->len;
     w->len = 0;
     if (w->cap > QUEUE_KEEP) { /* there was one very large event */
         free(w->queue);

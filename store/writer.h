@@ -43,8 +43,9 @@ struct tf_writer {
     uint8_t *queue; /* rows that are not written yet */
     size_t len, cap;
     struct ZSTD_CCtx_s *zstd;
-    bool no_memory; /* the queue lacks something */
-    bool bulk;      /* the file is not in WAL mode any more */
+    uint64_t written; /* bytes of rows that were committed, also of those that were replaced since */
+    bool no_memory;   /* the queue lacks something */
+    bool bulk;        /* the file is not in WAL mode any more */
     uint32_t n_marks, n_mapped;
     /* Paths whose source was looked at already: a set of XXH3-64 hashes, open addressing, 0 is free. */
     uint64_t *seen;

@@ -2,7 +2,7 @@
  * Dropping the oldest part of a run: what is left reads as it did before, what is gone is refused by name,
  * the file does not grow, and no process loses the past that it needs.
  */
-#include "store_fixture.h"
+#include "command_fixture.h"
 
 #include <sqlite3.h>
 
@@ -283,7 +283,7 @@ static void test_drop(void **state)
         if (part == 8)
             frame = first.frames;
         ok(tf_store_run_bytes(store, first.rowid, &before, err));
-        ok(tf_store_bytes_before(store, &first, frame, offset, &bytes, err));
+        ok(tf_store_bytes_before(store, &first, &(struct tf_place_of){frame, offset}, 1, &bytes, err));
         ok(tf_store_may_drop(store, &first, frame, offset, err));
         drop_all(store, &first, frame, offset);
         ok(tf_store_run_bytes(store, first.rowid, &after, err));
@@ -570,6 +570,81 @@ static void test_numbers(void **state)
     fx_ring_free(&r);
 }
 
+/* ---- what users see of it ---- */
+
+static void test_commands(void **state)
+{
+    (void)state;
+    char path[300];
+    struct tf_store *store;
+    struct fx_ring r;
+    struct tf_run run;
+    uint32_t thread = 0, depth[2] = {0};
+    uint64_t frame, offset;
+    char text[64];
+    snprintf(path, sizeof path, "%s", fx_path("commands.timefork"));
+    fx_ring_make(&r, 1 << 20);
+    ok(tf_store_create(path, &store, err));
+    struct tf_ingest *in = begin(store, &r);
+    play(&r, in, 3 * TF_BLOCK_FRAMES, &thread, depth, 5000, 16);
+    ok(tf_ingest_end(in, 0, 0, &run, err));
+    tf_store_close(store);
+    assert_int_equal(command(tf_cmd_query, "query", path, "--list-runs", "--format", "json"), 0);
+    json_t *o = line(0);
+    assert_int_equal(number(o, "first_frame"), 1);
+    json_decref(o);
+    ok(tf_store_create(path, &store, err));
+    offset = place(store, &run, run.outside / 2, &frame);
+    drop_all(store, &run, frame, offset);
+    tf_store_close(store);
+
+    assert_int_equal(command(tf_cmd_query, "query", path, "--list-runs", "--format", "json"), 0);
+    o = line(0);
+    assert_int_equal(number(o, "first_frame"), frame + 1);
+    assert_int_equal(number(o, "frames"), run.frames);
+    assert_true(number(o, "first_ns") > 0 && number(o, "first_ns") < number(o, "duration_ns"));
+    json_decref(o);
+    assert_int_equal(command(tf_cmd_query, "query", path, "--list-processes", "--format", "json"), 0);
+    o = line(0);
+    assert_int_equal(number(o, "first_frame"), frame + 1);
+    assert_int_equal(number(o, "own_frames"), run.frames - frame);
+    json_decref(o);
+    assert_int_equal(command(tf_cmd_query, "query", path, "--frames", "--limit", "1", "--format", "json"), 0);
+    o = line(0);
+    assert_int_equal(number(o, "frame"), frame + 1);
+    json_decref(o);
+    snprintf(text, sizeof text, "it begins at frame event %llu", (unsigned long long)frame + 1);
+    assert_int_equal(command(tf_cmd_query, "query", path, "--frames", "--limit", "1"), 0);
+    says(text);
+    assert_int_equal(command(tf_cmd_query, "query", path, "--output", "--limit", "1", "--format", "json"), 0);
+    o = line(0);
+    assert_true((uint64_t)number(o, "frame") >= frame);
+    json_decref(o);
+    assert_int_equal(command(tf_cmd_query, "query", path, "--stats"), 0);
+    says(text);
+    /* All the time since the base is somebody's: functions that ran already then have theirs. */
+    assert_int_equal(command(tf_cmd_query, "query", path, "--stats", "--format", "json"), 0);
+    int64_t self = 0;
+    for (uint32_t i = 0; i < CODES; i++) {
+        o = line((int)i);
+        self += number(o, "self_ns");
+        json_decref(o);
+    }
+    ok(tf_store_open(path, &store, err));
+    struct tf_run now;
+    ok(tf_store_find_run(store, NULL, &now, err));
+    int64_t all = (int64_t)(now.duration_ns - now.base.ns);
+    tf_run_clear(&now);
+    tf_store_close(store);
+    if (self > all || self < all - all / 100)
+        fail_msg("%lld ns of %lld are somebody's", (long long)self, (long long)all);
+    /* It cannot be replayed, and says so. */
+    assert_int_equal(command(tf_cmd_verify, "verify", path), 1);
+    says("its oldest part was dropped");
+    tf_run_clear(&run);
+    fx_ring_free(&r);
+}
+
 /* ---- what may be in the way ---- */
 
 /* A reader that stands in a block which goes says so; one that comes later reads what is left, also when the
@@ -689,8 +764,9 @@ static void test_damage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_drop),    cmocka_unit_test(test_bounded),   cmocka_unit_test(test_children),
-        cmocka_unit_test(test_numbers), cmocka_unit_test(test_meanwhile), cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_drop),    cmocka_unit_test(test_bounded),  cmocka_unit_test(test_children),
+        cmocka_unit_test(test_numbers), cmocka_unit_test(test_commands), cmocka_unit_test(test_meanwhile),
+        cmocka_unit_test(test_damage),
     };
     return cmocka_run_group_tests(tests, fx_setup, fx_teardown);
 }

@@ -51,7 +51,8 @@ int tf_criu_probe(const struct tf_criu *criu, struct tf_err *err);
 int tf_criu_no_user_ns(int error, struct tf_err *err);
 
 /* Makes a folder of mode 0700 for images of about so many bytes: in /dev/shm if it and the memory have room
- * for twice as much, else in TMPDIR, else in /tmp. *out is malloc'ed. */
+ * for twice as much, else in TMPDIR, else in /tmp. *out is malloc'ed. Those that processes left there which
+ * were killed are removed. */
 int tf_criu_folder(uint64_t bytes, char **out, struct tf_err *err);
 /* Removes it with the files in it, and frees the name, also of NULL. */
 void tf_criu_folder_remove(char *folder);

@@ -99,7 +99,7 @@ static _Noreturn void keeper(const struct plan *plan)
 {
     struct report report = {0};
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    prctl(PR_SET_NAME, "timefork-keeper");
+    prctl(PR_SET_NAME, "timefork-restored");
     setsid();
     int rc = prepare(plan, &report);
     if (rc)

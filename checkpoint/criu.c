@@ -343,6 +343,21 @@ static const char *find_error(const char *folder, const char *log, char *out, si
     return means;
 }
 
+const char *tf_criu_forbidden(void)
+{
+    /* Ubuntu lets everybody make a user namespace, but gives no rights in it. */
+    int restricted = 0;
+    FILE *f = fopen("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "re");
+    if (f && fscanf(f, "%d", &restricted) != 1)
+        restricted = 0;
+    if (f)
+        fclose(f);
+    return restricted && geteuid() != 0
+               ? "AppArmor gives an ordinary user no rights in his user namespace (sysctl "
+                 "kernel.apparmor_restrict_unprivileged_userns is 1)"
+               : "the system or the container does not allow it";
+}
+
 int tf_criu_failed(const char *folder, const char *log, int status, const char *doing, struct tf_err *err)
 {
     char said[512], how[64];
@@ -353,7 +368,7 @@ int tf_criu_failed(const char *folder, const char *log, int status, const char *
         snprintf(how, sizeof how, "status %d", WEXITSTATUS(status));
     /* Harmless lines have this, too. */
     if (!means && (strstr(said, "not permitted") || strstr(said, "Permission denied")))
-        means = "the system or the container does not allow it";
+        means = tf_criu_forbidden();
     if (!*said)
         return tf_err_set(err, TF_E_IO, "%s: criu ended with %s and said nothing", doing, how);
     return tf_err_set(err, TF_E_IO, "%s: criu said \"%s\"%s%s", doing, said, means ? ": " : "",

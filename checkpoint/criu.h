@@ -66,7 +66,7 @@ struct tf_criu_dump {
     int result;   /* of criu: -1 not known yet, else its status as of waitpid() */
 };
 /* Starts to dump the settled process `pid`, which has no descriptor but one socket. The process is killed
- * when it has been dumped. Who its parent is, has to reap it. */
+ * when it has been dumped, and goes on if that failed. Who its parent is, has to reap it. */
 int tf_criu_dump_start(const struct tf_criu *criu, pid_t pid, struct tf_criu_dump *out, struct tf_err *err);
 /* Has it ended? 1: the images are in the folder; 0: not yet; or an error with what CRIU said. wait: until it
  * has. `control` becomes readable then. */

@@ -145,8 +145,9 @@ static int explain(const struct report *report, const char *folder, struct tf_er
         [STEP_CRIU] = "criu cannot be started",
     };
     if (report->error)
-        return tf_err_set(err, TF_E_IO, "restoring a checkpoint: %s: %s", steps[report->step],
-                          strerror(report->error));
+        return tf_err_set(err, TF_E_IO, "restoring a checkpoint: %s: %s%s%s", steps[report->step],
+                          strerror(report->error), report->error == EPERM ? ": " : "",
+                          report->error == EPERM ? tf_criu_forbidden() : "");
     return tf_criu_failed(folder, TF_CRIU_RESTORE_LOG, report->status, "restoring a checkpoint", err);
 }
 

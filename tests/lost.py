@@ -14,6 +14,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 
 import powercut
@@ -99,6 +100,16 @@ def whole(recording, at_least=0, state=None):
     return None
 
 
+def rest(recorder, programs):
+    """What else these programs print; they are killed if they do not end."""
+    timer = threading.Timer(LIMIT, lambda: [send(p, signal.SIGKILL) for program in programs for p in tree(program)])
+    timer.start()
+    try:
+        return recorder.stdout.read()
+    finally:
+        timer.cancel()
+
+
 class Plain:
     """What the program prints without timefork; it always exits with 7."""
 
@@ -144,7 +155,7 @@ def kill_recorder(folder, exe, way, moment, options=()):
     time.sleep(moment)
     found = [c for c in children(recorder.pid) if is_program(c)]
     recorder.kill()
-    out = recorder.stdout.read()  # nobody has waited for it yet: it still has its number
+    out = rest(recorder, found)  # nobody has waited for it yet: it still has its number
     recorder.wait()
     left = children(os.getpid())
     statuses = [reap(pid, LIMIT) for pid in left if pid in found]
@@ -236,24 +247,31 @@ def check_the_recorder_is_killed(c):
 
 
 LEAF = "def leaf(): pass\ndef work():\n for i in range(1500000): leaf()\n"
-# What a program does after its recorder was killed: name, program, signal that it gets, exit status.
+LATER = "import os, subprocess, sys, time\nprint(flush=True)\ntime.sleep(0.2)\n"
+# What a program does after its recorder was killed: name, program, signal that it gets, exit status; options of the recorder, which is first stopped
+# until the program waits for its answer.
 AFTER = [("a loop without calls hears a signal", "import signal, sys\nsignal.signal(10, lambda *a: sys.exit(3))\nprint(flush=True)\nwhile True: pass", signal.SIGUSR1, 3),
          ("a forked child is not held up by its ring", f"import os\n{LEAF}print(flush=True)\npid = os.fork()\nif not pid:\n work(); os._exit(4)\nos._exit(os.waitpid(pid, 0)[1] >> 8)", None, 4),
-         ("it forks later", "import os, time\nprint(flush=True)\ntime.sleep(0.4)\npid = os.fork()\nif not pid: os._exit(5)\nos._exit(os.waitpid(pid, 0)[1] >> 8)", None, 5)]
+         ("it forks later", f"{LATER}pid = os.fork()\nif not pid: os._exit(5)\nos._exit(os.waitpid(pid, 0)[1] >> 8)", None, 5),
+         ("it waits for leave to fork", f"{LATER}pid = os.fork()\nif not pid: os._exit(6)\nos._exit(os.waitpid(pid, 0)[1] >> 8)", None, 6, []),
+         ("what it executes waits for a session", f"{LATER}sys.exit(subprocess.run([sys.executable, '-c', 'import sys; sys.exit(9)']).returncode)", None, 9, ["--follow"])]
 
 
 def check_after_the_recorder(c):
-    for i, (what, program, number, status) in enumerate(AFTER):
+    for i, (what, program, number, status, *stopped) in enumerate(AFTER):
         with Folder() as folder:
-            recorder = start(folder / "r.timefork", c.python(i), "-c", program)
+            recorder = start(folder / "r.timefork", c.python(i), "-c", program, options=stopped[0] if stopped else ())
             recorder.stdout.readline()
-            time.sleep(0.1)
             pid = children(recorder.pid)[0]
+            if stopped:
+                os.kill(recorder.pid, signal.SIGSTOP)
+            time.sleep(0.5 if stopped else 0.1)
             recorder.kill()
             time.sleep(0.1)
             if number:
                 os.kill(pid, number)
-            recorder.stdout.read() if not number else None
+            if not number:
+                rest(recorder, [pid])
             ended = None
             for _ in range(2000):  # the recorder is a zombie meanwhile, and the program is still its child's child
                 done, how = os.waitpid(pid, os.WNOHANG)

@@ -6,6 +6,14 @@
 #include "cli/common.h"
 #include "replay/timeline.h"
 
+/* Which checkpoints outlast the run. */
+enum tf_lasting {
+    TF_LASTING_AUTO, /* durable ones where CRIU works */
+    TF_LASTING_CRIU,
+    TF_LASTING_FORK, /* none: those that are forks end with the session */
+    TF_LASTING_NONE, /* nor any forks */
+};
+
 struct tf_record_opts {
     const char *output; /* file, or NULL: made from the title */
     const char *python; /* interpreter, or NULL: python3 */
@@ -17,6 +25,7 @@ struct tf_record_opts {
     bool wait;      /* go on until the last process has ended, not only the first */
     bool snapshots; /* take checkpoints for tf_record_result.checkpoints */
     struct tf_checkpoint_opts checkpoints;
+    enum tf_lasting lasting;
     bool chaos; /* threads are switched by chance, from this seed, below TF_CHAOS_SEEDS */
     uint64_t seed;
     /* For race: */

@@ -7,8 +7,9 @@
 #include "checkpoint/set.h"
 
 enum {
-    LOOK_MS = 1000,    /* as long as the estimate is far below the limit, it is not compared more often */
-    MEASURE_SHARE = 20 /* of the supervisor's time, measuring takes one part in so many at most */
+    LOOK_MS = 1000,      /* as long as the estimate is far below the limit, it is not compared more often */
+    SLICE_NS = 10000000, /* the supervisor has other things to do: but for the first time, so long at most */
+    MEASURE_SHARE = 20   /* of the supervisor's time, measuring takes one part in so many at most */
 };
 
 struct tf_checkpoint_limits tf_checkpoint_limits_default(void)
@@ -115,18 +116,41 @@ static int64_t now_ns(void)
     return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
-void tf_checkpoints_measure(struct tf_checkpoints *set)
+/* Measures those that this round has not had yet, but no further one when slice_ns have passed. At the end of
+ * a round the sum is known. */
+static void measure(struct tf_checkpoints *set, int64_t slice_ns)
 {
-    int64_t began = now_ns();
-    set->bytes = 0;
+    int64_t began = now_ns(), took = 0;
+    uint64_t sum = 0;
+    bool complete = true;
     for (size_t i = 0; i < set->n; i++) {
         struct tf_checkpoint *c = &set->v[i];
-        if (has_process(c))
+        if (has_process(c) && c->round <= set->round) {
+            if (took > slice_ns) {
+                complete = false;
+                break;
+            }
             tf_memory_measure(c->runner.pid, &c->used);
-        set->bytes += c->used.shared;
+            c->round = set->round + 1;
+            took = now_ns() - began;
+        }
+        sum += c->used.shared;
     }
-    set->measured_ms = set->looked_ms = tf_now_ms();
-    set->measure_ns = now_ns() - began;
+    set->measured_ms = tf_now_ms();
+    set->measure_ns = took;
+    if (!complete)
+        return;
+    set->bytes = sum + set->grown;
+    set->grown = 0;
+    set->round++;
+}
+
+void tf_checkpoints_measure(struct tf_checkpoints *set)
+{
+    set->round++; /* a new round: all of them, now */
+    set->grown = 0;
+    measure(set, INT64_MAX);
+    set->looked_ms = set->measured_ms;
 }
 
 static uint64_t resident(const struct tf_checkpoints *set)
@@ -154,7 +178,7 @@ static bool too_much_memory(struct tf_checkpoints *set)
     if (resident(set) <= set->limits.bytes)
         return false;
     if (!set->measured_ms || (now - set->measured_ms) * 1000000 >= MEASURE_SHARE * set->measure_ns)
-        tf_checkpoints_measure(set);
+        measure(set, set->round ? SLICE_NS : INT64_MAX);
     return set->bytes > set->limits.bytes;
 }
 
@@ -254,6 +278,7 @@ bool tf_checkpoints_add(struct tf_checkpoints *set, const struct tf_checkpoint *
     set->v[at] = c;
     set->n++;
     set->bytes += grown_bytes;
+    set->grown += grown_bytes;
     tf_checkpoints_thin(set, view);
     const struct tf_checkpoint *there = tf_checkpoints_nearest(set, c.frame);
     return there && there->frame == c.frame && there->kind == c.kind;

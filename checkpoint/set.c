@@ -123,6 +123,9 @@ static void measure(struct tf_checkpoints *set, int64_t slice_ns)
     int64_t began = now_ns(), took = 0;
     uint64_t sum = 0;
     bool complete = true;
+    if (!set->in_round)
+        set->grown = 0; /* what came before it is in what is measured */
+    set->in_round = true;
     for (size_t i = 0; i < set->n; i++) {
         struct tf_checkpoint *c = &set->v[i];
         if (has_process(c) && c->round <= set->round) {
@@ -141,14 +144,14 @@ static void measure(struct tf_checkpoints *set, int64_t slice_ns)
     if (!complete)
         return;
     set->bytes = sum + set->grown;
-    set->grown = 0;
+    set->in_round = false;
     set->round++;
 }
 
 void tf_checkpoints_measure(struct tf_checkpoints *set)
 {
     set->round++; /* a new round: all of them, now */
-    set->grown = 0;
+    set->in_round = false;
     measure(set, INT64_MAX);
     set->looked_ms = set->measured_ms;
 }
@@ -169,15 +172,17 @@ static uint64_t low_water(const struct tf_checkpoints *set)
 
 /* Between two measurements the sum is an estimate: what was measured, what the processes have grown by since,
  * without what was dropped. */
-static bool too_much_memory(struct tf_checkpoints *set)
+static bool too_much_memory(struct tf_checkpoints *set, bool *measured)
 {
     int64_t now = tf_now_ms();
+    *measured = false;
     if (set->looked_ms && now - set->looked_ms < LOOK_MS && set->bytes <= low_water(set))
         return false;
     set->looked_ms = now;
     if (resident(set) <= set->limits.bytes)
         return false;
-    if (!set->measured_ms || (now - set->measured_ms) * 1000000 >= MEASURE_SHARE * set->measure_ns)
+    *measured = !set->measured_ms || (now - set->measured_ms) * 1000000 >= MEASURE_SHARE * set->measure_ns;
+    if (*measured)
         measure(set, set->round ? SLICE_NS : INT64_MAX);
     return set->bytes > set->limits.bytes;
 }
@@ -228,11 +233,17 @@ static size_t processes(const struct tf_checkpoints *set)
 
 void tf_checkpoints_thin(struct tf_checkpoints *set, const struct tf_checkpoint_view *view)
 {
+    bool measured;
     while (processes(set) > set->limits.max && drop_least(set, view))
         ;
-    if (too_much_memory(set)) /* and some more, so that it need not be measured again for each */
-        while (set->bytes > low_water(set) && drop_least(set, view))
-            ;
+    if (!too_much_memory(set, &measured))
+        return;
+    /* And some more, so that it need not be measured again for each. What the end of one frees is known when
+     * the others are measured again: then they have more of what they shared with it. */
+    int64_t until = now_ns() + 2 * SLICE_NS;
+    while (set->bytes > low_water(set) && drop_least(set, view))
+        if (measured && now_ns() < until)
+            measure(set, SLICE_NS);
 }
 
 /* ---- adding ---- */

@@ -45,9 +45,10 @@ struct tf_checkpoints {
     size_t n, room;
     struct tf_checkpoint_limits limits;
     /* What is known of their memory; see tf_checkpoints_measure(). */
-    uint64_t bytes;      /* the sum, measured or estimated since */
-    uint64_t grown;      /* since the present round of measuring began */
-    uint64_t round;      /* rounds that are complete: one measures each process, a few at a time */
+    uint64_t bytes; /* the sum, measured or estimated since */
+    uint64_t grown; /* since the present round of measuring began */
+    uint64_t round; /* rounds that are complete: one measures each process, a few at a time */
+    bool in_round;
     int64_t measured_ms; /* when some were measured last; 0: never */
     int64_t looked_ms;   /* when the estimate was last compared with what is resident */
     int64_t measure_ns;  /* what that took */

@@ -66,11 +66,12 @@ static bool look_at(struct tf_timeline *t, const struct tf_stop_req *req, struct
            (!lines || tf_run_check_prefix(t, &runner, rep, &ignored) == 0);
     if (good && lines) {
         t->present = runner;
-        t->standing = true;
+        t->standing = t->aside = true;
         tf_timeline_inspect(t, &(struct tf_inspect_req){.what = TF_INSPECT_STACK}, NULL, STACK_TIMEOUT_MS,
                             add_place, lines, &ignored);
         t->present = present;
         t->standing = standing;
+        t->aside = false;
     }
     tf_runner_end(&runner);
     return good;

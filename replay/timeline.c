@@ -452,7 +452,7 @@ static int fork_present(struct tf_timeline *t, struct tf_runner *copy, struct tf
     struct tf_place place;
     struct tf_stop stop;
     int r = tf_runner_fork(&t->present, copy, &place, err);
-    if (r != TF_E_REPLAY)
+    if (r != TF_E_REPLAY || t->aside)
         return r;
     r = tf_timeline_goto(t, t->here, &stop, err);
     return r ? r : tf_runner_fork(&t->present, copy, &place, err);

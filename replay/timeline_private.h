@@ -50,6 +50,7 @@ struct tf_timeline {
     struct tf_runner present;
     struct tf_position here; /* of it */
     bool standing;
+    bool aside; /* present is lent for a look somewhere else: it is not to be replaced */
 
     /* The words of one block, for comparing. */
     uint64_t words_block;

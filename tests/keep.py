@@ -182,6 +182,9 @@ def test_record(bench):
     tally.equal("record: the program's status and output", (result.status, result.out), (3, plain.out), result)
     tally.check("record: says what is kept", "kept for 10m" in result.errtext, result)
     pid = kept["pid"]
+    shown = json_lines(bench.timefork("info", file, "--format", "json"))[-1]["checkpoints"]
+    tally.check("info: shows them", [c["frame"] for c in shown if c["kind"] == "kept"] == kept["checkpoints"] and
+                all(c["bytes"] > 0 for c in shown), shown)
     tally.check("record: checkpoints, memory and time", kept["checkpoints"] and kept["memory"] > 0 and
                 0 < kept["left_ms"] <= 600000 and kept["usable"], kept)
     tally.equal("keeper: a session of its own", os.getsid(pid), pid)

@@ -259,6 +259,21 @@ def test_killed(bench):
     bench.gone("killed", kept, "by kill -9")
 
 
+def test_searched(bench):
+    """kill -9 of the keeper in the middle of a search, or shortly before or after."""
+    file, _, kept = bench.record("searched", rounds=200000)
+    prompt = Prompt(bench, file)
+    prompt.ask(f"goto {frames_of(bench, file) - 9}")
+    prompt.ask("break work.py:4 if n == -1")
+    prompt.send("reverse-continue")
+    time.sleep(0.1)
+    os.kill(kept["pid"], signal.SIGKILL)
+    answer = json.loads(prompt.process.stdout.readline())
+    bench.tally.equal("searched: the search goes on to the start", answer.get("position", answer).get("frame"), 1)
+    prompt.close()
+    bench.gone("searched", kept, "by kill -9")
+
+
 def test_ends(bench):
     tally = bench.tally
     file, _, kept = bench.record("expires", keep="1s")
@@ -365,6 +380,7 @@ def main():
             check_places(bench, "work", file, kept)
             test_several(bench, file, kept)
             test_killed(bench)
+            test_searched(bench)
             for version, exe in pythons()[1:]:
                 file, _, kept = bench.record(version, "--python", exe)
                 check_places(bench, version, file, kept, n=4)

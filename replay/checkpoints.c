@@ -141,6 +141,14 @@ int tf_timeline_fork_nearest(struct tf_timeline *t, uint64_t frame, struct tf_ru
     }
 }
 
+#define DEATH_MS 100 /* processes that end together end within */
+
+bool tf_timeline_drop_gone(struct tf_timeline *t, const struct tf_checkpoint *from)
+{
+    return from->kind == TF_CHECKPOINT_FORK && tf_runner_is_gone(&from->runner, DEATH_MS) &&
+           tf_checkpoints_reap(&t->set) > 0;
+}
+
 /* ---- those that a run leaves on its way ---- */
 
 /* How long the whole run takes, CPU time: as far as it is known, and on from there as before. */

@@ -306,15 +306,6 @@ void tf_timeline_attend(struct tf_timeline *t, void (*progress)(void *ctx, doubl
     t->cancel = cancel;
 }
 
-#define DEATH_MS 100 /* processes that end together end within */
-
-/* Has the process of this checkpoint, with which a copy began, ended too? Then the set has it no longer. */
-static bool drop_gone(struct tf_timeline *t, const struct tf_checkpoint *from)
-{
-    return from->kind == TF_CHECKPOINT_FORK && tf_runner_is_gone(&from->runner, DEATH_MS) &&
-           tf_checkpoints_reap(&t->set) > 0;
-}
-
 /* Lets a copy of the nearest checkpoint run to where a stop was asked for, and checks what it says. */
 static int run_once(struct tf_timeline *t, const struct tf_stop_req *req, uint64_t frame,
                     struct tf_runner *runner, struct tf_checkpoint *from, struct tf_stop_rep *rep,
@@ -345,7 +336,7 @@ int tf_run_to(struct tf_timeline *t, const struct tf_stop_req *req, uint64_t fra
     int r;
     do
         r = run_once(t, req, frame, runner, from, rep, err);
-    while (r == TF_E_REPLAY && drop_gone(t, from));
+    while (r == TF_E_REPLAY && tf_timeline_drop_gone(t, from));
     return r;
 }
 

@@ -103,6 +103,9 @@ int tf_timeline_fork_start(struct tf_timeline *t, struct tf_runner *copy, struct
  * them. *from: what it was. */
 int tf_timeline_fork_nearest(struct tf_timeline *t, uint64_t frame, struct tf_runner *copy,
                              struct tf_checkpoint *from, struct tf_err *err);
+/* A copy has ended before its time. Has the checkpoint that it was made from, too (its keeper was killed)?
+ * Then the set has it no longer: another one may serve. */
+bool tf_timeline_drop_gone(struct tf_timeline *t, const struct tf_checkpoint *from);
 
 /* A copy of `from` is going to run to `present`: may it make checkpoints on its way? */
 bool tf_pace_begin(struct tf_timeline *t, const struct tf_checkpoint *from, uint64_t present);

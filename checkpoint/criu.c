@@ -85,7 +85,13 @@ int tf_criu_child_files(const int *keep, int n)
 
 void tf_criu_exec(const struct tf_criu_args *args)
 {
-    static char *const env[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL};
+    /* Not what the user set for other programs (LD_PRELOAD); but the folder in which an unprivileged criu
+     * keeps what it has found out about the kernel: half of what a start costs. (Root's is /run.) */
+    char runtime[PATH_MAX];
+    const char *folder = getenv("XDG_RUNTIME_DIR");
+    char *env[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL, NULL};
+    if (folder && snprintf(runtime, sizeof runtime, "XDG_RUNTIME_DIR=%s", folder) < (int)sizeof runtime)
+        env[1] = runtime;
     execve(args->v[0], (char *const *)args->v, env);
 }
 
@@ -350,8 +356,9 @@ void tf_criu_folder_remove(char *folder)
 static const struct {
     const char *says, *means;
 } meanings[] = {
-    {"build-id", "a file that the process had mapped has changed since: the replay starts elsewhere"},
+    {"build-id", "a file that the process used has changed since"},
     {"has bad size", "a file that the process used has changed since"},
+    {"kernel features detection", "parts of /proc are hidden, by a container for example"},
     {"has bad mode", "a file that the process used has changed since"},
     {"Can't open file", "a file that the process used is gone or cannot be read any more"},
     {"No space left", "the folder for images is full: TMPDIR names another one"},
@@ -362,47 +369,75 @@ static const struct {
     {"ptrace", "another process traces it already, or the system does not allow to trace it"},
     {"seize", "another process traces it already, or the system does not allow to trace it"},
     {"seccomp", "a system call filter is in the way, of a container for example"},
-    {"Operation not permitted", "the system or the container does not allow it"},
 };
 
-/* The last error that says something. */
-static void last_error(const char *folder, const char *log, char *out, size_t size)
+static const char *meaning(const char *said)
+{
+    for (size_t i = 0; i < sizeof meanings / sizeof *meanings; i++)
+        if (strstr(said, meanings[i].says))
+            return meanings[i].means;
+    return NULL;
+}
+
+/* Lines that are there in each failure, or in none. */
+static bool says_nothing(const char *said)
+{
+    static const char *const empty[] = {"FAILED", "rlimit: Can't setup", "killed by signal"};
+    for (size_t i = 0; i < sizeof empty / sizeof *empty; i++)
+        if (strstr(said, empty[i]))
+            return true;
+    return false;
+}
+
+/* The first error whose meaning is known, for the others follow from it; else the last one. */
+static const char *find_error(const char *folder, const char *log, char *out, size_t size)
 {
     char path[PATH_MAX], line[1024];
+    const char *means = NULL;
     snprintf(path, sizeof path, "%s/%s", folder, log);
     *out = 0;
     FILE *f = fopen(path, "re");
-    while (f && fgets(line, sizeof line, f)) {
+    while (f && !means && fgets(line, sizeof line, f)) {
         char *at = strstr(line, "Error (");
-        /* These are at the end of each failure, or none at all. */
-        if (!at || strstr(at, "FAILED") || strstr(at, "rlimit: Can't setup") ||
-            strstr(at, "Restoring FAILED"))
+        if (!at || says_nothing(at))
             continue;
         char *colon = strstr(at, "): ");
         at = colon ? colon + 3 : at;
         at[strcspn(at, "\n")] = 0;
         snprintf(out, size, "%s", at);
+        means = meaning(out);
     }
     if (f)
         fclose(f);
+    return means;
 }
 
 int tf_criu_failed(const char *folder, const char *log, int status, const char *doing, struct tf_err *err)
 {
     char said[512], how[64];
-    const char *means = NULL;
-    last_error(folder, log, said, sizeof said);
-    for (size_t i = 0; i < sizeof meanings / sizeof *meanings && !means; i++)
-        if (strstr(said, meanings[i].says))
-            means = meanings[i].means;
+    const char *means = find_error(folder, log, said, sizeof said);
     if (WIFSIGNALED(status))
         snprintf(how, sizeof how, "signal %d", WTERMSIG(status));
     else
         snprintf(how, sizeof how, "status %d", WEXITSTATUS(status));
+    /* Harmless lines have this, too. */
+    if (!means && (strstr(said, "not permitted") || strstr(said, "Permission denied")))
+        means = "the system or the container does not allow it";
     if (!*said)
         return tf_err_set(err, TF_E_IO, "%s: criu ended with %s and said nothing", doing, how);
     return tf_err_set(err, TF_E_IO, "%s: criu said \"%s\"%s%s", doing, said, means ? ": " : "",
                       means ? means : "");
+}
+
+int tf_criu_no_user_ns(int error, struct tf_err *err)
+{
+    return tf_err_set(
+        err, TF_E_IO,
+        "checkpoints that last need a user namespace when the user is not root, and here there is none: "
+        "%s. See the settings kernel.unprivileged_userns_clone, "
+        "kernel.apparmor_restrict_unprivileged_userns and user.max_user_namespaces (sysctl); in a "
+        "container, its seccomp profile",
+        strerror(error));
 }
 
 pid_t tf_criu_sender(int socket)

@@ -47,6 +47,9 @@ void tf_criu_clear(struct tf_criu *criu);
  * said and what that means. */
 int tf_criu_probe(const struct tf_criu *criu, struct tf_err *err);
 
+/* For a process whose unshare(CLONE_NEWUSER) has failed with that errno: says what that means. TF_E_IO. */
+int tf_criu_no_user_ns(int error, struct tf_err *err);
+
 /* Makes a folder of mode 0700 for images of about so many bytes: in /dev/shm if it and the memory have room
  * for twice as much, else in TMPDIR, else in /tmp. *out is malloc'ed. */
 int tf_criu_folder(uint64_t bytes, char **out, struct tf_err *err);

@@ -30,7 +30,7 @@ void tf_criu_exec(const struct tf_criu_args *args);
  * allocated. */
 int tf_criu_map_ids(const char *proc, uid_t uid, gid_t gid);
 
-/* What criu said last in a log, and what that means: fills *err with TF_E_IO. doing: "dumping process 12". */
+/* What criu said in a log, and what that means: fills *err with TF_E_IO. doing: "dumping process 12". */
 int tf_criu_failed(const char *folder, const char *log, int status, const char *doing, struct tf_err *err);
 
 #endif

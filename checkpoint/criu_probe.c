@@ -90,11 +90,7 @@ int tf_criu_probe(const struct tf_criu *criu, struct tf_err *err)
     if (ask(pair[0], 100, &answer))
         rc = tf_err_set(err, TF_E_IO, "trying criu: its child has ended");
     else if (answer != 100)
-        rc = tf_err_set(err, TF_E_IO,
-                        "an ordinary user needs user namespaces for it, and here there are none: %s (sysctl "
-                        "kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns, "
-                        "user.max_user_namespaces; in a container its seccomp profile)",
-                        strerror((int)(answer - 100 - (1u << 31))));
+        rc = tf_criu_no_user_ns((int)(answer - 100 - (1u << 31)), err);
     else
         rc = dump_and_restore(criu, child, err);
     kill(child, SIGKILL);

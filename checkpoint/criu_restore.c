@@ -150,20 +150,6 @@ static int explain(const struct report *report, const char *folder, struct tf_er
     return tf_criu_failed(folder, TF_CRIU_RESTORE_LOG, report->status, "restoring a checkpoint", err);
 }
 
-/* No namespaces: why, for people. */
-static int refused(bool user_ns, int error, struct tf_err *err)
-{
-    if (!user_ns)
-        return tf_err_set(err, TF_E_IO, "restoring a checkpoint: no pid namespace: %s", strerror(error));
-    return tf_err_set(
-        err, TF_E_IO,
-        "restoring a checkpoint: an ordinary user needs user namespaces for it, and here there are "
-        "none: %s (sysctl kernel.unprivileged_userns_clone, "
-        "kernel.apparmor_restrict_unprivileged_userns, user.max_user_namespaces; in a container its "
-        "seccomp profile)",
-        strerror(error));
-}
-
 static void close_all(int *fds, int n)
 {
     for (int i = 0; i < n; i++)
@@ -206,7 +192,9 @@ int tf_criu_restore(const struct tf_criu *criu, const char *folder, int *socket,
     if (pid == 0)
         keeper(&plan);
     if (pid < 0) {
-        rc = refused(plan.user_ns, errno, err);
+        rc = plan.user_ns
+                 ? tf_criu_no_user_ns(errno, err)
+                 : tf_err_set(err, TF_E_IO, "restoring a checkpoint: no pid namespace: %s", strerror(errno));
         goto out;
     }
     close_all(fds + 3, 1);

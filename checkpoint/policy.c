@@ -41,8 +41,14 @@ void tf_policy_taken(struct tf_policy_cost *cost, uint64_t fork_ns, uint64_t fau
     uint64_t whole = fork_ns + after;
     cost->forks++;
     cost->spent_ns += whole;
-    /* At once when it becomes dearer, slowly when it becomes cheaper. */
-    cost->next_ns = whole > cost->next_ns ? whole : cost->next_ns - (cost->next_ns - whole) / 4;
+    /* Soon believed when it becomes dearer, slowly when it becomes cheaper. One that took long because the
+     * machine was busy is no rule. */
+    if (cost->forks == 1)
+        cost->next_ns = whole;
+    else if (whole > cost->next_ns)
+        cost->next_ns += (whole - cost->next_ns) / 2;
+    else
+        cost->next_ns -= (cost->next_ns - whole) / 4;
     cost->idle_forks = stays ? 0 : cost->idle_forks + 1;
 }
 
@@ -51,19 +57,20 @@ static uint64_t at_least(uint64_t ns, double least)
     return least >= (double)(UINT64_MAX / 2) ? UINT64_MAX : (double)ns < least ? (uint64_t)least : ns;
 }
 
-uint64_t tf_policy_spacing_ns(const struct tf_policy_cost *cost, uint64_t elapsed_ns, size_t max,
+uint64_t tf_policy_spacing_ns(const struct tf_policy_cost *cost, uint64_t run_ns, size_t max,
                               uint64_t expected_ns)
 {
     if (max < 2 || !(cost->budget > 0))
         return UINT64_MAX;
-    uint64_t rarer = elapsed_ns / (4 * max);
+    uint64_t rarer = run_ns / (4 * max);
     if (rarer > TF_POLICY_FAR_NS)
         rarer = TF_POLICY_FAR_NS;
     uint64_t ns = expected_ns ? expected_ns / max : rarer;
     ns = at_least(ns, TF_POLICY_MIN_NS);
     ns = at_least(ns, (double)cost->next_ns / cost->budget);
-    /* When it has been paid for, what was spent and the next one together are within the budget. */
-    ns = at_least(ns, (double)(cost->spent_ns + cost->next_ns) / cost->budget - (double)elapsed_ns);
+    if (!expected_ns) /* When it has been paid for, all that was spent is within the budget, and the next one.
+                       */
+        ns = at_least(ns, (double)(cost->spent_ns + cost->next_ns) / cost->budget - (double)run_ns);
     for (uint64_t i = 0; i < cost->idle_forks && i < 16 && ns < UINT64_MAX / 2; i++)
         ns *= 2;
     return ns;

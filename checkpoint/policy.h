@@ -3,8 +3,8 @@
  * them.
  *
  * A checkpoint is worth the time that it saves, so where checkpoints stand is measured in the work that lies
- * before them: CPU time of the process since its start, in nanoseconds. What they cost is a share of the
- * process's run time: the forks, and the page faults that come of them.
+ * before them: CPU time of the process since its start, in nanoseconds. What they cost is a share of it, too:
+ * the forks, and the page faults that come of them.
  */
 #ifndef TF_POLICY_H
 #define TF_POLICY_H
@@ -48,11 +48,15 @@ struct tf_policy_cost {
  * than that; fault_ns: what one of them costs. stays: there was room for it. */
 void tf_policy_taken(struct tf_policy_cost *cost, uint64_t fork_ns, uint64_t faults, uint64_t pages,
                      uint64_t fault_ns, bool stays);
-/* How long the process shall run before it takes the next one, so that the budget holds for the run so far
- * (elapsed_ns) and for this piece of it. max: how many can be kept. expected_ns: how long it will run, if
- * that is known (a replay): then they are spread over that; 0: not known, then they get rarer in proportion
- * to the time that has passed, up to TF_POLICY_FAR_NS. UINT64_MAX: none at all. */
-uint64_t tf_policy_spacing_ns(const struct tf_policy_cost *cost, uint64_t elapsed_ns, size_t max,
+/*
+ * How long it shall be until the process takes the next one, so that the budget holds for this piece of the
+ * run. expected_ns: how long it will run, if that is known (a replay, for which somebody waits): then they
+ * are spread over that. 0: not known (a recording). Then the budget holds for all of the run so far, too, and
+ * they get rarer in proportion to it, up to TF_POLICY_FAR_NS. run_ns: what it has run so far, CPU time: a
+ * program that waits has time for a fork, but what comes of it is in the way when it goes on. max: how many
+ * can be kept. UINT64_MAX: none at all.
+ */
+uint64_t tf_policy_spacing_ns(const struct tf_policy_cost *cost, uint64_t run_ns, size_t max,
                               uint64_t expected_ns);
 
 #endif

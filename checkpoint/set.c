@@ -16,6 +16,12 @@ struct tf_checkpoint_limits tf_checkpoint_limits_default(void)
     return (struct tf_checkpoint_limits){.max = TF_POLICY_MAX, .bytes = tf_memory_cap()};
 }
 
+const char *tf_checkpoint_kind_name(enum tf_checkpoint_kind kind)
+{
+    static const char *const names[] = {"start", "fork", "durable"};
+    return names[kind];
+}
+
 void tf_checkpoints_init(struct tf_checkpoints *set, const struct tf_checkpoint_limits *limits)
 {
     *set = (struct tf_checkpoints){.limits = *limits};
@@ -69,6 +75,12 @@ static uint64_t freed_by(const struct tf_checkpoints *set, const struct tf_check
     return c->used.shared ? c->used.private : live ? set->bytes / live : 0;
 }
 
+static void remove_entry(struct tf_checkpoints *set, size_t i)
+{
+    memmove(&set->v[i], &set->v[i + 1], (set->n - i - 1) * sizeof *set->v);
+    set->n--;
+}
+
 void tf_checkpoints_drop(struct tf_checkpoints *set, size_t i)
 {
     struct tf_checkpoint *c = &set->v[i];
@@ -78,10 +90,16 @@ void tf_checkpoints_drop(struct tf_checkpoints *set, size_t i)
         tf_runner_end(&c->runner);
     }
     c->used = (struct tf_memory_use){0};
-    if (c->kind != TF_CHECKPOINT_FORK)
-        return;
-    memmove(c, c + 1, (set->n - i - 1) * sizeof *c);
-    set->n--;
+    if (c->kind == TF_CHECKPOINT_FORK)
+        remove_entry(set, i);
+}
+
+void tf_checkpoints_forget(struct tf_checkpoints *set, size_t i)
+{
+    bool fork = set->v[i].kind == TF_CHECKPOINT_FORK;
+    tf_checkpoints_drop(set, i);
+    if (!fork)
+        remove_entry(set, i);
 }
 
 void tf_checkpoints_drop_run(struct tf_checkpoints *set, uint64_t run_number, uint64_t frame)

@@ -20,6 +20,8 @@ enum tf_checkpoint_kind {
     TF_CHECKPOINT_DURABLE, /* an image in the recording; has a process only when it has been restored */
 };
 
+const char *tf_checkpoint_kind_name(enum tf_checkpoint_kind kind); /* "start", "fork", "durable" */
+
 struct tf_checkpoint {
     uint64_t frame, offset; /* where it stands: frame events, bytes of the outside stream */
     enum tf_checkpoint_kind kind;
@@ -27,6 +29,7 @@ struct tf_checkpoint {
     int64_t image;             /* DURABLE: row of the image (store/images.h) */
     uint64_t run_number;       /* of the replay that left it; 0: none did */
     bool recorded;             /* taken while recording: has to be told where it stands */
+    bool kept;                 /* of a keeper, which serves other replays, too (checkpoint/keep.h) */
     uint64_t work_ns;          /* CPU time from the start to here: what re-executing it costs */
     int64_t made_ms;           /* tf_now_ms() when it was made */
     struct tf_memory_use used; /* when it was measured last; zeros: never */
@@ -71,6 +74,8 @@ bool tf_checkpoints_add(struct tf_checkpoints *set, const struct tf_checkpoint *
 /* Ends the process of v[i]. A fork is forgotten with it; the start and durable ones stay, without a process.
  */
 void tf_checkpoints_drop(struct tf_checkpoints *set, size_t i);
+/* The same, and forgets it, of whatever kind: a durable one that cannot be restored. */
+void tf_checkpoints_forget(struct tf_checkpoints *set, size_t i);
 /* Drops the forks behind a frame that the replay with that number has left. */
 void tf_checkpoints_drop_run(struct tf_checkpoints *set, uint64_t run_number, uint64_t frame);
 /* Drops those whose process has ended: killed by the user or for want of memory. Asks the kernel about each

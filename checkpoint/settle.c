@@ -16,17 +16,22 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/rseq.h>
 #include <sys/syscall.h>
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 #include "iohooks/process.h"
 
+#define SETTLED_SOCKET 3
+
 static uint8_t header[TF_SHM_HEADER];
+static int own_socket;
 static char folder[PATH_MAX];
 
 /* ---- the digest ---- */
 
 #define PAGE 4096ul
+#define RSEQ_BYTES 32ul           /* struct rseq of <linux/rseq.h>, aligned to that */
 #define BELOW_STACK (256ul << 10) /* where this code itself writes to the stack, at most */
 
 /* What does not count: this library's own variables say what the process does at this moment, and below the
@@ -65,6 +70,7 @@ static bool is_private(const char *line, uintptr_t *from, uintptr_t *to)
 struct digest {
     XXH3_state_t state;
     uintptr_t stack;
+    uintptr_t rseq; /* of the kernel thread: main's, the others' are not known to the kernel any more */
     long pagemap;
     uint64_t bytes;
 };
@@ -82,7 +88,13 @@ static void take_page(struct digest *digest, uintptr_t at)
     if (!len || memcmp((const void *)from, zeros, len) == 0)
         return;
     XXH3_64bits_update(&digest->state, &from, sizeof from);
-    XXH3_64bits_update(&digest->state, (const void *)from, len);
+    if (digest->rseq >= from &&
+        digest->rseq < at + PAGE) { /* the kernel writes there which processor it is */
+        size_t before = digest->rseq - from;
+        XXH3_64bits_update(&digest->state, (const void *)from, before);
+        from = digest->rseq + RSEQ_BYTES < at + PAGE ? digest->rseq + RSEQ_BYTES : at + PAGE;
+    }
+    XXH3_64bits_update(&digest->state, (const void *)from, at + PAGE - from);
     digest->bytes += len;
 }
 
@@ -133,6 +145,7 @@ static bool take_digest(uintptr_t stack, struct tf_settled *out)
     long maps = tf_sys(SYS_openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC);
     digest.pagemap = tf_sys(SYS_openat, AT_FDCWD, "/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
     digest.stack = stack;
+    digest.rseq = (uintptr_t)tf_thread_at(0)->ident + (uintptr_t)__rseq_offset;
     digest.bytes = 0;
     XXH3_64bits_reset(&digest.state);
     bool whole = !TF_IS_ERR(maps) && !TF_IS_ERR(digest.pagemap) && take_mappings(&digest, maps);
@@ -154,8 +167,11 @@ bool tf_settle_process(uintptr_t stack, bool own_namespace, struct tf_settled *o
         folder[0] = 0;
     tf_sys(SYS_chdir, "/");
     tf_sys(SYS_setsid);
-    if (tf.socket > 0)
-        tf_sys(SYS_close_range, 0, tf.socket - 1, 0);
+    /* CRIU wants room behind the highest descriptor, and ours is as high as can be. */
+    own_socket = tf.socket;
+    tf_sys(SYS_dup3, tf.socket, SETTLED_SOCKET, O_CLOEXEC);
+    tf.socket = SETTLED_SOCKET;
+    tf_sys(SYS_close_range, 0, tf.socket - 1, 0);
     tf_sys(SYS_close_range, tf.socket + 1, ~0u, 0);
     memcpy(header, tf.shm, sizeof header);
     tf_sys(SYS_munmap, TF_RING_ADDR, 2 * tf.ring_words * 4ul);
@@ -181,6 +197,11 @@ bool tf_revive_process(uintptr_t stack, int ctl, int log, struct tf_settled *out
     if ((uintptr_t)r != TF_SHM_ADDR)
         return false;
     memcpy(tf.shm, header, sizeof header);
+    if (own_socket != tf.socket && tf_dup_high(tf.socket, own_socket) != own_socket)
+        return false;
+    if (own_socket != tf.socket)
+        tf_sys(SYS_close, tf.socket);
+    tf.socket = own_socket;
     if (folder[0]) /* where that is not there, a path that needs it is not found either */
         tf_sys(SYS_chdir, folder);
     return map_again(ctl, TF_CTL_ADDR, TF_CTL_SIZE) & map_again(log, TF_LOG_ADDR, TF_LOG_SIZE) && whole;

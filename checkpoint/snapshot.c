@@ -24,7 +24,7 @@
 #include "iohooks/process.h"
 
 #define PAYLOAD_MAX (sizeof(struct tf_run_req) + 65536 * 4 + 64)
-static uint8_t payload[PAYLOAD_MAX];
+static _Alignas(8) uint8_t payload[PAYLOAD_MAX];
 
 /* ---- messages ---- */
 
@@ -263,6 +263,11 @@ void tf_serve(void)
             begin_run((const struct tf_run_req *)payload,
                       (const uint32_t *)(payload + sizeof(struct tf_run_req)));
             return;
+        case TF_REQ_SHARED:
+            if (msg.len != sizeof(uint32_t) || !tf_map_again(*(const uint32_t *)payload, fd))
+                tf_leave(1);
+            tf_sys(SYS_close, fd);
+            break;
         case TF_REQ_SETTLE: {
             struct tf_settled settled;
             uint32_t own_namespace;
@@ -355,6 +360,7 @@ void tf_snapshot_record(uint64_t now)
             files.rlim_cur = files.rlim_max;
             tf_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, &files, 0);
         }
+        tf_sys(SYS_setsid); /* what the terminal tells the program is not for it, nor is its end */
         take_socket(fds[1]);
         if (tf.socket > 0)
             tf_sys(SYS_close_range, 0, tf.socket - 1, 0);

@@ -384,8 +384,7 @@ json_t *tf_answer(struct tf_timeline *t, struct tf_store *store, const struct tf
         json_array_append_new(values, v);
     }
     json_object_set_new(a, "checkpoint",
-                        json_pack("{s:s, s:I}", "kind",
-                                  stop->served_kind == TF_CHECKPOINT_START ? "start" : "fork", "frame",
+                        json_pack("{s:s, s:I}", "kind", tf_checkpoint_kind_name(stop->served_kind), "frame",
                                   (json_int_t)stop->served_frame));
     json_object_set_new(a, "replayed_frames", json_integer((json_int_t)stop->replayed));
     json_object_set_new(a, "elapsed_ms", json_real(stop->elapsed_ms));

@@ -91,7 +91,7 @@ static int clean(const char *path, const struct tf_evict_limits *limits, bool dr
     uint64_t before = file_size(path);
     for (size_t i = 0; i < n; i++) {
         recorded += v[i].recorded && asked;
-        if (v[i].goes && writes && tf_store_delete_run(store, runs[i].rowid, &err)) {
+        if (v[i].goes && writes && tf_evict_delete(store, &runs[i], &err)) {
             status = tf_fail(&err);
             break;
         }

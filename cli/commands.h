@@ -9,6 +9,9 @@ int tf_cmd_debug(int argc, char **argv);
 int tf_cmd_replay(int argc, char **argv);
 int tf_cmd_verify(int argc, char **argv);
 int tf_cmd_query(int argc, char **argv);
+int tf_cmd_checkpoint(int argc, char **argv);
+int tf_cmd_info(int argc, char **argv);
+int tf_cmd_sessions(int argc, char **argv);
 int tf_cmd_clean(int argc, char **argv);
 int tf_cmd_doctor(int argc, char **argv);
 

@@ -27,6 +27,11 @@ void tf_say(const char *fmt, ...)
     va_end(ap);
 }
 
+void tf_say_notice(const char *text)
+{
+    tf_say("%s", text);
+}
+
 int tf_fail(const struct tf_err *err)
 {
     tf_say("%s", err->msg);

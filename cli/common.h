@@ -25,6 +25,7 @@ enum {
 
 /* "timefork: MESSAGE" on standard error. */
 void tf_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void tf_say_notice(const char *text); /* the same, for struct tf_timeline_opts */
 /* Prints an error; returns TF_EXIT_ERROR, or TF_EXIT_USAGE for TF_E_USAGE. */
 int tf_fail(const struct tf_err *err);
 /* Prints a message about wrong use and where to find help; returns TF_EXIT_USAGE. */

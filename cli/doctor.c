@@ -15,6 +15,7 @@
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "checkpoint/criu.h"
 #include "checkpoint/filter.h"
 #include "checkpoint/launch.h"
 #include "cli/commands.h"
@@ -171,6 +172,29 @@ static void try_all(const char *libdir)
         fclose(f);
 }
 
+/* One way or the other it is not a problem: checkpoints that last are for those who want them. */
+static void try_criu(void)
+{
+    struct tf_criu criu;
+    struct tf_err err = {0};
+    char detail[PATH_MAX + 256];
+    if (tf_criu_find(&criu, &err)) {
+        printf("%-4s %-22s %s\n", "--", "lasting checkpoints", err.msg);
+        return;
+    }
+    const char *who = criu.privileged ? "with privileges" : "in a user namespace";
+    if (tf_criu_probe(&criu, &err) == 0) {
+        snprintf(detail, sizeof detail, "%s %s dumps and restores a process, %s", criu.path, criu.version,
+                 who);
+        line(true, "lasting checkpoints", detail, "");
+    } else {
+        printf("%-4s %-22s %s %s does not work here, %s\n", "--", "lasting checkpoints", criu.path,
+               criu.version, who);
+        printf("     -> %s\n", err.msg);
+    }
+    tf_criu_clear(&criu);
+}
+
 static const char usage_text[] =
     "usage: timefork doctor [--python EXE]...\n"
     "\n"
@@ -178,7 +202,9 @@ static const char usage_text[] =
     "those\n"
     "on the PATH (python3, python3.11 to python3.13), in /usr/bin, and those that timefork was built with; "
     "or those\n"
-    "that are named.\n"
+    "that are named. Dumps and restores a process with CRIU, if there is one; what is marked -- is not a "
+    "problem:\n"
+    "timefork works without.\n"
     "\n"
     "Exit status: 0 if all is well, 1 if something does not work, 2 for a mistake in the command line.\n";
 
@@ -240,6 +266,7 @@ int tf_cmd_doctor(int argc, char **argv)
     tf_probe_engines(libdir, engines, sizeof engines);
     snprintf(detail, sizeof detail, "for Python %s, in %s", engines, libdir);
     line(strcmp(engines, "none") != 0, "engines", detail, "install python3-dev and run ./setup again");
+    try_criu();
     if (n == 0)
         try_all(libdir);
     for (size_t i = 0; i < n; i++)

@@ -2,6 +2,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include "checkpoint/keep.h"
 #include "cli/commands.h"
 #include "cli/record.h"
 
@@ -15,7 +16,10 @@ static const struct {
     {"debug", tf_cmd_debug, "record a run and go to a position of it at once"},
     {"replay", tf_cmd_replay, "go to a position of a recorded run, look at live objects there"},
     {"query", tf_cmd_query, "list runs, frame events, functions, what was printed"},
+    {"info", tf_cmd_info, "what a recording holds: its runs, their sizes, stored checkpoints"},
     {"verify", tf_cmd_verify, "re-execute a run and compare every event with the recording"},
+    {"checkpoint", tf_cmd_checkpoint, "put durable checkpoints into a recording, for replays to start from"},
+    {"sessions", tf_cmd_sessions, "list and end the checkpoints that record --keep has left"},
     {"clean", tf_cmd_clean, "remove old runs from a recording"},
     {"doctor", tf_cmd_doctor, "what works on this machine, what does not, what to do"},
 };
@@ -25,7 +29,7 @@ static void usage(FILE *out)
 {
     fprintf(out, "usage: timefork COMMAND [ARGS...]\n\n");
     for (size_t i = 0; i < COMMANDS; i++)
-        fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].what);
+        fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].what);
     fprintf(out, "\n'timefork COMMAND --help' tells more. timefork --version\n");
 }
 
@@ -46,6 +50,7 @@ static void survive_file_limit(void)
 int main(int argc, char **argv)
 {
     survive_file_limit();
+    tf_keep_title_init(argc, argv);
     if (argc < 2) {
         usage(stderr);
         return TF_EXIT_USAGE;

@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
+#include "cli/info.h"
 #include "cli/prompt.h"
 
 static int quit(struct tf_prompt *p, const char *args, json_t *out, struct tf_err *err)
@@ -273,6 +274,32 @@ static int info(struct tf_prompt *p, const char *args, json_t *out, struct tf_er
     return 0;
 }
 
+/* ---- checkpoints ---- */
+
+static int checkpoints(struct tf_prompt *p, const char *args, json_t *out, struct tf_err *err)
+{
+    if (*args)
+        return tf_err_set(err, TF_E_USAGE, "info checkpoints lists all of them: it takes no '%s'", args);
+    struct tf_checkpoints *set = tf_timeline_checkpoints(p->timeline);
+    json_object_set_new(out, "checkpoints", tf_info_checkpoints(set));
+    json_object_set_new(out, "bytes", json_integer((json_int_t)set->bytes));
+    json_object_set_new(out, "max_checkpoints", json_integer((json_int_t)set->limits.max));
+    json_object_set_new(out, "max_bytes", json_integer((json_int_t)set->limits.bytes));
+    return 0;
+}
+
+static void print_checkpoints(struct tf_prompt *p, json_t *result)
+{
+    const json_t *all = json_object_get(result, "checkpoints");
+    char used[32], most[32];
+    tf_info_print_checkpoints(p->out, all, "");
+    fprintf(
+        p->out, "%zu of at most %lld, %s of at most %s\n", json_array_size(all),
+        (long long)json_integer_value(json_object_get(result, "max_checkpoints")),
+        tf_bytes_text((uint64_t)json_integer_value(json_object_get(result, "bytes")), used, sizeof used),
+        tf_bytes_text((uint64_t)json_integer_value(json_object_get(result, "max_bytes")), most, sizeof most));
+}
+
 /* ---- */
 
 const struct tf_command tf_commands_session[] = {
@@ -292,6 +319,10 @@ const struct tf_command tf_commands_session[] = {
      "As bookmarks."},
     {"delete bookmark", NULL, delete_bookmark, NULL, TF_COMPLETES_BOOKMARK, false, "delete bookmark NAME",
      "Forgets a bookmark."},
+    {"info checkpoints", NULL, checkpoints, print_checkpoints, TF_COMPLETES_NOTHING, false,
+     "info checkpoints",
+     "Lists the checkpoints from which moves begin: position, kind, memory (pages that several share count\n"
+     "once among them: PSS), age."},
     {"info", "i", info, print_help, TF_COMPLETES_COMMAND, false, "info WHAT", "Lists what info can show."},
     {"set", NULL, set, print_settings, TF_COMPLETES_NOTHING, false, "set timeout SECONDS",
      "Sets how long an expression, or a repr, may take."},

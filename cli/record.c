@@ -15,6 +15,7 @@
 #include "checkpoint/launch.h"
 #include "cli/commands.h"
 #include "cli/common.h"
+#include "cli/keep.h"
 #include "cli/probe.h"
 #include "cli/record.h"
 #include "cli/recorder.h"
@@ -34,6 +35,9 @@ static const char usage_text[] =
     "recorded)\n"
     "  --wait           record children until the last has ended, not only until the program "
     "has\n" TF_BOUND_OPTIONS
+    "  --keep [TIME]    leave the run's checkpoints in the background for so long (90s, 10m, 2h; default "
+    "10m), for\n"
+    "                   'timefork replay' to start from; 'timefork sessions' lists and ends them\n"
     "  --chaos [SEED]   switch threads far more often, and at places chosen by chance: what goes wrong in\n"
     "                   one run of thousands goes wrong soon (timefork race). The seed is a number; without "
     "one,\n"
@@ -195,6 +199,25 @@ static int take_chaos(struct tf_record_opts *opts, int left, char **argv)
     return n;
 }
 
+/* --keep, --keep=DURATION, --keep DURATION; as take_chaos(). */
+static int take_keep(struct tf_record_opts *opts, int left, char **argv)
+{
+    if (strncmp(argv[0], "--keep=", 7) == 0) {
+        if (!tf_duration_parse(argv[0] + 7, &opts->keep_ms)) {
+            bad("--keep %s: a time as 90s, 10m, 2h is expected, at most 30d", argv[0] + 7);
+            return -1;
+        }
+        opts->keep = true;
+        return 1;
+    }
+    if (strcmp(argv[0], "--keep") != 0)
+        return 0;
+    opts->keep = true;
+    opts->keep_ms = TF_KEEP_DEFAULT_MS;
+    /* Not when nothing would be left to be run: then it is a script's name. */
+    return left > 2 && tf_duration_parse(argv[1], &opts->keep_ms) ? 2 : 1;
+}
+
 int tf_record_parse(struct tf_record_opts *opts, int argc, char **argv, const struct tf_own_options *own,
                     const char *usage)
 {
@@ -210,6 +233,8 @@ int tf_record_parse(struct tf_record_opts *opts, int argc, char **argv, const st
         int took = own ? own->take(own->ctx, argc - i, argv + i) : 0;
         if (took == 0)
             took = take_chaos(opts, argc - i, argv + i);
+        if (took == 0 && !own)
+            took = take_keep(opts, argc - i, argv + i);
         if (took == 0 && !own)
             took = tf_bound_option(argc - i, argv + i, &opts->bound, &opts->keep_runs);
         if (took == 0)
@@ -509,17 +534,27 @@ int tf_cmd_record(int argc, char **argv)
 {
     struct tf_record_opts opts;
     struct tf_record_result result;
+    struct tf_staying staying;
     struct tf_err err = {0};
     int status = tf_record_parse(&opts, argc, argv, NULL, usage_text);
+    if (!status && opts.keep && opts.follow)
+        status = bad("--keep keeps checkpoints of the first process only: it cannot be with --follow%s", "");
     if (status) {
         tf_record_opts_clear(&opts);
         return status < 0 ? 0 : status;
     }
-    if (opts.checkpoints.given) {
-        status = tf_usage("record",
-                          "%s is about checkpoints in memory: 'record' leaves none ('timefork debug' and "
-                          "'timefork replay' do)",
-                          opts.checkpoints.given);
+    opts.snapshots = opts.keep;
+    if (opts.keep && tf_stay_begin(&staying, &err)) {
+        tf_record_opts_clear(&opts);
+        tf_say("%s", err.msg);
+        return TF_EXIT_NO_RECORD;
+    }
+    if (opts.checkpoints.given && !opts.keep) {
+        status =
+            tf_usage("record",
+                     "%s is about checkpoints in memory: 'record' leaves some with --keep only ('timefork "
+                     "debug' and 'timefork replay' have them, too)",
+                     opts.checkpoints.given);
     } else if (tf_record_run(&opts, &result, &err)) {
         fprintf(stderr, "timefork: %s\n", err.msg);
         status = TF_EXIT_NO_RECORD;
@@ -527,8 +562,11 @@ int tf_cmd_record(int argc, char **argv)
         status = result.status;
         if (result.run.id[0] && !opts.quiet)
             tf_record_summary(&result);
-        tf_run_clear(&result.run);
+        if (!opts.keep)
+            tf_run_clear(&result.run);
     }
+    if (opts.keep)
+        tf_stay_end(&staying, &opts, &result, status);
     tf_record_opts_clear(&opts);
     return status;
 }

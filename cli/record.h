@@ -17,6 +17,8 @@ struct tf_record_opts {
     bool follow;    /* record interpreters that the program executes */
     bool wait;      /* go on until the last process has ended, not only the first */
     bool snapshots; /* take checkpoints for tf_record_result.checkpoints */
+    bool keep;      /* leave the checkpoints in the background (cli/keep.h); only for record */
+    int64_t keep_ms;
     struct tf_checkpoint_opts checkpoints;
     struct tf_bound_limits bound; /* --max-size, --last; record only */
     uint64_t keep_runs;           /* afterwards, so many stay in the file; 0: all */

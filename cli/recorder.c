@@ -73,7 +73,6 @@ struct tf_recorder {
     struct tf_policy_cost cost;
     uint64_t fault_ns;
     uint64_t faults, pages; /* of the program at the one before: faults so far, resident pages */
-    int64_t began_ms;
 };
 
 /* ---- signals ---- */
@@ -125,8 +124,8 @@ static void own_signals(void)
 static void answer_snapshot(struct tf_recorder *rec, uint32_t serial)
 {
     struct tf_shm *shm = rec->processes[0]->map.shm;
-    uint64_t elapsed = (uint64_t)(tf_now_ms() - rec->began_ms) * 1000000u;
-    uint64_t ns = tf_policy_spacing_ns(&rec->cost, elapsed, rec->opts.checkpoints.limits.max, 0);
+    uint64_t ns =
+        tf_policy_spacing_ns(&rec->cost, rec->taken.place.cpu_ns, rec->opts.checkpoints.limits.max, 0);
     double ticks = (double)ns * tf_prepare_ticks_per_ns();
     __atomic_store_n(&shm->snapshot_ticks, ticks < (double)(UINT64_MAX / 2) ? (uint64_t)ticks : UINT64_MAX,
                      __ATOMIC_RELAXED);
@@ -723,7 +722,6 @@ int tf_recorder_new(const struct tf_recorder_opts *opts, struct tf_launch *launc
         .lent = -1,
         .message = {.fd = -1},
         .taken.checkpoint.runner = TF_RUNNER_NONE,
-        .began_ms = tf_now_ms(),
     };
     if (!(rec->polled = calloc(3, sizeof *rec->polled))) {
         r = tf_err_set(err, TF_E_IO, "out of memory");

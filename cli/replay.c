@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "checkpoint/keep.h"
 #include "cli/answer.h"
 #include "cli/budget.h"
 #include "cli/commands.h"
@@ -273,6 +274,17 @@ static int look(struct tf_timeline *t, struct tf_store *store, const struct tf_r
     return tf_finish_output(o->positions_n ? show(t, store, run, o) : tf_prompt_run(t, store, run, &prompt));
 }
 
+/* Takes the checkpoints that `record --keep` has left behind, if there are any: of the first process. Without
+ * them the replay begins at the start. */
+static void use_kept(struct tf_timeline *t, const struct tf_run *run, const char *path, int *keeper)
+{
+    struct tf_kept_checkpoint kept[TF_KEEP_MAX];
+    size_t n;
+    pid_t pid;
+    if (run->process == 1 && tf_keep_use(run->id, path, kept, TF_KEEP_MAX, &n, keeper, &pid, NULL) == 0)
+        tf_timeline_add_kept(t, kept, n, pid);
+}
+
 int tf_cmd_replay(int argc, char **argv)
 {
     struct options o;
@@ -281,7 +293,7 @@ int tf_cmd_replay(int argc, char **argv)
     struct tf_timeline *t = NULL;
     struct tf_run run = {0};
     char path[4096];
-    int status = TF_EXIT_USAGE;
+    int status = TF_EXIT_USAGE, keeper = -1;
 
     if (new_options(&o, argc))
         goto out;
@@ -308,6 +320,7 @@ int tf_cmd_replay(int argc, char **argv)
     if (check_options(&o, "replay"))
         goto out;
     status = TF_EXIT_ERROR;
+    o.checkpoints.cost.notice = tf_say_notice;
     if (tf_find_recording(o.file, path, sizeof path, &err) || tf_store_open(path, &store, &err) ||
         tf_find_process(store, o.run, o.process, &run, &err) ||
         tf_timeline_open(store, &run, &o.checkpoints.cost, &t, &err) ||
@@ -316,9 +329,12 @@ int tf_cmd_replay(int argc, char **argv)
         status = open_status(&err);
         goto out;
     }
+    use_kept(t, &run, path, &keeper);
     status = look(t, store, &run, &o);
 out:
     tf_timeline_close(t);
+    if (keeper >= 0)
+        close(keeper);
     tf_run_clear(&run);
     tf_store_close(store);
     free_options(&o);

@@ -533,6 +533,8 @@ bool tf_child_exits(const struct tf_call_row *row, struct tf_call *call);
 /* A copy of a descriptor at that number, which may be behind the program's limit; else at the highest number
  * that there is. Returns the number. Record; in replay the limit is high enough. */
 long tf_dup_high(int fd, int to);
+/* Maps the control page or the outside stream (TF_FD_CTL, TF_FD_LOG) from another descriptor. */
+bool tf_map_again(uint32_t which, int fd);
 /* Record: a child that is not recorded gets what it would have without timefork. */
 void tf_make_plain(void);
 const char *tf_own_path(void); /* of this library */

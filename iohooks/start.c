@@ -75,6 +75,14 @@ static void *map_fd(int fd, uintptr_t at, size_t len, int prot, size_t offset)
     return TF_IS_ERR(r) || (uintptr_t)r != at ? NULL : (void *)at;
 }
 
+bool tf_map_again(uint32_t which, int fd)
+{
+    bool ctl = which == TF_FD_CTL;
+    uintptr_t at = ctl ? TF_CTL_ADDR : TF_LOG_ADDR;
+    return (ctl || which == TF_FD_LOG) && tf_sys(SYS_mmap, at, ctl ? TF_CTL_SIZE : TF_LOG_SIZE, PROT_READ,
+                                                 MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0) == (long)at;
+}
+
 /* Maps the shared header, and the ring if there is one. */
 static bool map_session(int fd)
 {

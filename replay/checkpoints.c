@@ -2,6 +2,7 @@
  * checkpoints.c: the checkpoints of a timeline: which one a run begins at, those that it leaves on its way
  * and how far apart, and what becomes of those that somebody has killed.
  */
+#include <stdio.h>
 #include <time.h>
 #include <unistd.h>
 #include "replay/prepare.h"
@@ -27,13 +28,81 @@ struct tf_checkpoints *tf_timeline_checkpoints(struct tf_timeline *t)
 
 /* ---- where a run begins ---- */
 
+#define RESTORE_NS 150000000u /* re-executing less than this is not worth restoring a durable checkpoint */
+
+int tf_timeline_add_images(struct tf_timeline *t, struct tf_err *err)
+{
+    const struct tf_checkpoint_view view = {0};
+    if (t->bare)
+        return 0;
+    int r = tf_images_list(t->store, t->run, &t->images, &t->images_n, err);
+    for (size_t i = 0; r == 0 && i < t->images_n; i++) {
+        struct tf_checkpoint c = {.frame = t->images[i].frame,
+                                  .offset = t->images[i].offset,
+                                  .kind = TF_CHECKPOINT_DURABLE,
+                                  .runner = TF_RUNNER_NONE,
+                                  .image = t->images[i].rowid,
+                                  .recorded = true,
+                                  .work_ns = tf_durable_work_ns(&t->images[i]),
+                                  .made_ms = tf_now_ms()};
+        if (!tf_checkpoints_add(&t->set, &c, 0, &view))
+            r = tf_err_set(err, TF_E_IO, "out of memory");
+    }
+    return r;
+}
+
+static int restore(struct tf_timeline *t, struct tf_checkpoint *c, struct tf_err *err)
+{
+    const struct tf_image *image = NULL;
+    for (size_t i = 0; i < t->images_n; i++)
+        if (t->images[i].rowid == c->image)
+            image = &t->images[i];
+    if (!image)
+        return tf_err_set(err, TF_E_NOTFOUND, "it has no image");
+    if (!t->criu.argv) {
+        int r = tf_criu_find(&t->criu, err);
+        if (r)
+            return r;
+    }
+    return tf_durable_restore(&t->criu, t->store, image, &t->shared, &c->runner, err);
+}
+
 /* A checkpoint without a process: gets one, if that can be done. */
 static int revive(struct tf_timeline *t, struct tf_checkpoint *c, struct tf_err *err)
 {
     if (c->kind == TF_CHECKPOINT_START)
         return tf_prepare_start(t->run, &t->shared, !t->bare, &c->runner, &t->filter_error, err);
-    return tf_err_set(err, TF_E_NOTFOUND, "the checkpoint at frame event %llu has no process",
-                      (unsigned long long)c->frame);
+    return restore(t, c, err);
+}
+
+/* It could not be restored: nor will it be next time, and others most likely fail for the same reason. */
+static void give_up_durable(struct tf_timeline *t, const struct tf_checkpoint *c, const struct tf_err *why)
+{
+    char text[1400];
+    snprintf(
+        text, sizeof text,
+        "the durable checkpoint after frame event %llu cannot be used: %s. The replay goes on without it, "
+        "from an earlier point",
+        (unsigned long long)c->frame, why->msg);
+    if (t->notice)
+        t->notice(text);
+    bool all = !t->criu.argv;
+    for (size_t i = t->set.n; i-- > 0;)
+        if (t->set.v[i].kind == TF_CHECKPOINT_DURABLE && (all || &t->set.v[i] == c) &&
+            t->set.v[i].runner.socket < 0)
+            tf_checkpoints_forget(&t->set, i);
+}
+
+/* The best one to begin at: the nearest, unless it would have to be restored first and re-executing from the
+ * one before costs less than that. */
+static struct tf_checkpoint *best(struct tf_timeline *t, uint64_t frame)
+{
+    struct tf_checkpoint *nearest = tf_checkpoints_nearest(&t->set, frame), *live = nearest;
+    double frames = t->run->frames ? (double)t->run->frames : 1;
+    while (live > t->set.v && live->runner.socket < 0)
+        live--;
+    double ns = (double)(nearest->frame - live->frame) * (double)t->run->duration_ns / frames;
+    return nearest->kind == TF_CHECKPOINT_DURABLE && ns < RESTORE_NS ? live : nearest;
 }
 
 int tf_timeline_fork_start(struct tf_timeline *t, struct tf_runner *copy, struct tf_err *err)
@@ -48,15 +117,21 @@ int tf_timeline_fork_nearest(struct tf_timeline *t, uint64_t frame, struct tf_ru
     bool revived = false;
     for (;;) {
         struct tf_place place;
-        struct tf_checkpoint *c = tf_checkpoints_nearest(&t->set, frame);
+        struct tf_checkpoint *c = best(t, frame);
         int r = 0;
         if (c->runner.socket < 0) {
-            revived = true;
+            revived = c->kind == TF_CHECKPOINT_START;
             r = revive(t, c, err);
+            if (r && c->kind == TF_CHECKPOINT_DURABLE) {
+                give_up_durable(t, c, err);
+                continue;
+            }
         }
         *from = *c;
         if (r == 0)
             r = tf_runner_fork(&c->runner, copy, &place, err);
+        if (r == 0 && c->kept && (r = tf_runner_share(copy, t->shared.ctl_fd, t->shared.log_fd, err)))
+            tf_runner_end(copy);
         if (r == 0)
             return 0;
         if (c->kind == TF_CHECKPOINT_START && revived)
@@ -107,6 +182,7 @@ void tf_pace_checkpoint(struct tf_timeline *t, const struct tf_runner *runner, c
 {
     struct tf_pace *pace = &t->pace;
     const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    struct tf_err ignored;
     uint64_t now = now_ns(), faults = tf_memory_faults(runner->pid);
     uint64_t pages = tf_memory_resident(runner->pid) / page;
     uint64_t since = faults > pace->faults ? faults - pace->faults : 0;
@@ -114,11 +190,13 @@ void tf_pace_checkpoint(struct tf_timeline *t, const struct tf_runner *runner, c
         .frame = place->frame,
         .offset = place->offset,
         .kind = TF_CHECKPOINT_FORK,
-        .runner = {.socket = socket, .pid = (pid_t)place->pid},
+        .runner = {.socket = socket, .pid = (pid_t)place->pid, .keeper = runner->keeper},
         .run_number = t->run_number,
         .work_ns = pace->from.work_ns + tf_memory_cpu_ns(runner->pid),
         .made_ms = tf_now_ms(),
     };
+    if (runner->keeper && tf_runner_identify(&c.runner, &ignored))
+        c.runner.pid = 0; /* its number is another namespace's */
     if (!t->fault_ns)
         t->fault_ns = tf_memory_fault_ns();
     struct tf_checkpoint_view view = {.present_frame = pace->present, .total_ns = total_ns(t)};
@@ -136,4 +214,31 @@ void tf_pace_checkpoint(struct tf_timeline *t, const struct tf_runner *runner, c
 void tf_timeline_drop_behind(struct tf_timeline *t, uint64_t frame)
 {
     tf_checkpoints_drop_run(&t->set, t->run_number, frame);
+}
+
+/* ---- making durable ones ---- */
+
+int tf_timeline_make_durable(struct tf_timeline *t, struct tf_maker *maker, uint64_t frame,
+                             const struct tf_image **image, struct tf_err *err)
+{
+    struct tf_stop_req stop = {.frame = frame, .kind = TF_STOP_EVENT};
+    struct tf_runner runner;
+    struct tf_checkpoint from;
+    struct tf_stop_rep rep;
+    if (frame > t->reach)
+        return tf_out_of_reach(t, frame, err);
+    t->leave_at_stop = true;
+    int r = tf_run_to(t, &stop, frame, &runner, &from, &rep, err);
+    t->leave_at_stop = false;
+    if (r)
+        return r;
+    tf_runner_end(&runner);
+    struct tf_checkpoint *c = tf_checkpoints_nearest(&t->set, frame);
+    if (c->frame != frame || c->runner.socket < 0)
+        return tf_err_set(err, TF_E_REPLAY, "no checkpoint could be left after frame event %llu",
+                          (unsigned long long)frame);
+    r = tf_maker_begin(maker, c, t->run->rowid, err);
+    if (r == 0)
+        r = tf_maker_finish(maker, image, err);
+    return r < 0 ? r : 0;
 }

@@ -20,6 +20,7 @@
 struct state {
     uint32_t version, reserved;
     uint64_t bytes; /* struct tf_settled */
+    uint64_t work_ns;
 };
 
 enum stage { IDLE, SETTLING, DUMPING, PACKING, PUTTING };
@@ -96,14 +97,13 @@ void tf_maker_free(struct tf_maker *m)
     free(m);
 }
 
-int tf_maker_begin(struct tf_maker *m, const struct tf_runner *parked, int64_t run, uint64_t frame,
-                   uint64_t offset, struct tf_err *err)
+int tf_maker_begin(struct tf_maker *m, const struct tf_checkpoint *c, int64_t run, struct tf_err *err)
 {
     struct tf_place place;
     struct timespec now;
     uint32_t own_namespace = !m->criu->privileged;
     m->began_ms = tf_now_ms();
-    int r = tf_runner_fork(parked, &m->copy, &place, err);
+    int r = tf_runner_fork(&c->runner, &m->copy, &place, err);
     if (r == 0)
         r = tf_runner_send(&m->copy, TF_REQ_SETTLE, &own_namespace, sizeof own_namespace, NULL, 0, err);
     if (r) {
@@ -111,8 +111,11 @@ int tf_maker_begin(struct tf_maker *m, const struct tf_runner *parked, int64_t r
         return r;
     }
     clock_gettime(CLOCK_REALTIME, &now);
-    m->image = (struct tf_image){
-        .run = run, .frame = frame, .offset = offset, .made_unix_ns = now.tv_sec * 1000000000l + now.tv_nsec};
+    m->image = (struct tf_image){.run = run,
+                                 .frame = c->frame,
+                                 .offset = c->offset,
+                                 .made_unix_ns = now.tv_sec * 1000000000l + now.tv_nsec};
+    m->state = (struct state){.version = STATE_VERSION, .work_ns = c->work_ns};
     m->stage = SETTLING;
     return 0;
 }
@@ -139,7 +142,7 @@ static int on_settled(struct tf_maker *m, bool wait, struct tf_err *err)
         return tf_err_set(err, TF_E_REPLAY, "a copy of a checkpoint answered nonsense");
     memcpy(&settled, m->message.data, sizeof settled);
     m->image.digest = settled.digest;
-    m->state = (struct state){.version = STATE_VERSION, .bytes = settled.bytes};
+    m->state.bytes = settled.bytes;
     m->image.state = (uint8_t *)&m->state;
     m->image.state_len = sizeof m->state;
     return 1;
@@ -207,6 +210,14 @@ int tf_maker_finish(struct tf_maker *m, const struct tf_image **image, struct tf
 
 /* ---- restoring ---- */
 
+uint64_t tf_durable_work_ns(const struct tf_image *image)
+{
+    struct state state = {0};
+    if (image->state_len == sizeof state)
+        memcpy(&state, image->state, sizeof state);
+    return state.version == STATE_VERSION ? state.work_ns : 0;
+}
+
 /* The digest of the restored process's memory has to be that of the dumped one. */
 static int revive(const struct tf_image *image, const struct tf_shared *shared,
                   const struct tf_runner *process, struct tf_err *err)
@@ -249,8 +260,12 @@ int tf_durable_restore(const struct tf_criu *criu, struct tf_store *store, const
         *out = TF_RUNNER_NONE;
         return r;
     }
-    out->keeper = out->pid;
-    if ((r = revive(image, shared, out, err)))
+    /* Until it is known by its own number, ending it ends the keeper. */
+    struct tf_runner restored = *out;
+    restored.keeper = out->pid;
+    if ((r = revive(image, shared, out, err)) || (r = tf_runner_identify(&restored, err)))
         tf_runner_end(out);
+    else
+        *out = restored;
     return r;
 }

@@ -21,11 +21,10 @@ struct tf_maker;
 /* store: of tf_store_create(), borrowed; criu is borrowed. */
 int tf_maker_new(const struct tf_criu *criu, struct tf_store *store, struct tf_maker **out,
                  struct tf_err *err);
-/* Begins with a parked process, which stays what it is. One at a time: not while tf_maker_busy(). run: row of
- * the process; frame and offset say where it stands. Takes a few milliseconds: a fork of the parked process.
- */
-int tf_maker_begin(struct tf_maker *maker, const struct tf_runner *parked, int64_t run, uint64_t frame,
-                   uint64_t offset, struct tf_err *err);
+/* Begins with a checkpoint that has a process, which stays what it is. One at a time: not while
+ * tf_maker_busy(). run: row of the process. Takes a few milliseconds: a fork of the parked process. */
+int tf_maker_begin(struct tf_maker *maker, const struct tf_checkpoint *checkpoint, int64_t run,
+                   struct tf_err *err);
 bool tf_maker_busy(const struct tf_maker *maker);
 /* Goes on as far as is possible without waiting; puts at most about a megabyte into the recording. 1: the
  * image is in the recording, *image (borrowed, until the next begin) says which; 0: there is nothing to do,
@@ -37,7 +36,14 @@ int tf_maker_finish(struct tf_maker *maker, const struct tf_image **image, struc
 int64_t tf_maker_took_ms(const struct tf_maker *maker);
 void tf_maker_free(struct tf_maker *maker); /* gives up what is going on; may be NULL */
 
+/* Re-executes up to after a frame event, and makes an image of what is there. The timeline is bare. */
+int tf_timeline_make_durable(struct tf_timeline *timeline, struct tf_maker *maker, uint64_t frame,
+                             const struct tf_image **image, struct tf_err *err);
+
 /* ---- restoring ---- */
+
+/* CPU time from the start to where it was taken, as far as is known. */
+uint64_t tf_durable_work_ns(const struct tf_image *image);
 
 /* Brings an image back as a parked process that shares the timeline's control page and outside stream.
  * TF_E_REPLAY: it is not what was dumped, or cannot be restored here (the message says why). */

@@ -231,6 +231,28 @@ int tf_runner_send_fd(const struct tf_runner *runner, enum tf_op op, int fd, str
     return send_all(runner, &part, 1, fd, err);
 }
 
+int tf_runner_share(const struct tf_runner *runner, int ctl_fd, int log_fd, struct tf_err *err)
+{
+    const struct {
+        uint32_t which;
+        int fd;
+    } shared[] = {{TF_FD_CTL, ctl_fd}, {TF_FD_LOG, log_fd}};
+    int r = 0;
+    for (size_t i = 0; i < sizeof shared / sizeof *shared && !r; i++) {
+        struct tf_msg msg = {.op = TF_REQ_SHARED, .len = sizeof shared[i].which};
+        uint32_t which = shared[i].which;
+        struct iovec parts[2] = {{&msg, sizeof msg}, {&which, sizeof which}};
+        r = send_all(runner, parts, 2, shared[i].fd, err);
+    }
+    return r;
+}
+
+bool tf_runner_is_gone(const struct tf_runner *runner, int wait_ms)
+{
+    struct pollfd fd = {.fd = runner->socket};
+    return runner->socket < 0 || (poll(&fd, 1, wait_ms) > 0 && (fd.revents & (POLLHUP | POLLERR | POLLNVAL)));
+}
+
 int tf_runner_fork(const struct tf_runner *runner, struct tf_runner *copy, struct tf_place *place,
                    struct tf_err *err)
 {

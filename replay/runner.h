@@ -17,7 +17,8 @@ struct tf_runner {
     int socket; /* -1: none */
     pid_t pid;  /* 0: not known, or no child of ours */
     /* Of one that was restored (replay/durable.h), and its copies: the first process of their namespace,
-     * which is a child of ours while they are not; when it ends, all do. 0: it is our child itself. */
+     * which is a child of ours while they are not; when it ends, all do. Of one that `record --keep` has left
+     * (checkpoint/keep.h), and its copies: its keeper, in the background. 0: it is our child itself. */
     pid_t keeper;
 };
 #define TF_RUNNER_NONE ((struct tf_runner){.socket = -1})
@@ -35,6 +36,11 @@ int tf_runner_send(const struct tf_runner *runner, enum tf_op op, const void *he
                    const void *body, size_t body_len, struct tf_err *err);
 /* A message without payload, with a descriptor (-1: none), which stays the caller's. */
 int tf_runner_send_fd(const struct tf_runner *runner, enum tf_op op, int fd, struct tf_err *err);
+/* Has a copy of a checkpoint that serves several replays map our control page and outside stream (proto.h:
+ * SHARED). The descriptors stay the caller's. */
+int tf_runner_share(const struct tf_runner *runner, int ctl_fd, int log_fd, struct tf_err *err);
+/* Has its process ended, or does it within so many milliseconds? */
+bool tf_runner_is_gone(const struct tf_runner *runner, int wait_ms);
 /* Next message. deadline_ms: CLOCK_MONOTONIC, -1 for none. TF_E_TIMEOUT; TF_E_REPLAY when the process is gone
  * (the message says how it ended, as far as is known). */
 int tf_runner_recv(const struct tf_runner *runner, struct tf_message *message, int64_t deadline_ms,

@@ -113,6 +113,7 @@ static int open_common(struct tf_store *store, const struct tf_run *run, const s
     struct tf_timeline_opts usual = tf_timeline_opts_default();
     tf_checkpoints_init(&t->set, opts ? &opts->limits : &usual.limits);
     t->bare = opts && opts->bare;
+    t->notice = opts ? opts->notice : NULL;
     t->cost.budget = opts ? opts->budget : usual.budget;
     t->present = TF_RUNNER_NONE;
     t->words_block = UINT64_MAX;
@@ -125,7 +126,7 @@ static int open_common(struct tf_store *store, const struct tf_run *run, const s
     if ((r = fill_ctl(t, err)) || (r = find_reach(t, err)) ||
         (r = tf_store_threads(store, run, &t->threads, &t->threads_n, err)) ||
         (r = tf_cursor_open(store, run, &t->cursor, err)) ||
-        (r = tf_log_open(store, run, shared->log_fd, &t->log, err)))
+        (r = tf_log_open(store, run, shared->log_fd, &t->log, err)) || (r = tf_timeline_add_images(t, err)))
         goto fail;
     *out = t;
     return 0;
@@ -196,12 +197,31 @@ int tf_timeline_adopt(struct tf_store *store, const struct tf_run *run, struct t
     return r;
 }
 
+void tf_timeline_add_kept(struct tf_timeline *t, const struct tf_kept_checkpoint *v, size_t n, pid_t keeper)
+{
+    struct tf_checkpoint_view view = {.present_frame = t->run->frames};
+    for (size_t i = 0; i < n; i++) {
+        struct tf_checkpoint c = {.frame = v[i].frame,
+                                  .offset = v[i].offset,
+                                  .kind = TF_CHECKPOINT_FORK,
+                                  .runner = {.socket = v[i].socket, .keeper = keeper},
+                                  .recorded = true,
+                                  .kept = true,
+                                  .work_ns = v[i].work_ns,
+                                  .made_ms = v[i].made_ms};
+        view.total_ns = c.work_ns;
+        tf_checkpoints_add(&t->set, &c, 0, &view);
+    }
+}
+
 void tf_timeline_close(struct tf_timeline *t)
 {
     if (!t)
         return;
     tf_runner_end(&t->present);
     tf_checkpoints_clear(&t->set);
+    tf_images_free(t->images, t->images_n);
+    tf_criu_clear(&t->criu);
     tf_cursor_close(t->cursor);
     tf_log_close(t->log);
     tf_shared_destroy(&t->shared);
@@ -245,7 +265,7 @@ struct tf_cursor *tf_timeline_cursor(struct tf_timeline *t)
 
 /* ---- moving ---- */
 
-static int out_of_reach(const struct tf_timeline *t, uint64_t frame, struct tf_err *err)
+int tf_out_of_reach(const struct tf_timeline *t, uint64_t frame, struct tf_err *err)
 {
     if (frame > t->run->frames)
         return tf_err_set(err, TF_E_USAGE, "there is no frame event %llu: the run has %llu (%llu to %llu)",
@@ -286,10 +306,19 @@ void tf_timeline_attend(struct tf_timeline *t, void (*progress)(void *ctx, doubl
     t->cancel = cancel;
 }
 
+#define DEATH_MS 100 /* processes that end together end within */
+
+/* Has the process of this checkpoint, with which a copy began, ended too? Then the set has it no longer. */
+static bool drop_gone(struct tf_timeline *t, const struct tf_checkpoint *from)
+{
+    return from->kind == TF_CHECKPOINT_FORK && tf_runner_is_gone(&from->runner, DEATH_MS) &&
+           tf_checkpoints_reap(&t->set) > 0;
+}
+
 /* Lets a copy of the nearest checkpoint run to where a stop was asked for, and checks what it says. */
-static int run_to(struct tf_timeline *t, const struct tf_stop_req *req, uint64_t frame,
-                  struct tf_runner *runner, struct tf_checkpoint *from, struct tf_stop_rep *rep,
-                  struct tf_err *err)
+static int run_once(struct tf_timeline *t, const struct tf_stop_req *req, uint64_t frame,
+                    struct tf_runner *runner, struct tf_checkpoint *from, struct tf_stop_rep *rep,
+                    struct tf_err *err)
 {
     struct tf_place at;
     int r = tf_run_start(t, req, frame, runner, from, err);
@@ -306,6 +335,17 @@ static int run_to(struct tf_timeline *t, const struct tf_stop_req *req, uint64_t
                        (unsigned long long)rep->frame, (unsigned long long)req->frame);
     if (r)
         tf_runner_end(runner);
+    return r;
+}
+
+/* As run_once(). If the checkpoint has died with its copy (its keeper was ended), another one serves. */
+int tf_run_to(struct tf_timeline *t, const struct tf_stop_req *req, uint64_t frame, struct tf_runner *runner,
+              struct tf_checkpoint *from, struct tf_stop_rep *rep, struct tf_err *err)
+{
+    int r;
+    do
+        r = run_once(t, req, frame, runner, from, rep, err);
+    while (r == TF_E_REPLAY && drop_gone(t, from));
     return r;
 }
 
@@ -361,7 +401,7 @@ int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct 
             "at frame event %llu",
             (unsigned long long)position.frame, (unsigned long long)tf_timeline_first(t));
     if (position.frame > t->reach)
-        return out_of_reach(t, position.frame, err);
+        return tf_out_of_reach(t, position.frame, err);
     int r = event_at(t, position.frame, &event, err);
     if (r)
         return r;
@@ -370,14 +410,14 @@ int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct 
     if (position.lines == 0 && tf_is_exit(event.event))
         req = (struct tf_stop_req){
             .frame = position.frame - 1, .kind = TF_STOP_EXIT, .exit_event = (uint32_t)event.event};
-    r = run_to(t, &req, position.frame, &runner, &from, &rep, err);
+    r = tf_run_to(t, &req, position.frame, &runner, &from, &rep, err);
     for (int i = 0; r == 0 && rep.why != TF_STOPPED_AT && req.kind == TF_STOP_EXIT && i < DROPPED_MAX &&
                     before_last_call(t, &event, &req.frame, err);
          i++) {
         tf_runner_end(&runner);
         req.lines = position.frame - 1 - req.frame;
         req.lines = position.frame - 1 - req.frame;
-        r = run_to(t, &req, req.frame, &runner, &from, &rep, err);
+        r = tf_run_to(t, &req, req.frame, &runner, &from, &rep, err);
     }
     if (r)
         return r;

@@ -14,6 +14,7 @@
 #define TF_TIMELINE_H
 
 #include <stdbool.h>
+#include "checkpoint/keep.h"
 #include "checkpoint/proto.h"
 #include "checkpoint/set.h"
 #include "replay/position.h"
@@ -46,6 +47,7 @@ struct tf_timeline_opts {
     double budget; /* share of the time that replays run, 0 to 1; 0: no checkpoints but the start */
     bool bare;     /* without the kernel's filter, which cannot be dumped, and without durable checkpoints: to
                       make     such (replay/durable.h) */
+    void (*notice)(const char *text); /* what the user should know, though it goes on; NULL: not told */
 };
 struct tf_timeline_opts tf_timeline_opts_default(void);
 /* run and store are borrowed and outlive the timeline. Checks that the interpreter and the libraries are
@@ -66,6 +68,11 @@ void tf_shared_destroy(struct tf_shared *shared);
 int tf_timeline_adopt(struct tf_store *store, const struct tf_run *run, struct tf_shared *shared,
                       struct tf_checkpoints *checkpoints, const struct tf_timeline_opts *opts,
                       struct tf_timeline **out, struct tf_err *err);
+
+/* Hands over checkpoints of a keeper: their sockets are the timeline's from then on, their processes and the
+ * copies of them are children of `keeper`. */
+void tf_timeline_add_kept(struct tf_timeline *timeline, const struct tf_kept_checkpoint *v, size_t n,
+                          pid_t keeper);
 
 /* From now on, long work says now and then how much of it is done (0..1), and ends with TF_E_CANCELLED, the
  * present as it was, when *cancel becomes true. Either may be NULL. */

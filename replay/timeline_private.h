@@ -8,6 +8,7 @@
 #include "checkpoint/policy.h"
 #include "replay/divergence.h"
 #include "replay/outside_log.h"
+#include "replay/durable.h"
 #include "replay/timeline.h"
 
 /* A copy that runs, as far as its checkpoints are concerned. */
@@ -32,7 +33,12 @@ struct tf_timeline {
     struct tf_position end; /* the last that can be visited, when it has been looked for; frame 0: not yet */
     int filter_error;       /* errno, if the kernel does not let the processes filter their system calls */
 
-    bool bare;                 /* struct tf_timeline_opts */
+    bool bare; /* struct tf_timeline_opts */
+    void (*notice)(const char *text);
+    struct tf_image *images; /* durable checkpoints that the recording has */
+    size_t images_n;
+    struct tf_criu criu;       /* argv NULL: not looked for yet */
+    bool leave_at_stop;        /* the next run leaves a checkpoint where it stops (struct tf_run_req) */
     struct tf_checkpoints set; /* the start is always its first, with a process or without */
     struct tf_policy_cost cost;
     uint64_t fault_ns;     /* what a page fault costs; 0: not measured yet */
@@ -137,5 +143,14 @@ int tf_diverged(struct tf_timeline *t, enum tf_diverged kind, uint64_t frame, ui
                 struct tf_err *err, const char *fmt, ...) __attribute__((format(printf, 6, 7)));
 /* What was replayed behind a divergence is no checkpoint for anyone. */
 void tf_timeline_drop_behind(struct tf_timeline *t, uint64_t frame);
+
+/* ---- timeline.c ---- */
+/* Lets a copy of the best checkpoint run to where a stop was asked for, and checks what it says. */
+int tf_run_to(struct tf_timeline *t, const struct tf_stop_req *req, uint64_t frame, struct tf_runner *runner,
+              struct tf_checkpoint *from, struct tf_stop_rep *rep, struct tf_err *err);
+/* Says why that frame event cannot be visited. */
+int tf_out_of_reach(const struct tf_timeline *t, uint64_t frame, struct tf_err *err);
+/* ---- checkpoints.c: the images of the recording become checkpoints without processes ---- */
+int tf_timeline_add_images(struct tf_timeline *t, struct tf_err *err);
 
 #endif

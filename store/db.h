@@ -19,7 +19,7 @@ struct tf_store {
     int fd;                 /* live.c: of the file itself, or -1 */
     bool synced, full,
         last; /* live.c: SQLite forces to the disk what it must; each transaction; the next one ends a run */
-    int64_t synced_ms, version;
+    int64_t synced_ms;
 };
 
 /* Fills *err from the last SQLite error of the store and returns the TF_E code. doing: "reading", "writing".
@@ -57,7 +57,7 @@ void tf_db_hold(struct tf_store *store, int64_t rowid);
 void tf_db_sync_begin(struct tf_store *store);
 int tf_db_sync(struct tf_store *store, bool bulk, bool last, struct tf_err *err);
 void tf_db_sync_end(struct tf_store *store);
-/* Has nobody else written to the file since this store was opened? */
+/* Is there one run at most in the file? */
 bool tf_db_alone(struct tf_store *store);
 /* Is there such a table? Recordings of older versions lack some. */
 bool tf_db_has_table(struct tf_store *store, const char *name);

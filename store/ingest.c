@@ -619,9 +619,9 @@ int tf_ingest_end(struct tf_ingest *in, int exit_status, int exit_signal, struct
             in->total.duration_ns = tf_run_ns(&in->run, (tsc - start) >> TF_TIME_UNIT_SHIFT);
         }
         /* The write-ahead log would only have to be emptied again by who closes the file. */
-        if (!in->w.bulk)
-            in->w.bulk = tf_db_single_file(in->store);
         in->store->last = in->run.process == 1;
+        if (!in->w.bulk && in->store->last)
+            in->w.bulk = tf_db_single_file(in->store);
         rc = ingest_commit(in, true, TF_RUN_COMPLETE, exit_status, exit_signal, err);
         if (rc) {
             struct tf_err ignored = {0};

@@ -56,28 +56,24 @@ bool tf_store_is_recorded(struct tf_store *store, const struct tf_run *run)
 
 /* ---- forced to the disk ---- */
 
-static int64_t data_version(struct tf_store *store)
-{
-    sqlite3_stmt *stmt;
-    int64_t version = 0;
-    if (tf_db_prepare(store, "PRAGMA data_version", &stmt, NULL))
-        return 0;
-    if (tf_db_step(store, stmt, NULL) == 1)
-        version = sqlite3_column_int64(stmt, 0);
-    sqlite3_finalize(stmt);
-    return version;
-}
-
 void tf_db_sync_begin(struct tf_store *store)
 {
     store->synced = !store->created;
     store->synced_ms = now_ms();
-    store->version = data_version(store);
 }
 
 bool tf_db_alone(struct tf_store *store)
 {
-    return data_version(store) == store->version;
+    static const char sql[] =
+        "SELECT (SELECT min(id) FROM runs) IS (SELECT max(id) FROM runs)"; /* by the index */
+    sqlite3_stmt *stmt;
+    bool alone = false;
+    if (tf_db_prepare(store, sql, &stmt, NULL))
+        return false;
+    if (tf_db_step(store, stmt, NULL) == 1)
+        alone = sqlite3_column_int(stmt, 0);
+    sqlite3_finalize(stmt);
+    return alone;
 }
 
 /* The folder: names that were made or removed in it. */

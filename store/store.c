@@ -302,7 +302,8 @@ static int judge(const char *path, struct tf_err *err)
     if (format > TF_FORMAT) {
         rc = tf_err_set(err, TF_E_FORMAT,
                         "%s has recording format %u, made by a newer timefork; this one, timefork " TF_VERSION
-                        ", reads formats up to %d",
+                        ", reads formats up to %d: open it with "
+                        "the newer one",
                         path, format, TF_FORMAT);
         goto out;
     }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The prompt in a real terminal: completion, history across sessions, Ctrl-C, colours.
+"""The prompt in a real terminal: completion, history across sessions, Ctrl-C, colours, and checkpoints that are killed.
 
     tests/prompt.py
 
@@ -15,8 +15,9 @@ import stat
 import struct
 import termios
 import time
+from pathlib import Path
 
-from lib import LIMIT, TIMEFORK, Folder, Tally, clean_env, need_timefork, pythons, timefork
+from lib import LIMIT, TIMEFORK, Folder, Tally, children, clean_env, need_timefork, pythons, timefork
 
 PROGRAM = """\
 class Order:
@@ -259,6 +260,49 @@ def debugging(tally, version, exe, folder):
     tally.equal(f"{version} debug: quit", t.ends(), 0)
 
 
+def kill(pids):
+    """Kills them and waits until they have ended."""
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    end = time.monotonic() + LIMIT
+    for pid in pids:
+        while time.monotonic() < end:
+            try:
+                if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX":
+                    break
+            except OSError:
+                break
+            time.sleep(0.002)
+
+
+def killed(tally, version, exe, folder):
+    """Checkpoints that somebody kills: those of the recording and those of replays, some and then all of them, with the
+    process that stands at the present."""
+    (folder / "k.py").write_text(LONG)
+    ways = {"debug": ["debug", "--quiet", "--python", exe, "-o", "k.timefork", "k.py"], "replay": ["replay", "k.timefork"]}
+    for way, argv in ways.items():
+        name = f"{version} {way} with killed checkpoints"
+        t = Terminal([TIMEFORK, *argv], folder, XDG_STATE_HOME=str(folder / "state"))
+        t.until(PROMPT)
+        t.command("goto count #300000")
+        listed = t.command("info checkpoints") or ""
+        tally.check(f"{name}: they are listed", " start " in listed and "of at most" in listed, listed)
+        for what, part, turn in (("every other", slice(None, None, 2), 200000), ("all", slice(None), 250000)):
+            kill(children(t.pid)[part])
+            if what == "all":
+                answer = t.command("print n + 0.5")
+                tally.check(f"{name}: {what}: the present is there", answer and "199999.5" in answer and "timefork:" not in answer, answer)
+                kill(children(t.pid))
+                answer = t.command("info checkpoints")
+                tally.check(f"{name}: {what}: they are not listed", answer and answer.count(" fork ") == 0, answer)
+            answer = t.command(f"goto count #{turn}")
+            tally.check(f"{name}: {what}: goto", answer and "timefork:" not in answer and "count at k.py" in answer, answer)
+            answer = t.command("print n + 0.25")
+            tally.check(f"{name}: {what}: the value there", answer and f"{turn - 1}.25" in answer, answer)
+        t.send("q\r")
+        tally.equal(f"{name}: quit", t.ends(), 0)
+
+
 def main():
     need_timefork()
     tally = Tally()
@@ -273,6 +317,7 @@ def main():
             colours(tally, version, exe, folder)
             plain_locale(tally, version, exe, folder)
             debugging(tally, version, exe, folder)
+            killed(tally, version, exe, folder)
     return tally.close()
 
 

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -334,6 +335,23 @@ static UNUSED void fx_same(const struct tf_frame *got, const struct tf_frame *wa
                     want->event, want->code, want->depth, want->thread, want->entry);
         fail();
     }
+}
+
+/* As a program does it that knows nothing of who is recording: a run with all its processes. */
+static inline void fx_delete_run(const char *path, int64_t rowid)
+{
+    static const char *const tables[] = {"frames", "outside", "codes", "marks", "mapped", "sources", "runs"};
+    sqlite3 *db;
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
+        char sql[200];
+        snprintf(sql, sizeof sql,
+                 "DELETE FROM %s WHERE run IN (SELECT run FROM runs WHERE id = (SELECT id FROM runs WHERE "
+                 "run = %lld))",
+                 tables[i], (long long)rowid);
+        assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    }
+    sqlite3_close(db);
 }
 
 #endif

@@ -1,0 +1,254 @@
+/* info.c: `timefork info`: what a recording is: its runs, how large they are, what checkpoints they have. */
+#include "cli/info.h"
+
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include "cli/answer.h"
+#include "cli/commands.h"
+#include "cli/common.h"
+
+static const char help[] =
+    "usage: timefork info [FILE] [--format text|json]\n"
+    "\n"
+    "Shows what a recording holds: its runs, how long they took, how they ended, what they take up in the\n"
+    "file, and the checkpoints that are stored with them. FILE is the newest *.timefork in the current\n"
+    "folder if it is left out. Checkpoints in memory are shown by 'info checkpoints' at the prompt.\n"
+    "\n"
+    "  --format FORMAT   text (the default) or json, one object a run\n"
+    "  --help            this text\n";
+
+/* ---- checkpoints ---- */
+
+static const char *const kinds[] = {
+    [TF_CHECKPOINT_START] = "start", [TF_CHECKPOINT_FORK] = "fork", [TF_CHECKPOINT_DURABLE] = "durable"};
+
+json_t *tf_info_checkpoint(uint64_t frame, enum tf_checkpoint_kind kind, const uint64_t *bytes,
+                           int64_t age_ms)
+{
+    return json_pack("{s:I, s:s, s:o, s:I}", "frame", (json_int_t)frame, "kind", kinds[kind], "bytes",
+                     bytes ? json_integer((json_int_t)*bytes) : json_null(), "age_ms", (json_int_t)age_ms);
+}
+
+json_t *tf_info_checkpoints(struct tf_checkpoints *set)
+{
+    json_t *all = json_array();
+    int64_t now = tf_now_ms();
+    tf_checkpoints_measure(set);
+    for (size_t i = 0; i < set->n; i++) {
+        const struct tf_checkpoint *c = &set->v[i];
+        json_array_append_new(
+            all,
+            tf_info_checkpoint(c->frame, c->kind, c->used.shared ? &c->used.shared : NULL, now - c->made_ms));
+    }
+    return all;
+}
+
+static const char *age_text(int64_t ms, char *buf, size_t size)
+{
+    double s = (double)ms / 1e3;
+    if (s < 60)
+        snprintf(buf, size, "%.1f s", s);
+    else if (s < 3600)
+        snprintf(buf, size, "%.0f min", s / 60);
+    else if (s < 2 * 86400)
+        snprintf(buf, size, "%.1f h", s / 3600);
+    else
+        snprintf(buf, size, "%.0f days", s / 86400);
+    return buf;
+}
+
+void tf_info_print_checkpoints(FILE *out, const json_t *checkpoints, const char *indent)
+{
+    size_t i;
+    json_t *c;
+    if (json_array_size(checkpoints))
+        fprintf(out, "%s%16s  %-8s  %10s  %10s\n", indent, "POSITION", "KIND", "MEMORY", "AGE");
+    json_array_foreach(checkpoints, i, c)
+    {
+        char position[40], memory[32] = "-", age[32];
+        const json_t *bytes = json_object_get(c, "bytes");
+        snprintf(position, sizeof position, "#%lld",
+                 (long long)json_integer_value(json_object_get(c, "frame")));
+        if (json_is_integer(bytes))
+            tf_bytes_text((uint64_t)json_integer_value(bytes), memory, sizeof memory);
+        fprintf(out, "%s%16s  %-8s  %10s  %10s\n", indent, position,
+                json_string_value(json_object_get(c, "kind")), memory,
+                age_text(json_integer_value(json_object_get(c, "age_ms")), age, sizeof age));
+    }
+}
+
+/* Those that are stored with a run. This version stores none: all are in memory, and end with the session. */
+static json_t *stored_checkpoints(struct tf_store *store, const struct tf_run *run)
+{
+    (void)store, (void)run;
+    return json_array();
+}
+
+/* ---- runs ---- */
+
+struct totals {
+    size_t processes, threads;
+    uint64_t frames, outside, bytes;
+};
+
+/* Of all processes of a run: what a forked one has of its parent's past is counted once. */
+static int count(struct tf_store *store, const struct tf_run *run, struct totals *out, struct tf_err *err)
+{
+    struct tf_run *processes;
+    *out = (struct totals){0};
+    int r = tf_store_processes(store, run, &processes, &out->processes, err);
+    if (r)
+        return r;
+    for (size_t i = 0; i < out->processes && r == 0; i++) {
+        const struct tf_run *p = &processes[i];
+        struct tf_thread_row *threads;
+        size_t n;
+        bool forked = p->origin == TF_FORKED;
+        out->frames += p->frames - (forked && p->fork_frame < p->frames ? p->fork_frame : 0);
+        out->outside += p->outside - (forked && p->fork_outside < p->outside ? p->fork_outside : 0);
+        if ((r = tf_store_threads(store, p, &threads, &n, err)))
+            break;
+        for (size_t k = 0; k < n; k++)
+            out->threads += k == 0 || !forked || threads[k].born >= p->fork_frame;
+        tf_threads_free(threads, n);
+    }
+    tf_runs_free(processes, out->processes);
+    return r ? r : tf_store_run_bytes(store, run->rowid, &out->bytes, err);
+}
+
+static json_t *text_or_null(const char *text)
+{
+    return text && *text ? tf_json_text(text, strlen(text)) : json_null();
+}
+
+/* New reference, or NULL with err. */
+static json_t *describe(struct tf_store *store, const struct tf_run *run, struct tf_err *err)
+{
+    struct totals totals;
+    if (count(store, run, &totals, err))
+        return NULL;
+    bool signalled = run->exit_signal != 0;
+    json_t *o =
+        json_pack("{s:s, s:o, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "run",
+                  run->id, "title", text_or_null(run->title), "command", text_or_null(run->command), "state",
+                  run->state == TF_RUN_COMPLETE ? "complete" : "incomplete", "started_unix_ns",
+                  (json_int_t)run->started_unix_ns, "duration_ns", (json_int_t)run->duration_ns, "frames",
+                  (json_int_t)totals.frames, "outside", (json_int_t)totals.outside, "processes",
+                  (json_int_t)totals.processes, "threads", (json_int_t)totals.threads, "bytes",
+                  (json_int_t)totals.bytes, "python", text_or_null(run->python_version), "exit_status",
+                  run->exit_status >= 0 && !signalled ? json_integer(run->exit_status) : json_null(),
+                  "exit_signal", signalled ? json_integer(run->exit_signal) : json_null(), "checkpoints",
+                  stored_checkpoints(store, run));
+    if (!o)
+        tf_err_set(err, TF_E_IO, "out of memory");
+    return o;
+}
+
+static void print_run(const struct tf_run *run, const json_t *o)
+{
+    char text[64], more[64];
+    json_int_t processes = json_integer_value(json_object_get(o, "processes"));
+    json_int_t threads = json_integer_value(json_object_get(o, "threads"));
+    printf("\nrun %s  ", run->id);
+    tf_print_name(stdout, run->title);
+    printf("\n  command      ");
+    tf_print_name(stdout, run->command);
+    printf("\n  started      %s\n", tf_time_text(run->started_unix_ns, text, sizeof text));
+    if (run->state != TF_RUN_COMPLETE)
+        printf("  state        incomplete: it is still recorded, or its recorder was lost\n");
+    else if (run->exit_signal)
+        printf("  state        complete: ended by %s\n", tf_signal_text(run->exit_signal, text, sizeof text));
+    else if (run->exit_status >= 0)
+        printf("  state        complete: ended with status %d\n", run->exit_status);
+    else
+        printf("  state        complete: how it ended is not known\n");
+    printf("  duration     %.3f s\n", (double)run->duration_ns / 1e9);
+    printf("  events       %s frame events, %s outside events\n",
+           tf_count_text((uint64_t)json_integer_value(json_object_get(o, "frames")), text, sizeof text),
+           tf_count_text((uint64_t)json_integer_value(json_object_get(o, "outside")), more, sizeof more));
+    printf("  processes    %lld, with %lld thread%s\n", (long long)processes, (long long)threads,
+           threads == 1 ? "" : "s");
+    printf("  python       %s\n", run->python_version ? run->python_version : "not known");
+    printf("  in the file  %s\n",
+           tf_bytes_text((uint64_t)json_integer_value(json_object_get(o, "bytes")), text, sizeof text));
+    const json_t *checkpoints = json_object_get(o, "checkpoints");
+    printf("  checkpoints  %s\n", json_array_size(checkpoints) ? ""
+                                                               : "none in the file: a replay begins at "
+                                                                 "the start of the run");
+    tf_info_print_checkpoints(stdout, checkpoints, "  ");
+}
+
+static int info(const char *path, bool json)
+{
+    struct tf_store *store;
+    struct tf_run *runs;
+    struct stat st;
+    struct tf_err err;
+    size_t n;
+    char size[32] = "?";
+    int status = TF_EXIT_OK;
+    if (tf_store_open(path, &store, &err))
+        return tf_fail(&err);
+    if (tf_store_runs(store, &runs, &n, &err)) {
+        tf_store_close(store);
+        return tf_fail(&err);
+    }
+    if (stat(path, &st) == 0)
+        tf_bytes_text((uint64_t)st.st_size, size, sizeof size);
+    if (!json) {
+        tf_print_name(stdout, path);
+        printf(": %s, %zu run%s\n", size, n, n == 1 ? "" : "s");
+    }
+    for (size_t i = 0; i < n && status == TF_EXIT_OK; i++) {
+        json_t *o = describe(store, &runs[i], &err);
+        if (!o) {
+            status = tf_fail(&err);
+        } else if (json) {
+            json_dumpf(o, stdout, JSON_COMPACT);
+            putchar('\n');
+        } else {
+            print_run(&runs[i], o);
+        }
+        json_decref(o);
+    }
+    tf_runs_free(runs, n);
+    tf_store_close(store);
+    return status;
+}
+
+int tf_cmd_info(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"format", required_argument, NULL, 'f'},
+        {"help", no_argument, NULL, 'h'},
+        {0},
+    };
+    bool json = false;
+    char path[4096];
+    struct tf_err err;
+    optind = 0;
+    opterr = 0;
+    for (int o; (o = getopt_long(argc, argv, ":h", options, NULL)) != -1;) {
+        switch (o) {
+        case 'f':
+            if (strcmp(optarg, "json") && strcmp(optarg, "text"))
+                return tf_usage("info", "--format is text or json, not '%s'", optarg);
+            json = *optarg == 'j';
+            break;
+        case 'h':
+            fputs(help, stdout);
+            return tf_finish_output(TF_EXIT_OK);
+        case ':':
+            return tf_usage("info", "%s needs a value", argv[optind - 1]);
+        default:
+            return tf_usage("info", "there is no option '%s'", argv[optind - 1]);
+        }
+    }
+    if (optind + 1 < argc)
+        return tf_usage("info", "one file at a time: '%s' is too many", argv[optind + 1]);
+    if (tf_find_recording(optind < argc ? argv[optind] : NULL, path, sizeof path, &err))
+        return tf_fail(&err);
+    return tf_finish_output(info(path, json));
+}

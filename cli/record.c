@@ -33,11 +33,11 @@ static const char usage_text[] =
     "  --env NAME=VALUE set a variable for the program; may be repeated\n"
     "  --follow         record the Pythons that the program executes, too (forked children are always "
     "recorded)\n"
-    "  --wait           record children until the last has ended, not only until the program "
-    "has\n" TF_BOUND_OPTIONS
+    "  --wait           record children until the last has ended, not only until the program has\n"
     "  --keep [TIME]    leave the run's checkpoints in the background for so long (90s, 10m, 2h; default "
     "10m), for\n"
-    "                   'timefork replay' to start from; 'timefork sessions' lists and ends them\n"
+    "                   'timefork replay' to start from; 'timefork sessions' lists and ends "
+    "them\n" TF_BOUND_OPTIONS
     "  --chaos [SEED]   switch threads far more often, and at places chosen by chance: what goes wrong in\n"
     "                   one run of thousands goes wrong soon (timefork race). The seed is a number; without "
     "one,\n"

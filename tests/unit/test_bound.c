@@ -191,8 +191,8 @@ static void test_recorder(void **state)
         fx_code(&r, 1, "/nowhere.py", "f", 1);
         fx_drain(in);
         tf_bound_init(&bound, &limits, 0);
-        for (uint32_t step = 0; step < 30; step++) { /* a second and two megabytes each */
-            play(&r, in, 2 << 10);
+        for (uint32_t step = 0; step < 14; step++) { /* a second and two megabytes each, or little */
+            play(&r, in, kind ? 64 : 2 << 10);
             put_image(store, in, step);
             ok(tf_bound_added(&bound, store, in, tf_ingest_written(in), step * 1000, err));
             /* The next image is being made: those that are of no use have to wait. */
@@ -216,7 +216,7 @@ static void test_recorder(void **state)
                 assert_true(images[n - 1].made_unix_ns - images[0].made_unix_ns == 5 * (int64_t)S);
                 assert_int_equal(n, 6);
             }
-            if (step > 12)
+            if (step > 10)
                 assert_true(tf_run_has_base(&run));
             tf_images_free(images, n);
             tf_run_clear(&run);

@@ -2,7 +2,6 @@
  * clean.c: `timefork clean`: removes old runs from a recording. Nothing goes unless it is said what may go.
  */
 #include "cli/budget.h"
-#include "checkpoint/keep.h"
 #include "cli/common.h"
 #include "cli/evict.h"
 #include "store/store.h"
@@ -43,19 +42,6 @@ static uint64_t file_size(const char *path)
 {
     struct stat st;
     return stat(path, &st) ? 0 : (uint64_t)st.st_size;
-}
-
-/* Checkpoints that `record --keep` has left of a run that is removed are of no more use. */
-static void end_kept(const char *run)
-{
-    struct tf_kept_session *v;
-    size_t n;
-    if (tf_keep_list(&v, &n, NULL))
-        return;
-    for (size_t i = 0; i < n; i++)
-        if (strcmp(v[i].run, run) == 0)
-            tf_keep_end(&v[i], NULL);
-    tf_keep_list_free(v, n);
 }
 
 static const char *verb(const struct tf_evict_run *run, bool asked, bool dry_run)
@@ -105,15 +91,13 @@ static int clean(const char *path, const struct tf_evict_limits *limits, bool dr
     uint64_t before = file_size(path);
     for (size_t i = 0; i < n; i++) {
         recorded += v[i].recorded && asked;
-        if (v[i].goes && writes && tf_store_delete_run(store, runs[i].rowid, &err)) {
+        if (v[i].goes && writes && tf_evict_delete(store, &runs[i], &err)) {
             status = tf_fail(&err);
             break;
         }
         print_run(verb(&v[i], asked, dry_run), &runs[i], v[i].bytes);
         removed += v[i].goes;
         *(v[i].goes ? &sum : &left) += v[i].bytes;
-        if (v[i].goes && writes)
-            end_kept(runs[i].id);
     }
     tf_runs_free(runs, n);
     free(v);

@@ -1,6 +1,7 @@
 /* evict.c: see evict.h. */
 #include "cli/evict.h"
 #include "checkpoint/criu.h"
+#include "checkpoint/keep.h"
 #include "cli/budget.h"
 #include "cli/common.h"
 
@@ -52,6 +53,27 @@ int tf_evict_load(struct tf_store *store, const struct tf_run *runs, size_t n, s
     return rc;
 }
 
+/* Checkpoints that `record --keep` has left of a run that is removed are of no more use. */
+static void end_kept(const char *run)
+{
+    struct tf_kept_session *v;
+    size_t n;
+    if (tf_keep_list(&v, &n, NULL))
+        return;
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(v[i].run, run) == 0)
+            tf_keep_end(&v[i], NULL);
+    tf_keep_list_free(v, n);
+}
+
+int tf_evict_delete(struct tf_store *store, const struct tf_run *run, struct tf_err *err)
+{
+    int rc = tf_store_delete_run(store, run->rowid, err);
+    if (!rc)
+        end_kept(run->id);
+    return rc;
+}
+
 int tf_evict_keep(struct tf_store *store, uint64_t keep, size_t *removed, uint64_t *bytes, struct tf_err *err)
 {
     const struct tf_evict_limits limits = {.keep = keep};
@@ -66,7 +88,7 @@ int tf_evict_keep(struct tf_store *store, uint64_t keep, size_t *removed, uint64
     if (n > keep && !(rc = tf_evict_load(store, runs, n, &v, err))) {
         tf_evict_choose(&limits, v, n, 0);
         for (size_t i = 0; !rc && i < n; i++) {
-            if (!v[i].goes || (rc = tf_store_delete_run(store, runs[i].rowid, err)))
+            if (!v[i].goes || (rc = tf_evict_delete(store, &runs[i], err)))
                 continue;
             ++*removed;
             *bytes += v[i].bytes;

@@ -33,6 +33,8 @@ void tf_evict_choose(const struct tf_evict_limits *limits, struct tf_evict_run *
 /* What is known of the runs for that; malloc'ed. */
 int tf_evict_load(struct tf_store *store, const struct tf_run *runs, size_t n, struct tf_evict_run **out,
                   struct tf_err *err);
+/* Removes a run, and the checkpoints that are kept of it (checkpoint/keep.h). */
+int tf_evict_delete(struct tf_store *store, const struct tf_run *run, struct tf_err *err);
 /* Removes all but the newest N runs. The space is the file's, for the next run. */
 int tf_evict_keep(struct tf_store *store, uint64_t keep, size_t *removed, uint64_t *bytes,
                   struct tf_err *err);

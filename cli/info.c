@@ -155,11 +155,12 @@ static json_t *describe(struct tf_store *store, const struct tf_run *run, struct
         return NULL;
     bool signalled = run->exit_signal != 0;
     json_t *o =
-        json_pack("{s:s, s:o, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "run",
+        json_pack("{s:s, s:o, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "run",
                   run->id, "title", text_or_null(run->title), "command", text_or_null(run->command), "state",
                   run->state == TF_RUN_COMPLETE ? "complete" : "incomplete", "started_unix_ns",
                   (json_int_t)run->started_unix_ns, "duration_ns", (json_int_t)run->duration_ns, "frames",
-                  (json_int_t)totals.frames, "outside", (json_int_t)totals.outside, "processes",
+                  (json_int_t)totals.frames, "first_frame", (json_int_t)tf_run_first(run), "first_ns",
+                  (json_int_t)run->base.ns, "outside", (json_int_t)totals.outside, "processes",
                   (json_int_t)totals.processes, "threads", (json_int_t)totals.threads, "bytes",
                   (json_int_t)totals.bytes, "python", text_or_null(run->python_version), "exit_status",
                   run->exit_status >= 0 && !signalled ? json_integer(run->exit_status) : json_null(),
@@ -192,6 +193,9 @@ static void print_run(const struct tf_run *run, const json_t *o)
     printf("  events       %s frame events, %s outside events\n",
            tf_count_text((uint64_t)json_integer_value(json_object_get(o, "frames")), text, sizeof text),
            tf_count_text((uint64_t)json_integer_value(json_object_get(o, "outside")), more, sizeof more));
+    if (tf_run_has_base(run))
+        printf("  kept         from frame event %s on, %.3f s after the start\n",
+               tf_count_text(tf_run_first(run), text, sizeof text), (double)run->base.ns / 1e9);
     printf("  processes    %lld, with %lld thread%s\n", (long long)processes, (long long)threads,
            threads == 1 ? "" : "s");
     printf("  python       %s\n", run->python_version ? run->python_version : "not known");

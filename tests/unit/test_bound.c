@@ -2,6 +2,7 @@
 #include "store_fixture.h"
 
 #include "store/bound.h"
+#include "store/images.h"
 
 #define S 1000000000ull
 #define MB 1000000ull
@@ -115,13 +116,142 @@ static void test_due(void **state)
     assert_false(tf_bound_limited(&(struct tf_bound_limits){0}));
 }
 
+/* ---- as the recorder does it ---- */
+
+#define MEMORY (256u << 10)
+
+/* An image of the place that the recording has come to: memory of which a little changes each time. */
+static void put_image(struct tf_store *store, struct tf_ingest *in, uint32_t n)
+{
+    static uint8_t memory[MEMORY];
+    char folder[300], file[320];
+    struct tf_page_set *known;
+    struct tf_image_pack *pack;
+    struct tf_run run;
+    int rc;
+    for (uint32_t i = 0; i + 8 <= MEMORY; i += n ? 4096 * 16 : 8)
+        memcpy(memory + i, &(uint64_t){fx_random()}, 8);
+    snprintf(folder, sizeof folder, "%s", fx_path("image"));
+    assert_int_equal(mkdir(folder, 0700), 0);
+    snprintf(file, sizeof file, "%s/pages-1.img", folder);
+    fx_write(file, memory, sizeof memory);
+    /* A place that does not exist yet: it commits what there is. */
+    assert_int_equal(tf_ingest_drop_before(in, 1ull << 40, 1ull << 40, NULL), 0);
+    ok(tf_store_find_process(store, NULL, tf_ingest_process(in), &run, err));
+    struct tf_image image = {.run = run.rowid,
+                             .frame = run.frames,
+                             .offset = run.outside_bytes,
+                             .made_unix_ns = n * (int64_t)S,
+                             .state = (uint8_t *)"state",
+                             .state_len = 5};
+    ok(tf_page_set_load(store, &known, err));
+    ok(tf_image_pack(folder, known, &pack, err));
+    do
+        ok(rc = tf_image_put(store, &image, pack, 100000, err));
+    while (rc == 0);
+    tf_image_pack_free(pack);
+    tf_page_set_free(known);
+    unlink(file);
+    rmdir(folder);
+    tf_run_clear(&run);
+}
+
+/* So many kilobytes of what cannot be packed, and a frame event for each. */
+static void play(struct fx_ring *r, struct tf_ingest *in, uint32_t kb)
+{
+    uint64_t data[128];
+    for (uint32_t i = 0; i < kb; i++) {
+        for (int k = 0; k < 128; k++)
+            data[k] = fx_random();
+        fx_item(r, TF_WORD(i & 1 ? TF_RETURN : TF_CALL, i & 1 ? 0 : 1), NULL, 0);
+        fx_outside(r, 1, 0, NULL, 0, data, sizeof data, 5);
+        if (i % 256 == 0)
+            fx_drain(in);
+    }
+    fx_drain(in);
+}
+
+static void test_recorder(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < 2; kind++) {
+        const struct tf_bound_limits limits = {.max_bytes = kind ? 0 : 16 << 20, .last_ns = kind ? 5 * S : 0};
+        struct tf_store *store;
+        struct tf_bound bound;
+        struct tf_run run;
+        struct tf_image *images;
+        struct fx_ring r;
+        uint64_t largest = 0, bytes;
+        size_t n;
+        fx_ring_make(&r, 1 << 20);
+        ok(tf_store_create(fx_path(kind ? "last.timefork" : "size.timefork"), &store, err));
+        struct tf_ingest *in = fx_begin(store, &r, "x");
+        assert_null(tf_ingest_run(in));
+        fx_start(&r);
+        fx_code(&r, 1, "/nowhere.py", "f", 1);
+        fx_drain(in);
+        tf_bound_init(&bound, &limits, 0);
+        for (uint32_t step = 0; step < 14; step++) { /* a second and two megabytes each, or little */
+            play(&r, in, kind ? 64 : 2 << 10);
+            put_image(store, in, step);
+            ok(tf_bound_added(&bound, store, in, tf_ingest_written(in), step * 1000, err));
+            /* The next image is being made: those that are of no use have to wait. */
+            for (int i = 0; i < 20 && bound.dropping && (bound.frame || bound.offset); i++)
+                ok(tf_bound_step(&bound, store, in, false, err));
+            bool images_left = bound.dropping;
+            if (images_left)
+                ok(tf_bound_step(&bound, store, in, true, err));
+            assert_false(bound.dropping);
+            ok(tf_store_find_run(store, NULL, &run, err));
+            ok(tf_images_list(store, &run, &images, &n, err));
+            ok(tf_store_run_bytes(store, run.rowid, &bytes, err));
+            largest = bytes > largest ? bytes : largest;
+            /* It begins at an image, the oldest one that is left. */
+            if (tf_run_has_base(&run)) {
+                assert_true(n > 0);
+                assert_int_equal(images[0].frame, run.base.frame);
+                assert_int_equal(images[0].offset, run.base.offset);
+            }
+            if (kind && step > 8) {
+                assert_true(images[n - 1].made_unix_ns - images[0].made_unix_ns == 5 * (int64_t)S);
+                assert_int_equal(n, 6);
+            }
+            if (step > 10)
+                assert_true(tf_run_has_base(&run));
+            tf_images_free(images, n);
+            tf_run_clear(&run);
+        }
+        assert_string_equal(bound.why, "");
+        if (!kind)
+            assert_true(largest <= (16 << 20) + (2 << 20));
+        /* A limit that one image and what comes after it do not fit into: it is dropped as far as can be, and
+         * said. */
+        if (!kind) {
+            bound.limits.max_bytes = 1000;
+            play(&r, in, 2 << 10);
+            put_image(store, in, 31);
+            ok(tf_bound_added(&bound, store, in, tf_ingest_written(in), 40000, err));
+            assert_non_null(strstr(bound.why, "the limit is"));
+            for (int i = 0; i < 20 && bound.dropping; i++)
+                ok(tf_bound_step(&bound, store, in, true, err));
+            ok(tf_store_find_run(store, NULL, &run, err));
+            ok(tf_images_list(store, &run, &images, &n, err));
+            assert_int_equal(n, 1);
+            assert_int_equal(images[0].offset, run.base.offset);
+            tf_images_free(images, n);
+            tf_run_clear(&run);
+        }
+        ok(tf_ingest_end(in, 0, 0, NULL, err));
+        tf_store_close(store);
+        fx_ring_free(&r);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_choose),
-        cmocka_unit_test(test_wants),
-        cmocka_unit_test(test_simulated),
-        cmocka_unit_test(test_due),
+        cmocka_unit_test(test_choose), cmocka_unit_test(test_wants),    cmocka_unit_test(test_simulated),
+        cmocka_unit_test(test_due),    cmocka_unit_test(test_recorder),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, fx_setup, fx_teardown);
 }

@@ -5,10 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include "checkpoint/keep.h"
 #include "cli/answer.h"
 #include "cli/commands.h"
 #include "cli/common.h"
+#include "store/images.h"
 
 static const char help[] =
     "usage: timefork info [FILE] [--format text|json]\n"
@@ -83,11 +85,23 @@ void tf_info_print_checkpoints(FILE *out, const json_t *checkpoints, const char 
     }
 }
 
-/* Those that are stored with a run. This version stores none: all are in memory, and end with the session. */
+/* Those that are stored with a run, of its first process; their memory is what they take in the file. */
 static json_t *stored_checkpoints(struct tf_store *store, const struct tf_run *run)
 {
-    (void)store, (void)run;
-    return json_array();
+    json_t *all = json_array();
+    struct tf_image *images = NULL;
+    struct timespec ts;
+    size_t n = 0;
+    clock_gettime(CLOCK_REALTIME, &ts);
+    int64_t now = ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+    if (tf_images_list(store, run, &images, &n, NULL))
+        return all;
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(all,
+                              tf_info_checkpoint(images[i].frame, TF_CHECKPOINT_DURABLE, &images[i].own_bytes,
+                                                 now - images[i].made_unix_ns / 1000000));
+    tf_images_free(images, n);
+    return all;
 }
 
 /* Those that `record --keep` has left of a run, in the background, as far as a replay uses them. */
@@ -155,9 +169,9 @@ static json_t *describe(struct tf_store *store, const struct tf_run *run, struct
         return NULL;
     bool signalled = run->exit_signal != 0;
     json_t *o =
-        json_pack("{s:s, s:o, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "run",
-                  run->id, "title", text_or_null(run->title), "command", text_or_null(run->command), "state",
-                  run->state == TF_RUN_COMPLETE ? "complete" : "incomplete", "started_unix_ns",
+        json_pack("{s:s, s:o, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o}",
+                  "run", run->id, "title", text_or_null(run->title), "command", text_or_null(run->command),
+                  "state", run->state == TF_RUN_COMPLETE ? "complete" : "incomplete", "started_unix_ns",
                   (json_int_t)run->started_unix_ns, "duration_ns", (json_int_t)run->duration_ns, "frames",
                   (json_int_t)totals.frames, "first_frame", (json_int_t)tf_run_first(run), "first_ns",
                   (json_int_t)run->base.ns, "outside", (json_int_t)totals.outside, "processes",

@@ -161,9 +161,14 @@ static int replay_again(struct tf_timeline *t, struct tf_divergence *d, struct t
     t->progress_from = 0;
     t->progress_to = behind;
     t->run_number++;
-    int r = tf_timeline_fork_start(t, &runner, err);
+    struct tf_checkpoint from;
+    const uint32_t *prefix = NULL;
+    int r = tf_timeline_fork_start(t, &runner, &from, err);
     if (r == 0) {
-        r = tf_runner_send(&runner, TF_REQ_RUN, &req, sizeof req, NULL, 0, err);
+        r = tf_run_place(t, &from, &req, &prefix, err);
+        if (r == 0)
+            r = tf_runner_send(&runner, TF_REQ_RUN, &req, sizeof req, prefix,
+                               req.prefix_words * sizeof *prefix, err);
         if (r == 0)
             r = tf_run_until_stop(t, &runner, &rep, NULL, err);
         if (r == 0) {

@@ -143,11 +143,7 @@ static int add_start(struct tf_timeline *t, struct tf_err *err)
     struct tf_checkpoint start = {.kind = TF_CHECKPOINT_START, .made_ms = tf_now_ms()};
     const struct tf_checkpoint_view view = {0};
     if (tf_run_has_base(t->run))
-        return tf_err_set(
-            err, TF_E_REPLAY,
-            "run %.8s begins at frame event %llu: its oldest part was dropped while it was "
-            "recorded, and a replay cannot begin in its middle. 'timefork query' shows what is left",
-            t->run->id, (unsigned long long)tf_timeline_first(t));
+        return tf_timeline_at_base(t, err);
     int r = tf_prepare_start(t->run, &t->shared, !t->bare, &start.runner, &t->filter_error, err);
     if (r == 0 && !tf_checkpoints_add(&t->set, &start, 0, &view))
         r = tf_err_set(err, TF_E_IO, "out of memory");

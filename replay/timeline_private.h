@@ -98,7 +98,12 @@ bool tf_timeline_is_frozen(struct tf_timeline *t, uint32_t code);
 double tf_timeline_ms(void); /* CLOCK_MONOTONIC */
 
 /* Copies the checkpoint at the start; starts the process again if it has been killed. */
-int tf_timeline_fork_start(struct tf_timeline *t, struct tf_runner *copy, struct tf_err *err);
+int tf_timeline_fork_start(struct tf_timeline *t, struct tf_runner *copy, struct tf_checkpoint *from,
+                           struct tf_err *err);
+/* Fills in where a copy of a checkpoint stands, as far as it does not know that itself, and what events of
+ * its block were before: *prefix, the timeline's, req->prefix_words of them. */
+int tf_run_place(struct tf_timeline *t, const struct tf_checkpoint *from, struct tf_run_req *req,
+                 const uint32_t **prefix, struct tf_err *err);
 /* Copies the nearest checkpoint at or before a frame; passes over those that have been killed, and forgets
  * them. *from: what it was. */
 int tf_timeline_fork_nearest(struct tf_timeline *t, uint64_t frame, struct tf_runner *copy,
@@ -156,5 +161,7 @@ int tf_run_to(struct tf_timeline *t, const struct tf_stop_req *req, uint64_t fra
 int tf_out_of_reach(const struct tf_timeline *t, uint64_t frame, struct tf_err *err);
 /* ---- checkpoints.c: the images of the recording become checkpoints without processes ---- */
 int tf_timeline_add_images(struct tf_timeline *t, struct tf_err *err);
+/* Of a run that has lost its start: is the first checkpoint one that stands where the run begins? */
+int tf_timeline_at_base(struct tf_timeline *t, struct tf_err *err);
 
 #endif

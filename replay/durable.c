@@ -249,12 +249,24 @@ int tf_durable_restore(const struct tf_criu *criu, struct tf_store *store, const
                        const struct tf_shared *shared, struct tf_runner *out, struct tf_err *err)
 {
     char *folder = NULL;
+    struct tf_extract *extract = NULL;
+    struct tf_err why;
     *out = TF_RUNNER_NONE;
     int r = tf_criu_folder(image->pages * 4096, &folder, err);
     if (r == 0)
-        r = tf_image_extract(store, image->rowid, folder, err);
+        r = tf_image_extract_start(store, image->rowid, folder, &extract, err);
     if (r == 0)
-        r = tf_criu_restore(criu, folder, &out->socket, &out->pid, err);
+        r = tf_criu_restore_unless(criu, folder, tf_image_extract_failed(extract), &out->socket, &out->pid,
+                                   err);
+    /* If the memory could not be unpacked, that is the reason, and what was restored is nothing. */
+    int unpacked = tf_image_extract_finish(extract, &why);
+    if (unpacked) {
+        if (r == 0)
+            tf_runner_end(out);
+        if (err)
+            *err = why;
+        r = unpacked;
+    }
     tf_criu_folder_remove(folder);
     if (r) {
         *out = TF_RUNNER_NONE;

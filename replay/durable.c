@@ -51,11 +51,6 @@ int tf_maker_new(const struct tf_criu *criu, struct tf_store *store, struct tf_m
     *out = NULL;
     if (!m)
         return tf_err_set(err, TF_E_IO, "out of memory");
-    int r = tf_page_set_load(store, &m->known, err);
-    if (r) {
-        free(m);
-        return r;
-    }
     m->criu = criu;
     m->store = store;
     m->copy = TF_RUNNER_NONE;
@@ -103,7 +98,14 @@ int tf_maker_begin(struct tf_maker *m, const struct tf_checkpoint *c, int64_t ru
     struct timespec now;
     uint32_t own_namespace = !m->criu->privileged;
     m->began_ms = tf_now_ms();
-    int r = tf_runner_fork(&c->runner, &m->copy, &place, err);
+    /* Images may have been removed since, and their pages with them. */
+    struct tf_page_set *known;
+    int r = tf_page_set_load(m->store, &known, err);
+    if (r)
+        return r;
+    tf_page_set_free(m->known);
+    m->known = known;
+    r = tf_runner_fork(&c->runner, &m->copy, &place, err);
     if (r == 0)
         r = tf_runner_send(&m->copy, TF_REQ_SETTLE, &own_namespace, sizeof own_namespace, NULL, 0, err);
     if (r) {

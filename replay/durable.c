@@ -51,11 +51,6 @@ int tf_maker_new(const struct tf_criu *criu, struct tf_store *store, struct tf_m
     *out = NULL;
     if (!m)
         return tf_err_set(err, TF_E_IO, "out of memory");
-    int r = tf_page_set_load(store, &m->known, err);
-    if (r) {
-        free(m);
-        return r;
-    }
     m->criu = criu;
     m->store = store;
     m->copy = TF_RUNNER_NONE;
@@ -103,7 +98,14 @@ int tf_maker_begin(struct tf_maker *m, const struct tf_checkpoint *c, int64_t ru
     struct timespec now;
     uint32_t own_namespace = !m->criu->privileged;
     m->began_ms = tf_now_ms();
-    int r = tf_runner_fork(&c->runner, &m->copy, &place, err);
+    /* Images may have been removed since, and their pages with them. */
+    struct tf_page_set *known;
+    int r = tf_page_set_load(m->store, &known, err);
+    if (r)
+        return r;
+    tf_page_set_free(m->known);
+    m->known = known;
+    r = tf_runner_fork(&c->runner, &m->copy, &place, err);
     if (r == 0)
         r = tf_runner_send(&m->copy, TF_REQ_SETTLE, &own_namespace, sizeof own_namespace, NULL, 0, err);
     if (r) {
@@ -249,12 +251,24 @@ int tf_durable_restore(const struct tf_criu *criu, struct tf_store *store, const
                        const struct tf_shared *shared, struct tf_runner *out, struct tf_err *err)
 {
     char *folder = NULL;
+    struct tf_extract *extract = NULL;
+    struct tf_err why;
     *out = TF_RUNNER_NONE;
     int r = tf_criu_folder(image->pages * 4096, &folder, err);
     if (r == 0)
-        r = tf_image_extract(store, image->rowid, folder, err);
+        r = tf_image_extract_start(store, image->rowid, folder, &extract, err);
     if (r == 0)
-        r = tf_criu_restore(criu, folder, &out->socket, &out->pid, err);
+        r = tf_criu_restore_unless(criu, folder, tf_image_extract_failed(extract), &out->socket, &out->pid,
+                                   err);
+    /* If the memory could not be unpacked, that is the reason, and what was restored is nothing. */
+    int unpacked = tf_image_extract_finish(extract, &why);
+    if (unpacked) {
+        if (r == 0)
+            tf_runner_end(out);
+        if (err)
+            *err = why;
+        r = unpacked;
+    }
     tf_criu_folder_remove(folder);
     if (r) {
         *out = TF_RUNNER_NONE;

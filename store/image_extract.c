@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 #include <zstd.h>
 
@@ -52,6 +53,7 @@ struct work {
     pthread_t threads[2];
     int n_threads;
     int fd;
+    int failed; /* eventfd of all files */
     bool leased;
     struct timespec began;
     const char *store;    /* for messages */
@@ -63,6 +65,7 @@ struct work {
 struct tf_extract {
     struct work **files;
     size_t n;
+    int failed; /* eventfd: readable when one cannot be completed */
 };
 
 static void fail(struct work *work, int code, const char *what, int64_t number)
@@ -147,19 +150,27 @@ static void do_job(struct work *work, const struct job *job, ZSTD_DCtx *zstd, ui
     }
 }
 
-/* The file is complete, or there is nothing in it that could be taken for that. */
-static void end_file(struct work *work)
+static void give_back(struct work *work)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    if (work->leased && now.tv_sec - work->began.tv_sec > LEASE_S)
-        fail(work, TF_E_TIMEOUT, "it took too long", 0);
-    if (work->rc && ftruncate(work->fd, 0) < 0)
-        unlink(work->path);
     if (work->leased)
         fcntl(work->fd, F_SETLEASE, F_UNLCK);
     close(work->fd);
     work->fd = -1;
+}
+
+/* The last thread has ended. criu reads a file that is too short for ever, so who waits for one that will not
+ * be complete goes on waiting, until tf_image_extract_finish(). */
+static void end_file(struct work *work)
+{
+    struct timespec now;
+    uint64_t one = 1;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (work->leased && now.tv_sec - work->began.tv_sec > LEASE_S)
+        fail(work, TF_E_TIMEOUT, "it took too long", 0);
+    if (!work->rc)
+        give_back(work);
+    else if (write(work->failed, &one, sizeof one) < 0)
+        give_back(work);
 }
 
 static void *worker(void *arg)
@@ -277,6 +288,11 @@ static void join(struct work *work)
 static void free_work(struct work *work)
 {
     join(work);
+    if (work->fd >= 0) {
+        if (ftruncate(work->fd, 0) < 0)
+            unlink(work->path);
+        give_back(work);
+    }
     free_jobs(work->jobs, work->n);
     pthread_mutex_destroy(&work->lock);
     free(work->path);
@@ -300,6 +316,7 @@ static int start_pages(struct tf_store *store, const struct tf_refs *refs, int f
     extract->files[extract->n++] = work;
     work->n = refs->n_groups;
     work->fd = fd;
+    work->failed = extract->failed;
     work->store = store->path;
     pthread_mutex_init(&work->lock, NULL);
     clock_gettime(CLOCK_MONOTONIC, &work->began);
@@ -386,6 +403,10 @@ static int start(struct tf_store *store, int64_t rowid, const char *folder, bool
     *out = NULL;
     if (!extract)
         return tf_db_memory(err);
+    if ((extract->failed = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0) {
+        free(extract);
+        return tf_err_set(err, TF_E_IO, "unpacking a checkpoint: %s", strerror(errno));
+    }
     if (tf_db_has_table(store, "images"))
         rc = tf_db_prepare(
             store, "SELECT name, kind, len, digest, data FROM image_files WHERE image = ? ORDER BY kind",
@@ -427,10 +448,17 @@ int tf_image_extract_finish(struct tf_extract *extract, struct tf_err *err)
         }
         free_work(work);
     }
-    if (extract)
+    if (extract) {
+        close(extract->failed);
         free(extract->files);
+    }
     free(extract);
     return rc;
+}
+
+int tf_image_extract_failed(const struct tf_extract *extract)
+{
+    return extract->failed;
 }
 
 int tf_image_extract(struct tf_store *store, int64_t rowid, const char *folder, struct tf_err *err)

@@ -131,9 +131,9 @@ static json_t *describe(struct tf_store *store, const struct tf_run *run, struct
         return NULL;
     bool signalled = run->exit_signal != 0;
     json_t *o =
-        json_pack("{s:s, s:o, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "run",
-                  run->id, "title", text_or_null(run->title), "command", text_or_null(run->command), "state",
-                  run->state == TF_RUN_COMPLETE ? "complete" : "incomplete", "started_unix_ns",
+        json_pack("{s:s, s:o, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o}",
+                  "run", run->id, "title", text_or_null(run->title), "command", text_or_null(run->command),
+                  "state", run->state == TF_RUN_COMPLETE ? "complete" : "incomplete", "started_unix_ns",
                   (json_int_t)run->started_unix_ns, "duration_ns", (json_int_t)run->duration_ns, "frames",
                   (json_int_t)totals.frames, "first_frame", (json_int_t)tf_run_first(run), "first_ns",
                   (json_int_t)run->base.ns, "outside", (json_int_t)totals.outside, "processes",

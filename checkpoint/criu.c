@@ -1,5 +1,5 @@
 /*
- * criu.c: which criu there is, how it is started, what its failures mean, and the folders that it works in.
+ * criu.c: which criu there is, how it is started, and what its failures mean.
  *
  * Debian 12's criu (3.17) fails on newer kernels, and Ubuntu 24.04 has none. So ./setup unpacks a newer one
  * with the libraries that it needs into a folder of our own, where it is started by its own loader: nothing
@@ -12,7 +12,6 @@
  */
 #include "checkpoint/criu_local.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -23,7 +22,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -284,73 +282,6 @@ int tf_criu_find(struct tf_criu *out, struct tf_err *err)
     return rc == 1 ? tf_err_set(err, TF_E_NOTFOUND, "there is no criu: " GET_ONE) : rc;
 }
 
-/* ---- folders ---- */
-
-static uint64_t memory_available(void)
-{
-    char line[128];
-    unsigned long long kib = 0;
-    FILE *f = fopen("/proc/meminfo", "re");
-    while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "MemAvailable: %llu", &kib) == 1)
-            break;
-    if (f)
-        fclose(f);
-    return kib * 1024;
-}
-
-static bool has_room(const char *folder, uint64_t bytes)
-{
-    struct statvfs fs;
-    return statvfs(folder, &fs) == 0 && (uint64_t)fs.f_bavail * fs.f_frsize > bytes;
-}
-
-int tf_criu_folder(uint64_t bytes, char **out, struct tf_err *err)
-{
-    const char *places[3];
-    int n = 0, error = ENOSPC;
-    uint64_t room = 2 * bytes + (16ul << 20);
-    const char *tmp = getenv("TMPDIR");
-    *out = NULL;
-    if (memory_available() > room)
-        places[n++] = "/dev/shm";
-    if (tmp && *tmp == '/')
-        places[n++] = tmp;
-    places[n++] = "/tmp";
-    for (int i = 0; i < n; i++) {
-        char *name = NULL;
-        if (!has_room(places[i], room))
-            continue;
-        if (asprintf(&name, "%s/timefork-criu-XXXXXX", places[i]) < 0)
-            return tf_err_set(err, TF_E_IO, "out of memory");
-        if (mkdtemp(name)) {
-            *out = name;
-            return 0;
-        }
-        error = errno;
-        free(name);
-    }
-    return tf_err_set(
-        err, error == ENOSPC ? TF_E_FULL : TF_E_IO,
-        "no folder for the images of a process of %llu MB: neither /dev/shm nor %s can take them: "
-        "%s. TMPDIR names another one",
-        (unsigned long long)(bytes >> 20), places[n > 1 ? n - 2 : 0], strerror(error));
-}
-
-void tf_criu_folder_remove(char *folder)
-{
-    DIR *dir = folder ? opendir(folder) : NULL;
-    struct dirent *entry;
-    while (dir && (entry = readdir(dir)))
-        if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."))
-            unlinkat(dirfd(dir), entry->d_name, 0);
-    if (dir)
-        closedir(dir);
-    if (folder)
-        rmdir(folder);
-    free(folder);
-}
-
 /* ---- failures ---- */
 
 static const struct {
@@ -412,6 +343,21 @@ static const char *find_error(const char *folder, const char *log, char *out, si
     return means;
 }
 
+const char *tf_criu_forbidden(void)
+{
+    /* Ubuntu lets everybody make a user namespace, but gives no rights in it. */
+    int restricted = 0;
+    FILE *f = fopen("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "re");
+    if (f && fscanf(f, "%d", &restricted) != 1)
+        restricted = 0;
+    if (f)
+        fclose(f);
+    return restricted && geteuid() != 0
+               ? "AppArmor gives an ordinary user no rights in his user namespace (sysctl "
+                 "kernel.apparmor_restrict_unprivileged_userns is 1)"
+               : "the system or the container does not allow it";
+}
+
 int tf_criu_failed(const char *folder, const char *log, int status, const char *doing, struct tf_err *err)
 {
     char said[512], how[64];
@@ -422,7 +368,7 @@ int tf_criu_failed(const char *folder, const char *log, int status, const char *
         snprintf(how, sizeof how, "status %d", WEXITSTATUS(status));
     /* Harmless lines have this, too. */
     if (!means && (strstr(said, "not permitted") || strstr(said, "Permission denied")))
-        means = "the system or the container does not allow it";
+        means = tf_criu_forbidden();
     if (!*said)
         return tf_err_set(err, TF_E_IO, "%s: criu ended with %s and said nothing", doing, how);
     return tf_err_set(err, TF_E_IO, "%s: criu said \"%s\"%s%s", doing, said, means ? ": " : "",

@@ -51,7 +51,8 @@ int tf_criu_probe(const struct tf_criu *criu, struct tf_err *err);
 int tf_criu_no_user_ns(int error, struct tf_err *err);
 
 /* Makes a folder of mode 0700 for images of about so many bytes: in /dev/shm if it and the memory have room
- * for twice as much, else in TMPDIR, else in /tmp. *out is malloc'ed. */
+ * for twice as much, else in TMPDIR, else in /tmp. *out is malloc'ed. Those that processes left there which
+ * were killed are removed. */
 int tf_criu_folder(uint64_t bytes, char **out, struct tf_err *err);
 /* Removes it with the files in it, and frees the name, also of NULL. */
 void tf_criu_folder_remove(char *folder);
@@ -65,7 +66,7 @@ struct tf_criu_dump {
     int result;   /* of criu: -1 not known yet, else its status as of waitpid() */
 };
 /* Starts to dump the settled process `pid`, which has no descriptor but one socket. The process is killed
- * when it has been dumped. Who its parent is, has to reap it. */
+ * when it has been dumped, and goes on if that failed. Who its parent is, has to reap it. */
 int tf_criu_dump_start(const struct tf_criu *criu, pid_t pid, struct tf_criu_dump *out, struct tf_err *err);
 /* Has it ended? 1: the images are in the folder; 0: not yet; or an error with what CRIU said. wait: until it
  * has. `control` becomes readable then. */

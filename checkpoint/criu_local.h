@@ -33,4 +33,7 @@ int tf_criu_map_ids(const char *proc, uid_t uid, gid_t gid);
 /* What criu said in a log, and what that means: fills *err with TF_E_IO. doing: "dumping process 12". */
 int tf_criu_failed(const char *folder, const char *log, int status, const char *doing, struct tf_err *err);
 
+/* What it means that something is not permitted. */
+const char *tf_criu_forbidden(void);
+
 #endif

@@ -99,7 +99,7 @@ static _Noreturn void keeper(const struct plan *plan)
 {
     struct report report = {0};
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    prctl(PR_SET_NAME, "timefork-keeper");
+    prctl(PR_SET_NAME, "timefork-restored");
     setsid();
     int rc = prepare(plan, &report);
     if (rc)
@@ -145,8 +145,9 @@ static int explain(const struct report *report, const char *folder, struct tf_er
         [STEP_CRIU] = "criu cannot be started",
     };
     if (report->error)
-        return tf_err_set(err, TF_E_IO, "restoring a checkpoint: %s: %s", steps[report->step],
-                          strerror(report->error));
+        return tf_err_set(err, TF_E_IO, "restoring a checkpoint: %s: %s%s%s", steps[report->step],
+                          strerror(report->error), report->error == EPERM ? ": " : "",
+                          report->error == EPERM ? tf_criu_forbidden() : "");
     return tf_criu_failed(folder, TF_CRIU_RESTORE_LOG, report->status, "restoring a checkpoint", err);
 }
 

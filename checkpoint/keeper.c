@@ -248,6 +248,20 @@ static json_t *state_of(const struct tf_keeper *k)
                      checkpoints, "used_by", users);
 }
 
+/* Adds what each takes, and all together. */
+static void measure(const struct tf_keeper *k, json_t *state)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < k->n; i++) {
+        struct tf_memory_use use;
+        tf_memory_measure(k->v[i].pid, &use);
+        sum += use.shared;
+        json_object_set_new(json_array_get(json_object_get(state, "checkpoints"), i), "bytes",
+                            json_integer((json_int_t)use.shared));
+    }
+    json_object_set_new(state, "memory", json_integer((json_int_t)sum));
+}
+
 /* False: the client is gone, or does not listen. */
 static bool answer(const struct tf_keeper *k, int fd, json_t *object, bool with_sockets)
 {
@@ -289,7 +303,7 @@ static bool hear(struct tf_keeper *k, struct client *client)
     if (strcmp(text, "state") == 0) {
         drop_dead(k);
         json_t *state = state_of(k);
-        json_object_set_new(state, "memory", json_integer((json_int_t)memory(k)));
+        measure(k, state);
         return answer(k, client->fd, state, false);
     }
     if (strcmp(text, "use") == 0) {

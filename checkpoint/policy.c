@@ -39,6 +39,7 @@ void tf_policy_taken(struct tf_policy_cost *cost, uint64_t fork_ns, uint64_t fau
 {
     uint64_t after = (cost->forks ? faults < pages ? faults : pages : 0) * fault_ns; /* the former fork's */
     uint64_t whole = fork_ns + after;
+    whole += whole / 4; /* what is not seen: caches and address translation that are cold afterwards */
     cost->forks++;
     cost->spent_ns += whole;
     /* Soon believed when it becomes dearer, slowly when it becomes cheaper. One that took long because the
@@ -62,7 +63,7 @@ uint64_t tf_policy_spacing_ns(const struct tf_policy_cost *cost, uint64_t run_ns
 {
     if (max < 2 || !(cost->budget > 0))
         return UINT64_MAX;
-    uint64_t rarer = run_ns / (4 * max);
+    uint64_t rarer = run_ns / (2 * max);
     if (rarer > TF_POLICY_FAR_NS)
         rarer = TF_POLICY_FAR_NS;
     uint64_t ns = expected_ns ? expected_ns / max : rarer;

@@ -7,8 +7,9 @@
 #include "checkpoint/set.h"
 
 enum {
-    LOOK_MS = 1000,    /* as long as the estimate is far below the limit, it is not compared more often */
-    MEASURE_SHARE = 20 /* of the supervisor's time, measuring takes one part in so many at most */
+    LOOK_MS = 1000,      /* as long as the estimate is far below the limit, it is not compared more often */
+    SLICE_NS = 10000000, /* the supervisor has other things to do: but for the first time, so long at most */
+    MEASURE_SHARE = 20   /* of the supervisor's time, measuring takes one part in so many at most */
 };
 
 struct tf_checkpoint_limits tf_checkpoint_limits_default(void)
@@ -133,18 +134,44 @@ static int64_t now_ns(void)
     return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
-void tf_checkpoints_measure(struct tf_checkpoints *set)
+/* Measures those that this round has not had yet, but no further one when slice_ns have passed. At the end of
+ * a round the sum is known. */
+static void measure(struct tf_checkpoints *set, int64_t slice_ns)
 {
-    int64_t began = now_ns();
-    set->bytes = 0;
+    int64_t began = now_ns(), took = 0;
+    uint64_t sum = 0;
+    bool complete = true;
+    if (!set->in_round)
+        set->grown = 0; /* what came before it is in what is measured */
+    set->in_round = true;
     for (size_t i = 0; i < set->n; i++) {
         struct tf_checkpoint *c = &set->v[i];
-        if (has_process(c))
+        if (has_process(c) && c->round <= set->round) {
+            if (took > slice_ns) {
+                complete = false;
+                break;
+            }
             tf_memory_measure(c->runner.pid, &c->used);
-        set->bytes += c->used.shared;
+            c->round = set->round + 1;
+            took = now_ns() - began;
+        }
+        sum += c->used.shared;
     }
-    set->measured_ms = set->looked_ms = tf_now_ms();
-    set->measure_ns = now_ns() - began;
+    set->measured_ms = tf_now_ms();
+    set->measure_ns = took;
+    if (!complete)
+        return;
+    set->bytes = sum + set->grown;
+    set->in_round = false;
+    set->round++;
+}
+
+void tf_checkpoints_measure(struct tf_checkpoints *set)
+{
+    set->round++; /* a new round: all of them, now */
+    set->in_round = false;
+    measure(set, INT64_MAX);
+    set->looked_ms = set->measured_ms;
 }
 
 static uint64_t resident(const struct tf_checkpoints *set)
@@ -163,16 +190,18 @@ static uint64_t low_water(const struct tf_checkpoints *set)
 
 /* Between two measurements the sum is an estimate: what was measured, what the processes have grown by since,
  * without what was dropped. */
-static bool too_much_memory(struct tf_checkpoints *set)
+static bool too_much_memory(struct tf_checkpoints *set, bool *measured)
 {
     int64_t now = tf_now_ms();
+    *measured = false;
     if (set->looked_ms && now - set->looked_ms < LOOK_MS && set->bytes <= low_water(set))
         return false;
     set->looked_ms = now;
     if (resident(set) <= set->limits.bytes)
         return false;
-    if (!set->measured_ms || (now - set->measured_ms) * 1000000 >= MEASURE_SHARE * set->measure_ns)
-        tf_checkpoints_measure(set);
+    *measured = !set->measured_ms || (now - set->measured_ms) * 1000000 >= MEASURE_SHARE * set->measure_ns;
+    if (*measured)
+        measure(set, set->round ? SLICE_NS : INT64_MAX);
     return set->bytes > set->limits.bytes;
 }
 
@@ -222,11 +251,17 @@ static size_t processes(const struct tf_checkpoints *set)
 
 void tf_checkpoints_thin(struct tf_checkpoints *set, const struct tf_checkpoint_view *view)
 {
+    bool measured;
     while (processes(set) > set->limits.max && drop_least(set, view))
         ;
-    if (too_much_memory(set)) /* and some more, so that it need not be measured again for each */
-        while (set->bytes > low_water(set) && drop_least(set, view))
-            ;
+    if (!too_much_memory(set, &measured))
+        return;
+    /* And some more, so that it need not be measured again for each. What the end of one frees is known when
+     * the others are measured again: then they have more of what they shared with it. */
+    int64_t until = now_ns() + 2 * SLICE_NS;
+    while (set->bytes > low_water(set) && drop_least(set, view))
+        if (measured && now_ns() < until)
+            measure(set, SLICE_NS);
 }
 
 /* ---- adding ---- */
@@ -272,6 +307,7 @@ bool tf_checkpoints_add(struct tf_checkpoints *set, const struct tf_checkpoint *
     set->v[at] = c;
     set->n++;
     set->bytes += grown_bytes;
+    set->grown += grown_bytes;
     tf_checkpoints_thin(set, view);
     const struct tf_checkpoint *there = tf_checkpoints_nearest(set, c.frame);
     return there && there->frame == c.frame && there->kind == c.kind;

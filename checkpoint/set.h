@@ -33,6 +33,7 @@ struct tf_checkpoint {
     uint64_t work_ns;          /* CPU time from the start to here: what re-executing it costs */
     int64_t made_ms;           /* tf_now_ms() when it was made */
     struct tf_memory_use used; /* when it was measured last; zeros: never */
+    uint64_t round;            /* in which round of measuring that was */
 };
 
 struct tf_checkpoint_limits {
@@ -47,8 +48,11 @@ struct tf_checkpoints {
     size_t n, room;
     struct tf_checkpoint_limits limits;
     /* What is known of their memory; see tf_checkpoints_measure(). */
-    uint64_t bytes;      /* the sum, measured or estimated since */
-    int64_t measured_ms; /* when; 0: never */
+    uint64_t bytes; /* the sum, measured or estimated since */
+    uint64_t grown; /* since the present round of measuring began */
+    uint64_t round; /* rounds that are complete: one measures each process, a few at a time */
+    bool in_round;
+    int64_t measured_ms; /* when some were measured last; 0: never */
     int64_t looked_ms;   /* when the estimate was last compared with what is resident */
     int64_t measure_ns;  /* what that took */
     uint64_t dropped;    /* by thinning, since the start */
@@ -88,8 +92,9 @@ void tf_checkpoints_thin(struct tf_checkpoints *set, const struct tf_checkpoint_
 struct tf_checkpoint *tf_checkpoints_nearest(struct tf_checkpoints *set, uint64_t frame);
 /* How many have a process. */
 size_t tf_checkpoints_live(const struct tf_checkpoints *set);
-/* Measures the memory of each process: a millisecond or so for 100 MB each. For who wants to see it; thinning
- * does it by itself, seldom enough to take 5% of the supervisor's time at most. */
+/* Measures the memory of each process: a millisecond or so for 100 MB each, more of large ones. For who wants
+ * to see it; thinning does it by itself, a few at a time, so that the supervisor is not held up for long, and
+ * in 5% of its time at most. */
 void tf_checkpoints_measure(struct tf_checkpoints *set);
 
 #endif

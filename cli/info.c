@@ -5,16 +5,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
+#include "checkpoint/keep.h"
 #include "cli/answer.h"
 #include "cli/commands.h"
 #include "cli/common.h"
+#include "store/images.h"
 
 static const char help[] =
     "usage: timefork info [FILE] [--format text|json]\n"
     "\n"
     "Shows what a recording holds: its runs, how long they took, how they ended, what they take up in the\n"
-    "file, and the checkpoints that are stored with them. FILE is the newest *.timefork in the current\n"
-    "folder if it is left out. Checkpoints in memory are shown by 'info checkpoints' at the prompt.\n"
+    "file, and the checkpoints that are stored with them, or that 'record --keep' has left in the\n"
+    "background ('kept'). FILE is the newest *.timefork in the current folder if it is left out. Those of a\n"
+    "replay are shown by 'info checkpoints' at the prompt.\n"
     "\n"
     "  --format FORMAT   text (the default) or json, one object a run\n"
     "  --help            this text\n";
@@ -38,9 +42,11 @@ json_t *tf_info_checkpoints(struct tf_checkpoints *set)
     tf_checkpoints_measure(set);
     for (size_t i = 0; i < set->n; i++) {
         const struct tf_checkpoint *c = &set->v[i];
-        json_array_append_new(
-            all,
-            tf_info_checkpoint(c->frame, c->kind, c->used.shared ? &c->used.shared : NULL, now - c->made_ms));
+        json_t *o =
+            tf_info_checkpoint(c->frame, c->kind, c->used.shared ? &c->used.shared : NULL, now - c->made_ms);
+        if (c->kept)
+            json_object_set_new(o, "kind", json_string("kept"));
+        json_array_append_new(all, o);
     }
     return all;
 }
@@ -79,11 +85,43 @@ void tf_info_print_checkpoints(FILE *out, const json_t *checkpoints, const char 
     }
 }
 
-/* Those that are stored with a run. This version stores none: all are in memory, and end with the session. */
+/* Those that are stored with a run, of its first process; their memory is what they take in the file. */
 static json_t *stored_checkpoints(struct tf_store *store, const struct tf_run *run)
 {
-    (void)store, (void)run;
-    return json_array();
+    json_t *all = json_array();
+    struct tf_image *images = NULL;
+    struct timespec ts;
+    size_t n = 0;
+    clock_gettime(CLOCK_REALTIME, &ts);
+    int64_t now = ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+    if (tf_images_list(store, run, &images, &n, NULL))
+        return all;
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(all,
+                              tf_info_checkpoint(images[i].frame, TF_CHECKPOINT_DURABLE, &images[i].own_bytes,
+                                                 now - images[i].made_unix_ns / 1000000));
+    tf_images_free(images, n);
+    return all;
+}
+
+/* Those that `record --keep` has left of a run, in the background, as far as a replay uses them. */
+static void add_kept(json_t *checkpoints, const struct tf_kept_session *kept, size_t n, const char *run)
+{
+    int64_t now = tf_now_ms();
+    for (size_t i = 0; i < n; i++) {
+        size_t k;
+        json_t *c;
+        if (strcmp(kept[i].run, run) != 0 || *kept[i].unfit)
+            continue;
+        json_array_foreach(json_object_get(kept[i].state, "checkpoints"), k, c)
+        {
+            json_int_t made = json_integer_value(json_object_get(c, "made_ms"));
+            json_array_append_new(checkpoints,
+                                  json_pack("{s:O, s:s, s:O, s:I}", "frame", json_object_get(c, "frame"),
+                                            "kind", "kept", "bytes", json_object_get(c, "bytes"), "age_ms",
+                                            (json_int_t)now - made));
+        }
+    }
 }
 
 /* ---- runs ---- */
@@ -190,7 +228,8 @@ static int info(const char *path, bool json)
     struct tf_run *runs;
     struct stat st;
     struct tf_err err;
-    size_t n;
+    struct tf_kept_session *kept = NULL;
+    size_t n, kept_n = 0;
     char size[32] = "?";
     int status = TF_EXIT_OK;
     if (tf_store_open(path, &store, &err))
@@ -205,8 +244,10 @@ static int info(const char *path, bool json)
         tf_print_name(stdout, path);
         printf(": %s, %zu run%s\n", size, n, n == 1 ? "" : "s");
     }
+    tf_keep_list(&kept, &kept_n, NULL); /* without it, none are shown */
     for (size_t i = 0; i < n && status == TF_EXIT_OK; i++) {
         json_t *o = describe(store, &runs[i], &err);
+        add_kept(json_object_get(o, "checkpoints"), kept, kept_n, runs[i].id);
         if (!o) {
             status = tf_fail(&err);
         } else if (json) {
@@ -217,6 +258,7 @@ static int info(const char *path, bool json)
         }
         json_decref(o);
     }
+    tf_keep_list_free(kept, kept_n);
     tf_runs_free(runs, n);
     tf_store_close(store);
     return status;

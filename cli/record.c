@@ -34,6 +34,12 @@ static const char usage_text[] =
     "  --follow         record the Pythons that the program executes, too (forked children are always "
     "recorded)\n"
     "  --wait           record children until the last has ended, not only until the program has\n"
+    "  --checkpoints criu|fork|none|auto  what a replay can start from later: criu puts durable checkpoints "
+    "into the\n"
+    "                   recording (timefork doctor says whether that works here), fork leaves some in "
+    "memory\n"
+    "                   (with --keep), none leaves none; auto (the default) is criu where it works and does\n"
+    "                   not take much of the disk\n" TF_CHECKPOINT_OPTIONS
     "  --keep [TIME]    leave the run's checkpoints in the background for so long (90s, 10m, 2h; default "
     "10m), for\n"
     "                   'timefork replay' to start from; 'timefork sessions' lists and ends "
@@ -218,6 +224,30 @@ static int take_keep(struct tf_record_opts *opts, int left, char **argv)
     return left > 2 && tf_duration_parse(argv[1], &opts->keep_ms) ? 2 : 1;
 }
 
+/* --checkpoints criu|fork|none|auto */
+static int take_checkpoints(struct tf_record_opts *opts, int left, char **argv)
+{
+    const char *value = NULL;
+    if (strncmp(argv[0], "--checkpoints=", 14) == 0)
+        value = argv[0] + 14;
+    else if (strcmp(argv[0], "--checkpoints") == 0)
+        value = left > 1 ? argv[1] : "";
+    else
+        return 0;
+    opts->checkpoints_given = true;
+    opts->durable = TF_DURABLE_NONE;
+    opts->fork = strcmp(value, "fork") == 0;
+    if (strcmp(value, "criu") == 0)
+        opts->durable = TF_DURABLE_CRIU;
+    else if (strcmp(value, "auto") == 0)
+        opts->durable = TF_DURABLE_AUTO;
+    else if (strcmp(value, "none") != 0 && !opts->fork) {
+        bad("--checkpoints is criu, fork, none or auto, not '%s'", value);
+        return -1;
+    }
+    return argv[0][13] == '=' ? 1 : 2;
+}
+
 int tf_record_parse(struct tf_record_opts *opts, int argc, char **argv, const struct tf_own_options *own,
                     const char *usage)
 {
@@ -237,6 +267,8 @@ int tf_record_parse(struct tf_record_opts *opts, int argc, char **argv, const st
             took = take_keep(opts, argc - i, argv + i);
         if (took == 0 && !own)
             took = tf_bound_option(argc - i, argv + i, &opts->bound, &opts->keep_runs);
+        if (took == 0 && !own)
+            took = take_checkpoints(opts, argc - i, argv + i);
         if (took == 0)
             took = tf_checkpoint_option(argc - i, argv + i, &opts->checkpoints);
         if (took < 0)
@@ -390,7 +422,7 @@ int tf_record_run(const struct tf_record_opts *opts, struct tf_record_result *re
         goto out;
     }
     tf_checkpoints_init(&result->checkpoints, &opts->checkpoints.cost.limits);
-    if (opts->snapshots && (r = tf_shared_create(&result->shared, err)))
+    if ((opts->snapshots || opts->durable) && (r = tf_shared_create(&result->shared, err)))
         goto out;
     struct tf_launch launch = {
         .file = opts->argv[0],
@@ -407,6 +439,8 @@ int tf_record_run(const struct tf_record_opts *opts, struct tf_record_result *re
         .follow = opts->follow,
         .wait = opts->wait,
         .snapshots = opts->snapshots,
+        .durable = opts->durable,
+        .bound = opts->bound,
         .checkpoints = opts->checkpoints.cost,
         .chaos = opts->chaos ? opts->seed << 1 | 1 : 0,
         .timeout_ms = opts->timeout_ms,
@@ -530,6 +564,35 @@ void tf_record_summary(const struct tf_record_result *result)
     tf_store_close(store);
 }
 
+/* Which checkpoints the options ask for, and whether they go together. */
+static int choose_checkpoints(struct tf_record_opts *opts)
+{
+    bool bounded = tf_bound_limited(&opts->bound);
+    opts->snapshots = opts->keep;
+    if (opts->fork && !opts->keep)
+        return bad("--checkpoints fork leaves checkpoints in memory: say for how long with --keep%s", "");
+    if (bounded && opts->checkpoints_given && opts->durable != TF_DURABLE_CRIU &&
+        opts->durable != TF_DURABLE_AUTO)
+        return bad("--max-size and --last need durable checkpoints: --checkpoints criu%s", "");
+    if (bounded && (opts->follow || opts->command))
+        return bad(
+            "--max-size and --last are for the first process, which timefork starts itself: they cannot be "
+            "with %s",
+            opts->follow ? "--follow" : "-- COMMAND");
+    if (opts->durable == TF_DURABLE_CRIU && opts->follow)
+        return bad(
+            "--checkpoints criu is for the first process, which timefork starts itself: it cannot be with "
+            "--follow%s",
+            "");
+    if (!opts->checkpoints_given)
+        opts->durable = opts->keep ? TF_DURABLE_NONE : TF_DURABLE_AUTO;
+    if (opts->follow)
+        opts->durable = TF_DURABLE_NONE;
+    if (bounded)
+        opts->durable = TF_DURABLE_CRIU;
+    return 0;
+}
+
 int tf_cmd_record(int argc, char **argv)
 {
     struct tf_record_opts opts;
@@ -543,19 +606,16 @@ int tf_cmd_record(int argc, char **argv)
         tf_record_opts_clear(&opts);
         return status < 0 ? 0 : status;
     }
-    opts.snapshots = opts.keep;
+    if ((status = choose_checkpoints(&opts))) {
+        tf_record_opts_clear(&opts);
+        return status;
+    }
     if (opts.keep && tf_stay_begin(&staying, &err)) {
         tf_record_opts_clear(&opts);
         tf_say("%s", err.msg);
         return TF_EXIT_NO_RECORD;
     }
-    if (opts.checkpoints.given && !opts.keep) {
-        status =
-            tf_usage("record",
-                     "%s is about checkpoints in memory: 'record' leaves some with --keep only ('timefork "
-                     "debug' and 'timefork replay' have them, too)",
-                     opts.checkpoints.given);
-    } else if (tf_record_run(&opts, &result, &err)) {
+    if (tf_record_run(&opts, &result, &err)) {
         fprintf(stderr, "timefork: %s\n", err.msg);
         status = TF_EXIT_NO_RECORD;
     } else {

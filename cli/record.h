@@ -4,6 +4,7 @@
 
 #include "cli/budget.h"
 #include "cli/common.h"
+#include "cli/recorder_durable.h"
 #include "cli/evict.h"
 #include "replay/timeline.h"
 
@@ -14,10 +15,12 @@ struct tf_record_opts {
     char **env; /* K=V, env_n of them */
     size_t env_n;
     bool quiet;
-    bool follow;    /* record interpreters that the program executes */
-    bool wait;      /* go on until the last process has ended, not only the first */
-    bool snapshots; /* take checkpoints for tf_record_result.checkpoints */
-    bool keep;      /* leave the checkpoints in the background (cli/keep.h); only for record */
+    bool follow;                  /* record interpreters that the program executes */
+    bool wait;                    /* go on until the last process has ended, not only the first */
+    bool snapshots;               /* take checkpoints for tf_record_result.checkpoints */
+    bool checkpoints_given, fork; /* --checkpoints */
+    enum tf_durable_mode durable;
+    bool keep; /* leave the checkpoints in the background (cli/keep.h); only for record */
     int64_t keep_ms;
     struct tf_checkpoint_opts checkpoints;
     struct tf_bound_limits bound; /* --max-size, --last; record only */

@@ -70,6 +70,7 @@ struct tf_recorder {
         struct tf_place place;
         uint32_t announced, placed; /* serials */
     } taken;
+    struct tf_durables *durables; /* NULL: none are made */
     struct tf_policy_cost cost;
     uint64_t fault_ns;
     uint64_t faults, pages; /* of the program at the one before: faults so far, resident pages */
@@ -126,10 +127,23 @@ static void answer_snapshot(struct tf_recorder *rec, uint32_t serial)
     struct tf_shm *shm = rec->processes[0]->map.shm;
     uint64_t ns =
         tf_policy_spacing_ns(&rec->cost, rec->taken.place.cpu_ns, rec->opts.checkpoints.limits.max, 0);
+    if (!rec->opts.snapshots) { /* only durable ones are wanted */
+        uint64_t wanted = rec->durables ? tf_durables_spacing_ns(rec->durables) : UINT64_MAX;
+        ns = ns > wanted ? ns : wanted;
+    }
     double ticks = (double)ns * tf_prepare_ticks_per_ns();
     __atomic_store_n(&shm->snapshot_ticks, ticks < (double)(UINT64_MAX / 2) ? (uint64_t)ticks : UINT64_MAX,
                      __ATOMIC_RELAXED);
     __atomic_store_n(&shm->snapshot_answered, serial, __ATOMIC_RELEASE);
+}
+
+static uint64_t written_by_all(const struct tf_recorder *rec)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < rec->n; i++)
+        if (rec->processes[i] && rec->processes[i]->in)
+            sum += tf_ingest_written(rec->processes[i]->in);
+    return sum;
 }
 
 /* Its process and its place are known: keeps it, thins them if there are too many. */
@@ -142,10 +156,18 @@ static void keep_snapshot(struct tf_recorder *rec)
     const struct tf_checkpoint_view view = {.present_frame = UINT64_MAX, .total_ns = place->cpu_ns};
     if (rec->taken.announced != rec->taken.placed || rec->taken.checkpoint.runner.socket < 0)
         return;
-    tf_checkpoints_reap(&rec->result->checkpoints);
-    bool stays = tf_checkpoints_add(&rec->result->checkpoints, &rec->taken.checkpoint,
-                                    (since < pages ? since : pages) * page, &view);
-    rec->taken.checkpoint.runner = TF_RUNNER_NONE;
+    if (rec->durables)
+        tf_durables_offer(rec->durables, &rec->taken.checkpoint, rec->processes[0]->in, pages * page,
+                          written_by_all(rec));
+    bool stays = true;
+    if (rec->opts.snapshots) {
+        tf_checkpoints_reap(&rec->result->checkpoints);
+        stays = tf_checkpoints_add(&rec->result->checkpoints, &rec->taken.checkpoint,
+                                   (since < pages ? since : pages) * page, &view);
+        rec->taken.checkpoint.runner = TF_RUNNER_NONE;
+    } else {
+        tf_runner_end(&rec->taken.checkpoint.runner);
+    }
     tf_policy_taken(&rec->cost, (uint64_t)((double)place->cost_ticks / tf_prepare_ticks_per_ns()), since,
                     rec->pages, rec->fault_ns, stays);
     rec->faults = place->faults;
@@ -645,6 +667,8 @@ void tf_recorder_run(struct tf_recorder *rec, pid_t pid, int *wait_status, struc
         begin(rec, rec->processes[0], pid, NULL, &err);
     for (;;) {
         bool taken = attend(rec);
+        if (rec->durables)
+            tf_durables_step(rec->durables, rec->processes[0]->in, written_by_all(rec));
         note_chaos(rec);
         if (ended && !taken) {
             if (!until)
@@ -666,6 +690,8 @@ void tf_recorder_run(struct tf_recorder *rec, pid_t pid, int *wait_status, struc
             sleep_for_more(rec);
     }
     child_pid = 0;
+    if (rec->durables)
+        tf_durables_end(rec->durables, rec->processes[0]->in, written_by_all(rec));
     leave_behind(rec);
     if (rec->opts.ends_together && interrupted)
         result->interrupted = true;
@@ -749,7 +775,13 @@ int tf_recorder_new(const struct tf_recorder_opts *opts, struct tf_launch *launc
     }
     launch->fds[TF_FD_SHM] = p->map.fd;
     launch->fds[TF_FD_SOCKET] = sockets[1];
-    if (opts->snapshots) {
+    if (opts->snapshots || opts->durable) {
+        struct tf_durables_opts durable = {.store = opts->store,
+                                           .mode = opts->durable,
+                                           .bound = opts->bound,
+                                           .max = opts->checkpoints.limits.max};
+        if ((r = tf_durables_new(&durable, &rec->durables, err)))
+            goto out;
         launch->fds[TF_FD_CTL] = opts->shared->ctl_fd;
         launch->fds[TF_FD_LOG] = opts->shared->log_fd;
         p->map.shm->snapshots = 1;
@@ -778,6 +810,7 @@ void tf_recorder_free(struct tf_recorder *rec)
     free(rec->processes);
     free(rec->polled);
     tf_runner_end(&rec->taken.checkpoint.runner);
+    tf_durables_free(rec->durables);
     close_fd(&rec->lent);
     close_fd(&rec->listener);
     free(rec->message.data);

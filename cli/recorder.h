@@ -8,6 +8,7 @@
 
 #include "checkpoint/launch.h"
 #include "cli/record.h"
+#include "cli/recorder_durable.h"
 
 struct tf_recorder;
 
@@ -16,13 +17,15 @@ struct tf_recorder_opts {
     const char *command, *title, *source_text;
     bool follow;                         /* record interpreters that the program executes */
     bool wait;                           /* go on until the last process has ended, not only the first */
-    bool snapshots;                      /* take checkpoints of the first process */
+    bool snapshots;                      /* take checkpoints of the first process, and keep them */
+    enum tf_durable_mode durable;        /* make durable ones of it; not with follow */
+    struct tf_bound_limits bound;        /* and drop what is before them */
     struct tf_timeline_opts checkpoints; /* with snapshots: what they may cost */
     uint64_t chaos;                      /* for struct tf_shm, or 0 */
     int64_t timeout_ms;                  /* the program is killed when it has run for so long; 0: never */
     bool ends_together; /* when a signal came that ends timefork, the program is killed, a little later */
     bool was_fixed;     /* address space randomisation is off here, too */
-    const struct tf_shared *shared; /* with snapshots: what the process maps besides */
+    const struct tf_shared *shared; /* with snapshots or durable: what the process maps besides */
 };
 
 /* Prepares for one program: fills in launch->fds (lent: to be executed with) and *session, the value of

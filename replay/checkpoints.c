@@ -51,6 +51,20 @@ int tf_timeline_add_images(struct tf_timeline *t, struct tf_err *err)
     return r;
 }
 
+int tf_timeline_at_base(struct tf_timeline *t, struct tf_err *err)
+{
+    const struct tf_base *base = &t->run->base;
+    while (t->set.n && t->set.v[0].frame < base->frame) /* its past is not in the file any more */
+        tf_checkpoints_forget(&t->set, 0);
+    if (t->set.n && t->set.v[0].frame == base->frame && t->set.v[0].offset == base->offset)
+        return 0;
+    return tf_err_set(
+        err, TF_E_REPLAY,
+        "run %.8s begins at frame event %llu: its oldest part was dropped while it was recorded, and "
+        "there is no durable checkpoint of that place%s. 'timefork query' shows what is left",
+        t->run->id, (unsigned long long)tf_timeline_first(t), t->bare ? " that could be dumped again" : "");
+}
+
 static int restore(struct tf_timeline *t, struct tf_checkpoint *c, struct tf_err *err)
 {
     const struct tf_image *image = NULL;
@@ -87,7 +101,7 @@ static void give_up_durable(struct tf_timeline *t, const struct tf_checkpoint *c
     if (t->notice)
         t->notice(text);
     bool all = !t->criu.argv;
-    for (size_t i = t->set.n; i-- > 0;)
+    for (size_t i = t->set.n; i-- > 1;) /* the first stays: there is nothing before it */
         if (t->set.v[i].kind == TF_CHECKPOINT_DURABLE && (all || &t->set.v[i] == c) &&
             t->set.v[i].runner.socket < 0)
             tf_checkpoints_forget(&t->set, i);
@@ -97,18 +111,22 @@ static void give_up_durable(struct tf_timeline *t, const struct tf_checkpoint *c
  * one before costs less than that. */
 static struct tf_checkpoint *best(struct tf_timeline *t, uint64_t frame)
 {
-    struct tf_checkpoint *nearest = tf_checkpoints_nearest(&t->set, frame), *live = nearest;
+    struct tf_checkpoint *nearest = tf_checkpoints_nearest(&t->set, frame), *live;
+    if (!nearest) /* in a run that has lost its start */
+        nearest = t->set.v;
+    live = nearest;
     double frames = t->run->frames ? (double)t->run->frames : 1;
     while (live > t->set.v && live->runner.socket < 0)
         live--;
     double ns = (double)(nearest->frame - live->frame) * (double)t->run->duration_ns / frames;
-    return nearest->kind == TF_CHECKPOINT_DURABLE && ns < RESTORE_NS ? live : nearest;
+    bool lives = live->runner.socket >= 0 || live->kind == TF_CHECKPOINT_START;
+    return nearest->kind == TF_CHECKPOINT_DURABLE && lives && ns < RESTORE_NS ? live : nearest;
 }
 
-int tf_timeline_fork_start(struct tf_timeline *t, struct tf_runner *copy, struct tf_err *err)
+int tf_timeline_fork_start(struct tf_timeline *t, struct tf_runner *copy, struct tf_checkpoint *from,
+                           struct tf_err *err)
 {
-    struct tf_checkpoint from;
-    return tf_timeline_fork_nearest(t, 0, copy, &from, err);
+    return tf_timeline_fork_nearest(t, 0, copy, from, err);
 }
 
 int tf_timeline_fork_nearest(struct tf_timeline *t, uint64_t frame, struct tf_runner *copy,
@@ -122,6 +140,10 @@ int tf_timeline_fork_nearest(struct tf_timeline *t, uint64_t frame, struct tf_ru
         if (c->runner.socket < 0) {
             revived = c->kind == TF_CHECKPOINT_START;
             r = revive(t, c, err);
+            if (r && c->kind == TF_CHECKPOINT_DURABLE && c == t->set.v)
+                return tf_err_prefix(
+                    err, "the replay cannot start at the first checkpoint, after frame event %llu: ",
+                    (unsigned long long)c->frame);
             if (r && c->kind == TF_CHECKPOINT_DURABLE) {
                 give_up_durable(t, c, err);
                 continue;
@@ -139,6 +161,14 @@ int tf_timeline_fork_nearest(struct tf_timeline *t, uint64_t frame, struct tf_ru
         tf_checkpoints_drop(&t->set, (size_t)(c - t->set.v)); /* of the start: its process only */
         t->set.died++;
     }
+}
+
+#define DEATH_MS 100 /* processes that end together end within */
+
+bool tf_timeline_drop_gone(struct tf_timeline *t, const struct tf_checkpoint *from)
+{
+    return from->kind == TF_CHECKPOINT_FORK && tf_runner_is_gone(&from->runner, DEATH_MS) &&
+           tf_checkpoints_reap(&t->set) > 0;
 }
 
 /* ---- those that a run leaves on its way ---- */

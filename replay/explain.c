@@ -66,11 +66,12 @@ static bool look_at(struct tf_timeline *t, const struct tf_stop_req *req, struct
            (!lines || tf_run_check_prefix(t, &runner, rep, &ignored) == 0);
     if (good && lines) {
         t->present = runner;
-        t->standing = true;
+        t->standing = t->aside = true;
         tf_timeline_inspect(t, &(struct tf_inspect_req){.what = TF_INSPECT_STACK}, NULL, STACK_TIMEOUT_MS,
                             add_place, lines, &ignored);
         t->present = present;
         t->standing = standing;
+        t->aside = false;
     }
     tf_runner_end(&runner);
     return good;
@@ -160,9 +161,14 @@ static int replay_again(struct tf_timeline *t, struct tf_divergence *d, struct t
     t->progress_from = 0;
     t->progress_to = behind;
     t->run_number++;
-    int r = tf_timeline_fork_start(t, &runner, err);
+    struct tf_checkpoint from;
+    const uint32_t *prefix = NULL;
+    int r = tf_timeline_fork_start(t, &runner, &from, err);
     if (r == 0) {
-        r = tf_runner_send(&runner, TF_REQ_RUN, &req, sizeof req, NULL, 0, err);
+        r = tf_run_place(t, &from, &req, &prefix, err);
+        if (r == 0)
+            r = tf_runner_send(&runner, TF_REQ_RUN, &req, sizeof req, prefix,
+                               req.prefix_words * sizeof *prefix, err);
         if (r == 0)
             r = tf_run_until_stop(t, &runner, &rep, NULL, err);
         if (r == 0) {

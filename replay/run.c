@@ -93,6 +93,22 @@ int tf_run_until_stop(struct tf_timeline *t, struct tf_runner *runner, struct tf
     }
 }
 
+int tf_run_place(struct tf_timeline *t, const struct tf_checkpoint *from, struct tf_run_req *req,
+                 const uint32_t **prefix, struct tf_err *err)
+{
+    uint32_t n;
+    *prefix = NULL;
+    if (!from->recorded)
+        return 0;
+    req->place_known = 1;
+    req->frame = from->frame;
+    req->offset = from->offset;
+    req->prefix_words = (uint32_t)(from->frame % TF_BLOCK_FRAMES);
+    if (req->prefix_words && !(*prefix = tf_run_block_words(t, from->frame / TF_BLOCK_FRAMES, &n, err)))
+        return err->code;
+    return 0;
+}
+
 /* Copies the best checkpoint for an event and starts it. */
 int tf_run_start(struct tf_timeline *t, const struct tf_stop_req *stop, uint64_t present,
                  struct tf_runner *runner, struct tf_checkpoint *from, struct tf_err *err)
@@ -106,16 +122,9 @@ int tf_run_start(struct tf_timeline *t, const struct tf_stop_req *stop, uint64_t
     if (!t->scan) /* a copy that scans is no checkpoint for others */
         req.snapshots = tf_pace_begin(t, from, present);
     const uint32_t *prefix = NULL;
-    if (from->recorded) {
-        uint32_t n;
-        req.place_known = 1;
-        req.frame = from->frame;
-        req.offset = from->offset;
-        req.prefix_words = (uint32_t)(from->frame % TF_BLOCK_FRAMES);
-        if (req.prefix_words && !(prefix = tf_run_block_words(t, from->frame / TF_BLOCK_FRAMES, &n, err))) {
-            tf_runner_end(runner);
-            return err->code;
-        }
+    if ((r = tf_run_place(t, from, &req, &prefix, err))) {
+        tf_runner_end(runner);
+        return r;
     }
     r = t->scan ? tf_runner_send(runner, TF_REQ_SCAN, t->scan, t->scan->size, NULL, 0, err) : 0;
     if (r == 0)

@@ -453,6 +453,7 @@ int tf_scan_window(struct tf_search *s, uint64_t arm, position from, position en
     struct tf_stop_rep rep;
     struct tf_stop_req stop = {.frame = arm, .kind = TF_STOP_SCAN};
 
+    bool again;
     s->hit = false;
     s->late = 0;
     int r = build(s, arm, from, end, mode, &b, err);
@@ -472,8 +473,11 @@ int tf_scan_window(struct tf_search *s, uint64_t arm, position from, position en
     t->scan_ctx = s;
     if (s->opts->cancel)
         t->cancel = s->opts->cancel;
-    r = tf_run_start(t, &stop, arm, &runner, &checkpoint, err);
-    if (r == 0) {
+    do {
+        again = false;
+        r = tf_run_start(t, &stop, arm, &runner, &checkpoint, err);
+        if (r)
+            break;
         struct tf_place at = {0};
         r = tf_run_until_stop(t, &runner, &rep, &at, err);
         if (r == 0)
@@ -481,7 +485,12 @@ int tf_scan_window(struct tf_search *s, uint64_t arm, position from, position en
         s->diverged_there = at.frame > arm && at.frame < end.frame;
         s->diverged = s->diverged_there ? at.frame : arm + (end.frame - arm) / 2;
         tf_runner_end(&runner);
-    }
+        if (r == TF_E_REPLAY && !s->stopped && tf_timeline_drop_gone(t, &checkpoint)) {
+            again = true;
+            s->hit = false;
+            s->refined = 0; /* what has been told is known by s->told */
+        }
+    } while (again);
     free(t->message.data);
     t->message = outer_message;
     t->scan = outer_scan;

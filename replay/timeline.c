@@ -143,11 +143,7 @@ static int add_start(struct tf_timeline *t, struct tf_err *err)
     struct tf_checkpoint start = {.kind = TF_CHECKPOINT_START, .made_ms = tf_now_ms()};
     const struct tf_checkpoint_view view = {0};
     if (tf_run_has_base(t->run))
-        return tf_err_set(
-            err, TF_E_REPLAY,
-            "run %.8s begins at frame event %llu: its oldest part was dropped while it was "
-            "recorded, and a replay cannot begin in its middle. 'timefork query' shows what is left",
-            t->run->id, (unsigned long long)tf_timeline_first(t));
+        return tf_timeline_at_base(t, err);
     int r = tf_prepare_start(t->run, &t->shared, !t->bare, &start.runner, &t->filter_error, err);
     if (r == 0 && !tf_checkpoints_add(&t->set, &start, 0, &view))
         r = tf_err_set(err, TF_E_IO, "out of memory");
@@ -306,15 +302,6 @@ void tf_timeline_attend(struct tf_timeline *t, void (*progress)(void *ctx, doubl
     t->cancel = cancel;
 }
 
-#define DEATH_MS 100 /* processes that end together end within */
-
-/* Has the process of this checkpoint, with which a copy began, ended too? Then the set has it no longer. */
-static bool drop_gone(struct tf_timeline *t, const struct tf_checkpoint *from)
-{
-    return from->kind == TF_CHECKPOINT_FORK && tf_runner_is_gone(&from->runner, DEATH_MS) &&
-           tf_checkpoints_reap(&t->set) > 0;
-}
-
 /* Lets a copy of the nearest checkpoint run to where a stop was asked for, and checks what it says. */
 static int run_once(struct tf_timeline *t, const struct tf_stop_req *req, uint64_t frame,
                     struct tf_runner *runner, struct tf_checkpoint *from, struct tf_stop_rep *rep,
@@ -345,7 +332,7 @@ int tf_run_to(struct tf_timeline *t, const struct tf_stop_req *req, uint64_t fra
     int r;
     do
         r = run_once(t, req, frame, runner, from, rep, err);
-    while (r == TF_E_REPLAY && drop_gone(t, from));
+    while (r == TF_E_REPLAY && tf_timeline_drop_gone(t, from));
     return r;
 }
 
@@ -452,7 +439,7 @@ static int fork_present(struct tf_timeline *t, struct tf_runner *copy, struct tf
     struct tf_place place;
     struct tf_stop stop;
     int r = tf_runner_fork(&t->present, copy, &place, err);
-    if (r != TF_E_REPLAY)
+    if (r != TF_E_REPLAY || t->aside)
         return r;
     r = tf_timeline_goto(t, t->here, &stop, err);
     return r ? r : tf_runner_fork(&t->present, copy, &place, err);

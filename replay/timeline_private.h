@@ -50,6 +50,7 @@ struct tf_timeline {
     struct tf_runner present;
     struct tf_position here; /* of it */
     bool standing;
+    bool aside; /* present is lent for a look somewhere else: it is not to be replaced */
 
     /* The words of one block, for comparing. */
     uint64_t words_block;
@@ -97,11 +98,19 @@ bool tf_timeline_is_frozen(struct tf_timeline *t, uint32_t code);
 double tf_timeline_ms(void); /* CLOCK_MONOTONIC */
 
 /* Copies the checkpoint at the start; starts the process again if it has been killed. */
-int tf_timeline_fork_start(struct tf_timeline *t, struct tf_runner *copy, struct tf_err *err);
+int tf_timeline_fork_start(struct tf_timeline *t, struct tf_runner *copy, struct tf_checkpoint *from,
+                           struct tf_err *err);
+/* Fills in where a copy of a checkpoint stands, as far as it does not know that itself, and what events of
+ * its block were before: *prefix, the timeline's, req->prefix_words of them. */
+int tf_run_place(struct tf_timeline *t, const struct tf_checkpoint *from, struct tf_run_req *req,
+                 const uint32_t **prefix, struct tf_err *err);
 /* Copies the nearest checkpoint at or before a frame; passes over those that have been killed, and forgets
  * them. *from: what it was. */
 int tf_timeline_fork_nearest(struct tf_timeline *t, uint64_t frame, struct tf_runner *copy,
                              struct tf_checkpoint *from, struct tf_err *err);
+/* A copy has ended before its time. Has the checkpoint that it was made from, too (its keeper was killed)?
+ * Then the set has it no longer: another one may serve. */
+bool tf_timeline_drop_gone(struct tf_timeline *t, const struct tf_checkpoint *from);
 
 /* A copy of `from` is going to run to `present`: may it make checkpoints on its way? */
 bool tf_pace_begin(struct tf_timeline *t, const struct tf_checkpoint *from, uint64_t present);
@@ -152,5 +161,7 @@ int tf_run_to(struct tf_timeline *t, const struct tf_stop_req *req, uint64_t fra
 int tf_out_of_reach(const struct tf_timeline *t, uint64_t frame, struct tf_err *err);
 /* ---- checkpoints.c: the images of the recording become checkpoints without processes ---- */
 int tf_timeline_add_images(struct tf_timeline *t, struct tf_err *err);
+/* Of a run that has lost its start: is the first checkpoint one that stands where the run begins? */
+int tf_timeline_at_base(struct tf_timeline *t, struct tf_err *err);
 
 #endif

@@ -38,11 +38,16 @@ int tf_timeline_verify(struct tf_timeline *t, struct tf_verified *out, struct tf
 
     *out = (struct tf_verified){0};
     t->run_number++;
-    int r = tf_timeline_fork_start(t, &runner, err);
+    struct tf_checkpoint from;
+    const uint32_t *prefix = NULL;
+    int r = tf_timeline_fork_start(t, &runner, &from, err);
     if (r)
         return r;
     struct tf_run_req run = {.stop = tf_run_all(t)};
-    if ((r = tf_runner_send(&runner, TF_REQ_RUN, &run, sizeof run, NULL, 0, err)) == 0)
+    if ((r = tf_run_place(t, &from, &run, &prefix, err)) == 0)
+        r = tf_runner_send(&runner, TF_REQ_RUN, &run, sizeof run, prefix, run.prefix_words * sizeof *prefix,
+                           err);
+    if (r == 0)
         r = tf_run_until_stop(t, &runner, &rep, &out->at, err);
     if (r == 0)
         r = tf_run_check_prefix(t, &runner, &rep, err);

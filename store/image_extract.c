@@ -4,18 +4,29 @@
  * For each group that a file of pages refers to there is a job: unpack it, compare the pages that are wanted
  * with their digests, write them to where they belong. What the database gives is read first, then two
  * threads take the jobs: unpacking takes most of the time. Pages of zeros are holes.
+ *
+ * Meanwhile criu can start, which takes a third of the time that it needs. It wants the pages last, and must
+ * not have them before they are there: we hold a lease on the file (fcntl(2)), so the kernel lets an open()
+ * wait until we give it back. The kernel loses its patience after a time (fs.lease-break-time, 45 s), so
+ * large files are finished first; so are all where there are no leases.
  */
 #include "store/images_local.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include <zstd.h>
+
+/* 512 MiB are unpacked in a second or so; what takes LEASE_S nevertheless is not used. */
+#define LEASE_PAGES (1u << 17)
+#define LEASE_S 15
 
 static const uint8_t zeros[TF_DIGEST];
 
@@ -31,16 +42,27 @@ struct job {
     struct wanted *wanted; /* in the order of the file */
     size_t n_wanted;
 };
+/* One file of pages. */
 struct work {
     struct job *jobs;
     size_t n;
     atomic_size_t next;
     atomic_bool stop;
+    atomic_int running; /* threads; the last one closes the file */
+    pthread_t threads[2];
+    int n_threads;
     int fd;
-    const char *store, *path; /* for messages */
-    pthread_mutex_t lock;     /* of what follows */
+    bool leased;
+    struct timespec began;
+    const char *store;    /* for messages */
+    char *path;           /* of the file */
+    pthread_mutex_t lock; /* of what follows */
     int rc;
     struct tf_err err;
+};
+struct tf_extract {
+    struct work **files;
+    size_t n;
 };
 
 static void fail(struct work *work, int code, const char *what, int64_t number)
@@ -125,6 +147,21 @@ static void do_job(struct work *work, const struct job *job, ZSTD_DCtx *zstd, ui
     }
 }
 
+/* The file is complete, or there is nothing in it that could be taken for that. */
+static void end_file(struct work *work)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (work->leased && now.tv_sec - work->began.tv_sec > LEASE_S)
+        fail(work, TF_E_TIMEOUT, "it took too long", 0);
+    if (work->rc && ftruncate(work->fd, 0) < 0)
+        unlink(work->path);
+    if (work->leased)
+        fcntl(work->fd, F_SETLEASE, F_UNLCK);
+    close(work->fd);
+    work->fd = -1;
+}
+
 static void *worker(void *arg)
 {
     struct work *work = arg;
@@ -138,6 +175,8 @@ static void *worker(void *arg)
     ZSTD_freeDCtx(zstd);
     free(pages);
     free(place);
+    if (atomic_fetch_sub(&work->running, 1) == 1)
+        end_file(work);
     return NULL;
 }
 
@@ -210,27 +249,81 @@ static int make_jobs(struct tf_store *store, const struct tf_refs *refs, struct 
     return rc;
 }
 
-static int extract_pages(struct tf_store *store, const struct tf_refs *refs, int fd, const char *path,
-                         struct tf_err *err)
+static long lease_break_time(void)
 {
-    struct work work = {.n = refs->n_groups, .fd = fd, .store = store->path, .path = path};
-    pthread_t other;
-    if (ftruncate(fd, (off_t)(refs->pages * TF_PAGE)) < 0)
-        return tf_err_set(err, TF_E_IO, "writing %s: %s", path, strerror(errno));
-    int rc = make_jobs(store, refs, &work.jobs, err);
-    if (!rc) {
-        pthread_mutex_init(&work.lock, NULL);
-        bool two = work.n > 8 && pthread_create(&other, NULL, worker, &work) == 0;
-        worker(&work);
-        if (two)
-            pthread_join(other, NULL);
-        pthread_mutex_destroy(&work.lock);
-        rc = work.rc;
-        if (rc && err)
-            *err = work.err;
+    long seconds = 0;
+    FILE *f = fopen("/proc/sys/fs/lease-break-time", "re");
+    if (f && fscanf(f, "%ld", &seconds) != 1)
+        seconds = 0;
+    if (f)
+        fclose(f);
+    return seconds;
+}
+
+/* Nobody opens the file before we allow it. The signal that says somebody wants to is one that is ignored. */
+static bool lease(int fd, uint64_t pages)
+{
+    return pages <= LEASE_PAGES && lease_break_time() >= 2 * LEASE_S && fcntl(fd, F_SETSIG, SIGURG) == 0 &&
+           fcntl(fd, F_SETLEASE, F_WRLCK) == 0;
+}
+
+static void join(struct work *work)
+{
+    for (int i = 0; i < work->n_threads; i++)
+        pthread_join(work->threads[i], NULL);
+    work->n_threads = 0;
+}
+
+static void free_work(struct work *work)
+{
+    join(work);
+    free_jobs(work->jobs, work->n);
+    pthread_mutex_destroy(&work->lock);
+    free(work->path);
+    free(work);
+}
+
+/* Takes fd. */
+static int start_pages(struct tf_store *store, const struct tf_refs *refs, int fd, const char *path,
+                       bool meanwhile, struct tf_extract *extract, struct tf_err *err)
+{
+    struct work *work = calloc(1, sizeof *work), **more;
+    if (!work || !(work->path = strdup(path)) ||
+        !(more = realloc(extract->files, (extract->n + 1) * sizeof *more))) {
+        if (work)
+            free(work->path);
+        free(work);
+        close(fd);
+        return tf_db_memory(err);
     }
-    free_jobs(work.jobs, work.n);
-    return rc;
+    extract->files = more;
+    extract->files[extract->n++] = work;
+    work->n = refs->n_groups;
+    work->fd = fd;
+    work->store = store->path;
+    pthread_mutex_init(&work->lock, NULL);
+    clock_gettime(CLOCK_MONOTONIC, &work->began);
+    work->leased = meanwhile && lease(fd, refs->pages);
+    int rc = ftruncate(fd, (off_t)(refs->pages * TF_PAGE)) < 0
+                 ? tf_err_set(err, TF_E_IO, "writing %s: %s", path, strerror(errno))
+                 : make_jobs(store, refs, &work->jobs, err);
+    if (rc) {
+        work->rc = rc;
+        if (err)
+            work->err = *err;
+        end_file(work);
+        return rc;
+    }
+    int want = work->n > 8 ? 2 : 1;
+    atomic_store(&work->running, want);
+    for (int i = 0; i < want; i++)
+        if (pthread_create(&work->threads[work->n_threads], NULL, worker, work) == 0)
+            work->n_threads++;
+        else
+            worker(work);
+    if (!work->leased)
+        join(work);
+    return 0;
 }
 
 static int extract_content(struct tf_store *store, sqlite3_stmt *stmt, int fd, const char *path,
@@ -249,7 +342,8 @@ static int extract_content(struct tf_store *store, sqlite3_stmt *stmt, int fd, c
 }
 
 /* Columns: name, kind, len, digest, data. */
-static int extract_file(struct tf_store *store, sqlite3_stmt *stmt, const char *folder, struct tf_err *err)
+static int extract_file(struct tf_store *store, sqlite3_stmt *stmt, const char *folder, bool meanwhile,
+                        struct tf_extract *extract, struct tf_err *err)
 {
     const char *name = (const char *)sqlite3_column_text(stmt, 0);
     struct tf_refs refs = {0};
@@ -269,36 +363,79 @@ static int extract_file(struct tf_store *store, sqlite3_stmt *stmt, const char *
         break;
     case TF_IMAGE_PAGES:
         rc = tf_image_read_refs(store, stmt, 2, 3, 4, &refs, err);
-        if (!rc)
-            rc = extract_pages(store, &refs, fd, path, err);
+        if (!rc) {
+            rc = start_pages(store, &refs, fd, path, meanwhile, extract, err);
+            fd = -1;
+        }
         tf_refs_clear(&refs);
         break;
     default:
         rc = tf_db_damaged(store, err, "a file of a checkpoint is of an unknown kind");
     }
-    close(fd);
+    if (fd >= 0)
+        close(fd);
     return rc;
 }
 
-int tf_image_extract(struct tf_store *store, int64_t rowid, const char *folder, struct tf_err *err)
+static int start(struct tf_store *store, int64_t rowid, const char *folder, bool meanwhile,
+                 struct tf_extract **out, struct tf_err *err)
 {
     sqlite3_stmt *stmt = NULL;
+    struct tf_extract *extract = calloc(1, sizeof *extract);
     int rc = 0, n = 0;
+    *out = NULL;
+    if (!extract)
+        return tf_db_memory(err);
     if (tf_db_has_table(store, "images"))
-        rc = tf_db_prepare(store, "SELECT name, kind, len, digest, data FROM image_files WHERE image = ?",
-                           &stmt, err);
-    if (rc)
-        return rc;
+        rc = tf_db_prepare(
+            store, "SELECT name, kind, len, digest, data FROM image_files WHERE image = ? ORDER BY kind",
+            &stmt, err);
     if (stmt)
         sqlite3_bind_int64(stmt, 1, rowid);
-    while (stmt && (rc = tf_db_step(store, stmt, err)) == 1) {
+    while (stmt && !rc && (rc = tf_db_step(store, stmt, err)) == 1) {
         n++;
-        if ((rc = extract_file(store, stmt, folder, err)))
-            break;
+        rc = extract_file(store, stmt, folder, meanwhile, extract, err);
     }
     sqlite3_finalize(stmt);
     if (!rc && !n)
         rc =
             tf_err_set(err, TF_E_NOTFOUND, "%s has no checkpoint number %lld", store->path, (long long)rowid);
+    if (rc) {
+        tf_image_extract_finish(extract, NULL);
+        return rc;
+    }
+    *out = extract;
+    return 0;
+}
+
+int tf_image_extract_start(struct tf_store *store, int64_t rowid, const char *folder, struct tf_extract **out,
+                           struct tf_err *err)
+{
+    return start(store, rowid, folder, true, out, err);
+}
+
+int tf_image_extract_finish(struct tf_extract *extract, struct tf_err *err)
+{
+    int rc = 0;
+    for (size_t i = 0; extract && i < extract->n; i++) {
+        struct work *work = extract->files[i];
+        join(work);
+        if (work->rc && !rc) {
+            rc = work->rc;
+            if (err)
+                *err = work->err;
+        }
+        free_work(work);
+    }
+    if (extract)
+        free(extract->files);
+    free(extract);
     return rc;
+}
+
+int tf_image_extract(struct tf_store *store, int64_t rowid, const char *folder, struct tf_err *err)
+{
+    struct tf_extract *extract;
+    int rc = start(store, rowid, folder, false, &extract, err);
+    return rc ? rc : tf_image_extract_finish(extract, err);
 }

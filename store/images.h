@@ -41,6 +41,15 @@ int tf_image_delete(struct tf_store *store, int64_t rowid, struct tf_err *err);
  * two threads. TF_E_FORMAT: a page is missing or is not what its digest says; what was written stays there.
  */
 int tf_image_extract(struct tf_store *store, int64_t rowid, const char *folder, struct tf_err *err);
+/* The same in two steps: after the first one all files are there, and those of memory are still written by
+ * threads. Who opens such a file waits until it is complete. So criu can be started meanwhile. The store can
+ * be used, but not closed. */
+struct tf_extract;
+int tf_image_extract_start(struct tf_store *store, int64_t rowid, const char *folder, struct tf_extract **out,
+                           struct tf_err *err);
+/* Waits until all is written; frees. On an error files of memory are empty, so what was made from them is
+ * nothing; and TF_E_TIMEOUT: it may be wrong. NULL: 0. */
+int tf_image_extract_finish(struct tf_extract *extract, struct tf_err *err);
 
 /* The digests of the pages that a recording has; 16 bytes a page are read. May be used by one other thread
  * than the store's, which hands it over. To be loaded anew after an image was deleted or a pack was not put:

@@ -124,6 +124,9 @@ int tf_db_sync(struct tf_store *store, bool bulk, bool last, struct tf_err *err)
 
 void tf_db_sync_end(struct tf_store *store)
 {
-    if (store->synced)
-        sync_folder(store);
+    if (!store->synced)
+        return;
+    if (store->fd >= 0)
+        fsync(store->fd); /* a reader may have kept SQLite from it */
+    sync_folder(store);
 }

@@ -182,6 +182,9 @@ def test_record(bench):
     tally.equal("record: the program's status and output", (result.status, result.out), (3, plain.out), result)
     tally.check("record: says what is kept", "kept for 10m" in result.errtext, result)
     pid = kept["pid"]
+    shown = json_lines(bench.timefork("info", file, "--format", "json"))[-1]["checkpoints"]
+    tally.check("info: shows them", [c["frame"] for c in shown if c["kind"] == "kept"] == kept["checkpoints"] and
+                all(c["bytes"] > 0 for c in shown), shown)
     tally.check("record: checkpoints, memory and time", kept["checkpoints"] and kept["memory"] > 0 and
                 0 < kept["left_ms"] <= 600000 and kept["usable"], kept)
     tally.equal("keeper: a session of its own", os.getsid(pid), pid)
@@ -254,6 +257,21 @@ def test_killed(bench):
     tally.equal("killed: goto goes on", prompt.ask("goto 1000")["position"]["frame"], 1000)
     tally.equal("killed: the prompt ends as ever", prompt.close(), 0)
     bench.gone("killed", kept, "by kill -9")
+
+
+def test_searched(bench):
+    """kill -9 of the keeper in the middle of a search, or shortly before or after."""
+    file, _, kept = bench.record("searched", rounds=200000)
+    prompt = Prompt(bench, file)
+    prompt.ask(f"goto {frames_of(bench, file) - 9}")
+    prompt.ask("break work.py:4 if n == -1")
+    prompt.send("reverse-continue")
+    time.sleep(0.1)
+    os.kill(kept["pid"], signal.SIGKILL)
+    answer = json.loads(prompt.process.stdout.readline())
+    bench.tally.equal("searched: the search goes on to the start", answer.get("position", answer).get("frame"), 1)
+    prompt.close()
+    bench.gone("searched", kept, "by kill -9")
 
 
 def test_ends(bench):
@@ -362,6 +380,7 @@ def main():
             check_places(bench, "work", file, kept)
             test_several(bench, file, kept)
             test_killed(bench)
+            test_searched(bench)
             for version, exe in pythons()[1:]:
                 file, _, kept = bench.record(version, "--python", exe)
                 check_places(bench, version, file, kept, n=4)

@@ -385,12 +385,51 @@ static void test_find(void **state)
     free(was);
 }
 
+/* Where folders are made, and that those of who was killed go. */
+static void test_folders(void **state)
+{
+    char *folder, *other, file[256];
+    int fds[2], n;
+    struct stat st;
+    (void)state;
+    refused(tf_criu_folder(1ull << 60, &folder, err), TF_E_FULL, "TMPDIR names another one");
+    ok(tf_criu_folder(1000, &folder, err));
+    assert_int_equal(stat(folder, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0700);
+    assert_int_equal(pipe(fds), 0);
+    pid_t killed = fork();
+    if (killed == 0) {
+        ok(tf_criu_folder(1000, &other, err));
+        snprintf(file, sizeof file, "%s/x", other);
+        fx_write(file, "x", 1);
+        if (write(fds[1], other, strlen(other)) < 0)
+            _exit(1);
+        pause();
+    }
+    close(fds[1]);
+    n = (int)read(fds[0], file, sizeof file - 1);
+    assert_true(n > 0);
+    file[n] = 0;
+    close(fds[0]);
+    ok(tf_criu_folder(1000, &other, err)); /* both live */
+    tf_criu_folder_remove(other);
+    assert_int_equal(stat(file, &st), 0);
+    kill(killed, SIGKILL);
+    waitpid(killed, NULL, 0);
+    ok(tf_criu_folder(1000, &other, err));
+    assert_true(stat(file, &st) < 0 && errno == ENOENT);
+    assert_int_equal(stat(folder, &st), 0);
+    tf_criu_folder_remove(other);
+    tf_criu_folder_remove(folder);
+    tf_criu_folder_remove(NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_find),          cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_ordinary_user), cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_killed),
+        cmocka_unit_test(test_find),       cmocka_unit_test(test_folders),
+        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_ordinary_user),
+        cmocka_unit_test(test_refusals),   cmocka_unit_test(test_killed),
     };
     choose_criu();
     return cmocka_run_group_tests(tests, fx_setup, fx_teardown);

@@ -306,6 +306,40 @@ static void test_cut_off(void **state)
     tf_store_close(store);
 }
 
+/* While the memory is still being written: who opens it waits, and sees all of it; or nothing, when it is
+ * damaged. */
+static void test_meanwhile(void **state)
+{
+    struct tf_extract *extract;
+    char name[32], path[300];
+    int64_t row;
+    struct stat st;
+    (void)state;
+    struct tf_store *store = new_store("meanwhile", &row);
+    new_memory();
+    int64_t image = put(store, row, "meanwhile-1", 1);
+    for (int i = 0; i < 20; i++) {
+        snprintf(name, sizeof name, "meanwhile-out-%d", i);
+        const char *folder = folder_of(name);
+        ok(tf_image_extract_start(store, image, folder, &extract, err));
+        same_folder(folder);
+        ok(tf_image_extract_finish(extract, err));
+        same_folder(folder);
+    }
+    change(store, "UPDATE page_groups SET data = substr(data, 1, 40)"
+                  " WHERE number = (SELECT max(number) FROM page_groups)");
+    ok(tf_image_extract_start(store, image, folder_of("meanwhile-bad"), &extract, err));
+    snprintf(path, sizeof path, "%s/meanwhile-bad/pages-1.img", fx_dir);
+    int fd = open(path, O_RDONLY);
+    assert_true(fd >= 0);
+    assert_int_equal(fstat(fd, &st), 0);
+    assert_int_equal(st.st_size, 0);
+    close(fd);
+    refused(tf_image_extract_finish(extract, err), TF_E_FORMAT, "cannot be unpacked");
+    ok(tf_image_extract_finish(NULL, err));
+    tf_store_close(store);
+}
+
 static void is_damaged(struct tf_store *store, int64_t image, const char *sql, const char *says)
 {
     static int n;
@@ -436,8 +470,9 @@ static void test_runs(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_in_and_out), cmocka_unit_test(test_stored_once), cmocka_unit_test(test_cut_off),
-        cmocka_unit_test(test_damage),     cmocka_unit_test(test_runs),
+        cmocka_unit_test(test_in_and_out), cmocka_unit_test(test_stored_once),
+        cmocka_unit_test(test_cut_off),    cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_runs),       cmocka_unit_test(test_meanwhile),
     };
     return cmocka_run_group_tests(tests, fx_setup, fx_teardown);
 }

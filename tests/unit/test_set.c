@@ -184,6 +184,53 @@ static void test_memory_estimated(void **state)
     tf_checkpoints_clear(&set);
 }
 
+/* An estimate that is far too high: measuring finds that all of them fit. */
+static void test_memory_overestimated(void **state)
+{
+    (void)state;
+    struct tf_checkpoints set;
+    tf_checkpoints_init(&set, &wide);
+    for (uint64_t frame = 1; frame <= 4; frame++)
+        assert_true(add(&set, make(frame, TF_CHECKPOINT_FORK, 4 << 20)));
+    tf_checkpoints_measure(&set);
+    set.measure_ns = 0;
+    set.limits.bytes = set.bytes + (2 << 20);
+    struct tf_checkpoint c = make(5, TF_CHECKPOINT_FORK, 0);
+    const struct tf_checkpoint_view view = {.present_frame = 5, .total_ns = 5000000};
+    assert_true(tf_checkpoints_add(&set, &c, 1 << 30, &view));
+    assert_int_equal(set.dropped, 0);
+    assert_true(set.bytes <= set.limits.bytes);
+    tf_checkpoints_clear(&set);
+}
+
+/* A few at a time: a round is complete when each has been measured, and then the sum is known. */
+static void test_memory_in_slices(void **state)
+{
+    (void)state;
+    struct tf_checkpoints set;
+    tf_checkpoints_init(&set, &wide);
+    for (uint64_t frame = 1; frame <= 3; frame++)
+        assert_true(add(&set, make(frame, TF_CHECKPOINT_FORK, 8 << 20)));
+    tf_checkpoints_measure(&set);
+    uint64_t round = set.round, sum = set.bytes, measured = 0;
+    set.v[1].used = (struct tf_memory_use){0};
+    set.v[1].round = 0; /* as if only the others had had their turn */
+    set.v[0].round = set.v[2].round = round + 1;
+    set.limits.bytes = 16 << 20;
+    set.limits.max = 4;
+    set.measured_ms = 1;
+    set.measure_ns = 0;
+    set.looked_ms = 0;
+    tf_checkpoints_thin(&set, &(struct tf_checkpoint_view){.present_frame = 3, .total_ns = 3000000});
+    assert_true(set.round > round);
+    for (size_t i = 0; i < set.n; i++)
+        measured += set.v[i].used.shared > 0;
+    assert_int_equal(measured, set.n);
+    assert_int_equal(set.n, 1); /* the limit has room for one, with an eighth to spare */
+    assert_true(set.bytes < sum);
+    tf_checkpoints_clear(&set);
+}
+
 static void test_killed(void **state)
 {
     (void)state;
@@ -294,10 +341,16 @@ static void test_reading(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order),      cmocka_unit_test(test_number),
-        cmocka_unit_test(test_memory),     cmocka_unit_test(test_memory_estimated),
-        cmocka_unit_test(test_killed),     cmocka_unit_test(test_durable),
-        cmocka_unit_test(test_same_place), cmocka_unit_test(test_drop_run),
+        cmocka_unit_test(test_order),
+        cmocka_unit_test(test_number),
+        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_memory_estimated),
+        cmocka_unit_test(test_memory_overestimated),
+        cmocka_unit_test(test_memory_in_slices),
+        cmocka_unit_test(test_killed),
+        cmocka_unit_test(test_durable),
+        cmocka_unit_test(test_same_place),
+        cmocka_unit_test(test_drop_run),
         cmocka_unit_test(test_reading),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -85,17 +85,18 @@ void tf_info_print_checkpoints(FILE *out, const json_t *checkpoints, const char 
     }
 }
 
-/* Those that are stored with a run, of its first process; their memory is what they take in the file. */
-static json_t *stored_checkpoints(struct tf_store *store, const struct tf_run *run)
+/* Those that are stored with a run, of its first process; their memory is what they take in the file.
+ * New reference, or NULL with err. */
+static json_t *stored_checkpoints(struct tf_store *store, const struct tf_run *run, struct tf_err *err)
 {
-    json_t *all = json_array();
     struct tf_image *images = NULL;
     struct timespec ts;
     size_t n = 0;
     clock_gettime(CLOCK_REALTIME, &ts);
     int64_t now = ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-    if (tf_images_list(store, run, &images, &n, NULL))
-        return all;
+    if (tf_images_list(store, run, &images, &n, err))
+        return NULL;
+    json_t *all = json_array();
     for (size_t i = 0; i < n; i++)
         json_array_append_new(all,
                               tf_info_checkpoint(images[i].frame, TF_CHECKPOINT_DURABLE, &images[i].own_bytes,
@@ -167,19 +168,21 @@ static json_t *describe(struct tf_store *store, const struct tf_run *run, struct
     struct totals totals;
     if (count(store, run, &totals, err))
         return NULL;
+    json_t *stored = stored_checkpoints(store, run, err);
+    if (!stored)
+        return NULL;
     bool signalled = run->exit_signal != 0;
-    json_t *o =
-        json_pack("{s:s, s:o, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o}",
-                  "run", run->id, "title", text_or_null(run->title), "command", text_or_null(run->command),
-                  "state", run->state == TF_RUN_COMPLETE ? "complete" : "incomplete", "started_unix_ns",
-                  (json_int_t)run->started_unix_ns, "duration_ns", (json_int_t)run->duration_ns, "frames",
-                  (json_int_t)totals.frames, "first_frame", (json_int_t)tf_run_first(run), "first_ns",
-                  (json_int_t)run->base.ns, "outside", (json_int_t)totals.outside, "processes",
-                  (json_int_t)totals.processes, "threads", (json_int_t)totals.threads, "bytes",
-                  (json_int_t)totals.bytes, "python", text_or_null(run->python_version), "exit_status",
-                  run->exit_status >= 0 && !signalled ? json_integer(run->exit_status) : json_null(),
-                  "exit_signal", signalled ? json_integer(run->exit_signal) : json_null(), "checkpoints",
-                  stored_checkpoints(store, run));
+    json_t *o = json_pack(
+        "{s:s, s:o, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "run",
+        run->id, "title", text_or_null(run->title), "command", text_or_null(run->command), "state",
+        run->state == TF_RUN_COMPLETE ? "complete" : "incomplete", "started_unix_ns",
+        (json_int_t)run->started_unix_ns, "duration_ns", (json_int_t)run->duration_ns, "frames",
+        (json_int_t)totals.frames, "first_frame", (json_int_t)tf_run_first(run), "first_ns",
+        (json_int_t)run->base.ns, "outside", (json_int_t)totals.outside, "processes",
+        (json_int_t)totals.processes, "threads", (json_int_t)totals.threads, "bytes",
+        (json_int_t)totals.bytes, "python", text_or_null(run->python_version), "exit_status",
+        run->exit_status >= 0 && !signalled ? json_integer(run->exit_status) : json_null(), "exit_signal",
+        signalled ? json_integer(run->exit_signal) : json_null(), "checkpoints", stored);
     if (!o)
         tf_err_set(err, TF_E_IO, "out of memory");
     return o;

@@ -71,7 +71,7 @@ import os, signal
 signal.signal(signal.SIGVTALRM, signal.default_int_handler)
 os.write(1, b"up\\n")
 try:
-    signal.setitimer(signal.ITIMER_VIRTUAL, 0.005); sum(range(1500000)); os.read(0, 1)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0.005); sum(range(6000000)); os.read(0, 1)
     print("read")
 except KeyboardInterrupt:
     print("interrupted")

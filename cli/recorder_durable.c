@@ -19,6 +19,7 @@ struct tf_durables {
     uint64_t spacing_ns, stored; /* stored: size of the images, about */
     int64_t next_ms;             /* not before */
     size_t n;                    /* images of this run */
+    bool said;                   /* why the limits are not kept */
 };
 
 /* No more of them in this run. */
@@ -133,6 +134,10 @@ static void on_made(struct tf_durables *d, struct tf_ingest *in, uint64_t writte
                 : thin(d, tf_ingest_run(in), &err);
     if (r)
         give_up(d, in, err.msg);
+    else if (d->bound.why[0] && !d->said) {
+        d->said = true;
+        tf_say("the recording is larger than it was to be (--max-size, --last): %s", d->bound.why);
+    }
 }
 
 void tf_durables_step(struct tf_durables *d, struct tf_ingest *in, uint64_t written)
@@ -150,8 +155,9 @@ void tf_durables_step(struct tf_durables *d, struct tf_ingest *in, uint64_t writ
         on_made(d, in, written);
     if (d->failed || !d->bound.dropping)
         return;
-    bool idle = !tf_maker_busy(d->maker);
-    if ((r = tf_bound_step(&d->bound, d->opts.store, in, idle, &err)) == 0 && idle)
+    bool idle = !tf_maker_busy(d->maker), images = d->bound.images;
+    r = tf_bound_step(&d->bound, d->opts.store, in, idle, &err);
+    if (r == 0 && images && !d->bound.images) /* some were removed */
         r = renew_maker(d, &err);
     if (r)
         give_up(d, in, err.msg);

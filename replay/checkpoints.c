@@ -2,7 +2,11 @@
  * checkpoints.c: the checkpoints of a timeline: which one a run begins at, those that it leaves on its way
  * and how far apart, and what becomes of those that somebody has killed.
  */
+#include <errno.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 #include "replay/prepare.h"
@@ -20,8 +24,33 @@ struct tf_timeline_opts tf_timeline_opts_default(void)
     return (struct tf_timeline_opts){.limits = tf_checkpoint_limits_default(), .budget = TF_POLICY_BUDGET};
 }
 
+/* A keeper ends when the last process in its namespace has. */
+static void reap_keepers(struct tf_timeline *t)
+{
+    size_t left = 0;
+    for (size_t i = 0; i < t->keepers_n; i++)
+        if (waitpid(t->keepers[i], NULL, WNOHANG) == 0)
+            t->keepers[left++] = t->keepers[i];
+    t->keepers_n = left;
+}
+
+void tf_timeline_end_keepers(struct tf_timeline *t)
+{
+    for (size_t i = 0; i < t->keepers_n; i++) {
+        if (waitpid(t->keepers[i], NULL, WNOHANG))
+            continue;
+        kill(t->keepers[i], SIGKILL);
+        while (waitpid(t->keepers[i], NULL, 0) < 0 && errno == EINTR)
+            ;
+    }
+    free(t->keepers);
+    t->keepers = NULL;
+    t->keepers_n = 0;
+}
+
 struct tf_checkpoints *tf_timeline_checkpoints(struct tf_timeline *t)
 {
+    reap_keepers(t);
     tf_checkpoints_reap(&t->set);
     return &t->set;
 }
@@ -29,6 +58,7 @@ struct tf_checkpoints *tf_timeline_checkpoints(struct tf_timeline *t)
 /* ---- where a run begins ---- */
 
 #define RESTORE_NS 150000000u /* re-executing less than this is not worth restoring a durable checkpoint */
+#define DEATHS_MAX 3 /* of one checkpoint's processes, memory being scarce for example: no more then */
 
 int tf_timeline_add_images(struct tf_timeline *t, struct tf_err *err)
 {
@@ -78,7 +108,19 @@ static int restore(struct tf_timeline *t, struct tf_checkpoint *c, struct tf_err
         if (r)
             return r;
     }
-    return tf_durable_restore(&t->criu, t->store, image, &t->shared, &c->runner, err);
+    if (c->deaths >= DEATHS_MAX) {
+        c->deaths = 0; /* who asks again for what only it can show gets it tried again */
+        return tf_err_set(err, TF_E_REPLAY,
+                          "%d processes that were restored from it were ended by something else", DEATHS_MAX);
+    }
+    pid_t *grown = realloc(t->keepers, (t->keepers_n + 1) * sizeof *grown);
+    if (!grown)
+        return tf_err_set(err, TF_E_IO, "out of memory");
+    t->keepers = grown;
+    int r = tf_durable_restore(&t->criu, t->store, image, &t->shared, &c->runner, err);
+    if (r == 0)
+        t->keepers[t->keepers_n++] = c->runner.keeper;
+    return r;
 }
 
 /* A checkpoint without a process: gets one, if that can be done. */
@@ -133,6 +175,7 @@ int tf_timeline_fork_nearest(struct tf_timeline *t, uint64_t frame, struct tf_ru
                              struct tf_checkpoint *from, struct tf_err *err)
 {
     bool revived = false;
+    reap_keepers(t);
     for (;;) {
         struct tf_place place;
         struct tf_checkpoint *c = best(t, frame);
@@ -158,7 +201,9 @@ int tf_timeline_fork_nearest(struct tf_timeline *t, uint64_t frame, struct tf_ru
             return 0;
         if (c->kind == TF_CHECKPOINT_START && revived)
             return tf_err_prefix(err, "the replay cannot be started: ");
-        tf_checkpoints_drop(&t->set, (size_t)(c - t->set.v)); /* of the start: its process only */
+        c->deaths++;
+        tf_checkpoints_drop(&t->set,
+                            (size_t)(c - t->set.v)); /* of the start, and of images: its process only */
         t->set.died++;
     }
 }
@@ -167,7 +212,7 @@ int tf_timeline_fork_nearest(struct tf_timeline *t, uint64_t frame, struct tf_ru
 
 bool tf_timeline_drop_gone(struct tf_timeline *t, const struct tf_checkpoint *from)
 {
-    return from->kind == TF_CHECKPOINT_FORK && tf_runner_is_gone(&from->runner, DEATH_MS) &&
+    return from->kind != TF_CHECKPOINT_START && tf_runner_is_gone(&from->runner, DEATH_MS) &&
            tf_checkpoints_reap(&t->set) > 0;
 }
 

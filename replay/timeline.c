@@ -216,6 +216,7 @@ void tf_timeline_close(struct tf_timeline *t)
         return;
     tf_runner_end(&t->present);
     tf_checkpoints_clear(&t->set);
+    tf_timeline_end_keepers(t);
     tf_images_free(t->images, t->images_n);
     tf_criu_clear(&t->criu);
     tf_cursor_close(t->cursor);

@@ -37,8 +37,9 @@ struct tf_timeline {
     void (*notice)(const char *text);
     struct tf_image *images; /* durable checkpoints that the recording has */
     size_t images_n;
-    struct tf_criu criu; /* argv NULL: not looked for yet */
-    pid_t *keepers;      /* first processes of the namespaces of restored ones: our children, to be reaped */
+    double restore_factor; /* what the last one took, to what is usual; 0: none yet */
+    struct tf_criu criu;   /* argv NULL: not looked for yet */
+    pid_t *keepers; /* first processes of the namespaces of restored ones: our children, to be reaped */
     size_t keepers_n;
     bool leave_at_stop;        /* the next run leaves a checkpoint where it stops (struct tf_run_req) */
     struct tf_checkpoints set; /* the start is always its first, with a process or without */

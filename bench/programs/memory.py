@@ -86,7 +86,7 @@ def of_stillness(rounds):
 
 
 # rounds that take about a second, recorded, on the machine of docs/performance.md
-WORK = {"list": (of_lists, 30000), "write": (of_writes, 45000), "io": (of_files, 1500), "server": (of_requests, 100), "still": (of_stillness, 14000)}
+WORK = {"list": (of_lists, 150000), "write": (of_writes, 220000), "io": (of_files, 400), "server": (of_requests, 100), "still": (of_stillness, 80000)}
 work, rounds = WORK[kind]
 began, began_cpu = time.perf_counter(), time.process_time()
 result = work(rounds * amount)

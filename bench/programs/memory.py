@@ -32,7 +32,7 @@ def calls(n):
 def memory():
     """Each page another one, a quarter of it noise."""
     chance = random.Random(7)
-    return bytearray(b"".join(chance.randbytes(1024) + n.to_bytes(8, "little") * 384 for n in range(megabytes * 256)))
+    return bytearray(b"".join(chance.randbytes(1024) + chance.randbytes(64) * 48 for _ in range(megabytes * 256)))
 
 
 def of_lists(rounds):

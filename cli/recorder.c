@@ -153,6 +153,7 @@ static void want_snapshot(struct tf_recorder *rec)
     struct process *first = rec->processes[0];
     struct tf_shm *shm = first->map.shm;
     if (rec->opts.snapshots || tf_now_ms() < rec->earliest_ms || rec->asked == rec->taken.announced + 1 ||
+        rec->taken.announced != rec->taken.placed || /* the last one is still to be answered */
         !tf_durables_want(rec->durables, first->in, (pid_t)shm->program_pid, written_by_all(rec)))
         return;
     rec->asked = rec->taken.announced + 1;

@@ -10,6 +10,8 @@
 #define BOUNDED_NS 500000000u /* with limits: how often it is asked whether one is wanted */
 #define SHARE 8      /* making one takes an eighth of the time until the next, on another processor */
 #define LAST_MS 1000 /* for one that is being made when the program ends */
+#define AGAIN_MS 200
+#define PATIENCE_MS 30000
 
 struct tf_durables {
     struct tf_durables_opts opts;
@@ -19,6 +21,8 @@ struct tf_durables {
     struct tf_bound bound;
     uint64_t spacing_ns, stored; /* stored: size of the images, about */
     int64_t next_ms;             /* not before */
+    int64_t made_ms;             /* the last one */
+    int64_t ask_limits_ms;       /* when to look what can be dropped; 0: it was looked */
     size_t n;                    /* images of this run */
     bool said;                   /* why the limits are not kept */
 };
@@ -128,20 +132,36 @@ static int thin(struct tf_durables *d, const struct tf_run *run, struct tf_err *
     return renew_maker(d, err);
 }
 
-static void on_made(struct tf_durables *d, struct tf_ingest *in, uint64_t written)
+/* With limits: what can be dropped now? What the image stands at is in the file a second later, at most, or
+ * as soon as another process lets the recorder write. */
+static void look_at_limits(struct tf_durables *d, struct tf_ingest *in, uint64_t written)
 {
     struct tf_err err;
-    int64_t took = tf_maker_took_ms(d->maker), spacing = (int64_t)(d->spacing_ns / 1000000);
-    d->next_ms = tf_now_ms() - took + (took * SHARE > spacing ? took * SHARE : spacing);
-    int r = tf_bound_limited(&d->opts.bound)
-                ? tf_bound_added(&d->bound, d->opts.store, in, written, (uint64_t)tf_now_ms(), &err)
-                : thin(d, tf_ingest_run(in), &err);
-    if (r)
+    int64_t now = tf_now_ms();
+    if (!d->ask_limits_ms || now < d->ask_limits_ms)
+        return;
+    int r = tf_bound_added(&d->bound, d->opts.store, in, written, (uint64_t)now, &err);
+    d->ask_limits_ms = r == TF_E_USAGE && now - d->made_ms < PATIENCE_MS ? now + AGAIN_MS : 0;
+    if (r && !d->ask_limits_ms)
         give_up(d, in, err.msg);
-    else if (d->bound.why[0] && !d->said) {
+    if (r == 0 && d->bound.why[0] && !d->said) {
         d->said = true;
         tf_say("the recording is larger than it was to be (--max-size, --last): %s", d->bound.why);
     }
+}
+
+static void on_made(struct tf_durables *d, struct tf_ingest *in)
+{
+    struct tf_err err;
+    bool limited = tf_bound_limited(&d->opts.bound);
+    int64_t took = tf_maker_took_ms(d->maker) * (limited ? 1 : SHARE),
+            spacing = (int64_t)(d->spacing_ns / 1000000);
+    d->made_ms = tf_now_ms();
+    d->next_ms = d->made_ms - tf_maker_took_ms(d->maker) + (took > spacing ? took : spacing);
+    if (limited)
+        d->ask_limits_ms = d->made_ms;
+    else if (thin(d, tf_ingest_run(in), &err))
+        give_up(d, in, err.msg);
 }
 
 void tf_durables_step(struct tf_durables *d, struct tf_ingest *in, uint64_t written)
@@ -156,7 +176,9 @@ void tf_durables_step(struct tf_durables *d, struct tf_ingest *in, uint64_t writ
         return;
     }
     if (image)
-        on_made(d, in, written);
+        on_made(d, in);
+    if (!d->failed && !d->bound.dropping)
+        look_at_limits(d, in, written);
     if (d->failed || !d->bound.dropping)
         return;
     bool idle = !tf_maker_busy(d->maker), images = d->bound.images;

@@ -229,7 +229,8 @@ int tf_timeline_fork_nearest(struct tf_timeline *t, uint64_t frame, struct tf_ru
         *from = *c;
         if (r == 0)
             r = tf_runner_fork(&c->runner, copy, &place, err);
-        if (r == 0 && c->kept && (r = tf_runner_share(copy, t->shared.ctl_fd, t->shared.log_fd, err)))
+        bool foreign = c->kind == TF_CHECKPOINT_FORK && c->recorded; /* has another's log, or none yet */
+        if (r == 0 && foreign && (r = tf_runner_share(copy, t->shared.ctl_fd, t->shared.log_fd, err)))
             tf_runner_end(copy);
         if (r == 0)
             return 0;

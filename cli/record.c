@@ -422,8 +422,16 @@ int tf_record_run(const struct tf_record_opts *opts, struct tf_record_result *re
         goto out;
     }
     tf_checkpoints_init(&result->checkpoints, &opts->checkpoints.cost.limits);
-    if ((opts->snapshots || opts->durable) && (r = tf_shared_create(&result->shared, err)))
-        goto out;
+    enum tf_durable_mode durable = opts->durable;
+    if (opts->snapshots || durable) {
+        r = tf_shared_create(&result->shared, err);
+        /* Where files may not be that large (RLIMIT_FSIZE): what nobody has asked for must not be in the way.
+         */
+        if (r && (opts->snapshots || durable != TF_DURABLE_AUTO))
+            goto out;
+        if (r)
+            durable = TF_DURABLE_NONE;
+    }
     struct tf_launch launch = {
         .file = opts->argv[0],
         .argv = opts->argv,
@@ -439,7 +447,7 @@ int tf_record_run(const struct tf_record_opts *opts, struct tf_record_result *re
         .follow = opts->follow,
         .wait = opts->wait,
         .snapshots = opts->snapshots,
-        .durable = opts->durable,
+        .durable = durable,
         .bound = opts->bound,
         .checkpoints = opts->checkpoints.cost,
         .chaos = opts->chaos ? opts->seed << 1 | 1 : 0,

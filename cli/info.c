@@ -201,9 +201,9 @@ static void print_run(const struct tf_run *run, const json_t *o)
     printf("\n  started      %s\n", tf_time_text(run->started_unix_ns, text, sizeof text));
     const char *state = json_string_value(json_object_get(o, "state"));
     if (strcmp(state, "recording") == 0)
-        printf("  state        recording: it is being written just now\n");
+        printf("  state        still being recorded: this is what was written up to now\n");
     else if (run->state != TF_RUN_COMPLETE)
-        printf("  state        incomplete: its recorder was lost or could not go on\n");
+        printf("  state        incomplete: its recorder was lost, or could not go on\n");
     else if (run->exit_signal)
         printf("  state        complete: ended by %s\n", tf_signal_text(run->exit_signal, text, sizeof text));
     else if (run->exit_status >= 0)

@@ -271,11 +271,11 @@ def check_moves(bench, exe):
 
 def test_places(bench):
     with_threads = ["threads/asyncs.py", "threads/queues.py", "threads/pool.py"]
-    programs = [["cases/generators.py"], ["database.py"], ["sockets.py"], ["subprocesses.py"], *[[p] for p in with_threads]]
+    programs = [["cases/generators.py"], ["database.py"], ["moved.py"], ["sockets.py"], ["subprocesses.py"], *[[p] for p in with_threads]]
     found = pythons()
     for i, (script, *args) in enumerate(programs):
         for version, exe in found if LONG else [found[(i + SEED) % len(found)]]:
-            check_places(bench, f"{version}-{Path(script).stem}", exe, [PROGRAMS / script, *args], n=12 if LONG else 6, verify=i < 3)
+            check_places(bench, f"{version}-{Path(script).stem}", exe, [PROGRAMS / script, *args], n=12 if LONG else 6, verify=i < 4)
     packages = BUILD / "packages" / found[0][0]
     if (packages / "numpy").is_dir():
         check_places(bench, "numpy", found[0][1], ["--env", f"PYTHONPATH={packages}", PROGRAMS / "arrays.py"])

@@ -17,8 +17,9 @@ static const char help[] =
     "\n"
     "Shows what a recording holds: its runs, how long they took, how they ended, what they take up in the\n"
     "file, and the checkpoints that are stored with them, or that 'record --keep' has left in the\n"
-    "background ('kept'). FILE is the newest *.timefork in the current folder if it is left out. Those of a\n"
-    "replay are shown by 'info checkpoints' at the prompt.\n"
+    "background ('kept'). SIZE is what a durable checkpoint takes up in the file and shares with no other,\n"
+    "and the memory of a kept one. Those of a replay are shown by 'info checkpoints' at the prompt. FILE is\n"
+    "the newest *.timefork in the current folder if it is left out.\n"
     "\n"
     "  --format FORMAT   text (the default) or json, one object a run\n"
     "  --help            this text\n";
@@ -65,12 +66,12 @@ static const char *age_text(int64_t ms, char *buf, size_t size)
     return buf;
 }
 
-void tf_info_print_checkpoints(FILE *out, const json_t *checkpoints, const char *indent)
+void tf_info_print_checkpoints(FILE *out, const json_t *checkpoints, const char *size, const char *indent)
 {
     size_t i;
     json_t *c;
     if (json_array_size(checkpoints))
-        fprintf(out, "%s%16s  %-8s  %10s  %10s\n", indent, "POSITION", "KIND", "MEMORY", "AGE");
+        fprintf(out, "%s%16s  %-8s  %10s  %10s\n", indent, "POSITION", "KIND", size, "AGE");
     json_array_foreach(checkpoints, i, c)
     {
         char position[40], memory[32] = "-", age[32];
@@ -222,10 +223,11 @@ static void print_run(const struct tf_run *run, const json_t *o)
     printf("  in the file  %s\n",
            tf_bytes_text((uint64_t)json_integer_value(json_object_get(o, "bytes")), text, sizeof text));
     const json_t *checkpoints = json_object_get(o, "checkpoints");
-    printf("  checkpoints  %s\n", json_array_size(checkpoints) ? ""
-                                                               : "none in the file: a replay begins at "
-                                                                 "the start of the run");
-    tf_info_print_checkpoints(stdout, checkpoints, "  ");
+    if (json_array_size(checkpoints))
+        puts("  checkpoints");
+    else
+        puts("  checkpoints  none in the file: a replay begins at the start of the run");
+    tf_info_print_checkpoints(stdout, checkpoints, "SIZE", "  ");
 }
 
 static int info(const char *path, bool json)

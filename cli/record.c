@@ -19,6 +19,7 @@
 #include "cli/probe.h"
 #include "cli/record.h"
 #include "cli/recorder.h"
+#include "store/images.h"
 
 extern char **environ;
 
@@ -536,7 +537,7 @@ void tf_record_summary(const struct tf_record_result *result)
     size_t n = 0;
     uint64_t frames = run->frames, outside = run->outside;
     char size[32] = "?", frames_text[32], outside_text[32], several[48] = "", ended[64], kept[96] = "",
-         evicted[64] = "";
+         evicted[64] = "", durable[64] = "", first[32];
     if (stat(result->path, &st) == 0)
         tf_bytes_text((uint64_t)st.st_size, size, sizeof size);
     if (tf_store_open(result->path, &store, NULL) == 0)
@@ -552,17 +553,24 @@ void tf_record_summary(const struct tf_record_result *result)
     if (n > 1)
         snprintf(several, sizeof several, ", %zu processes", n);
     if (tf_run_has_base(run))
-        snprintf(kept, sizeof kept, " (kept from frame event %llu on, the last %.2f s)",
-                 (unsigned long long)tf_run_first(run), (double)(run->duration_ns - run->base.ns) / 1e9);
+        snprintf(kept, sizeof kept, " (kept from frame event %s on, the last %.2f s)",
+                 tf_count_text(tf_run_first(run), first, sizeof first),
+                 (double)(run->duration_ns - run->base.ns) / 1e9);
+    struct tf_image *images = NULL;
+    size_t images_n = 0;
+    if (store && tf_images_list(store, run, &images, &images_n, NULL) == 0 && images_n)
+        snprintf(durable, sizeof durable, ", %zu durable checkpoint%s", images_n, images_n == 1 ? "" : "s");
+    tf_images_free(images, images_n);
     if (result->evicted)
         snprintf(evicted, sizeof evicted, ", %zu older run%s removed", result->evicted,
                  result->evicted == 1 ? "" : "s");
-    fprintf(
-        stderr, "timefork: %s: run %.8s%s, %s frame events, %s outside calls, %.2f s%s, file %s%s%s%s%s\n",
-        result->path, run->id, several, tf_count_text(frames, frames_text, sizeof frames_text),
-        tf_count_text(outside, outside_text, sizeof outside_text), (double)run->duration_ns / 1e9, kept, size,
-        evicted, run->state == TF_RUN_COMPLETE ? "" : " (incomplete)", run->exit_signal ? ", ended by " : "",
-        run->exit_signal ? tf_signal_text(run->exit_signal, ended, sizeof ended) : "");
+    fprintf(stderr,
+            "timefork: %s: run %.8s%s, %s frame events, %s outside calls, %.2f s%s, file %s%s%s%s%s%s\n",
+            result->path, run->id, several, tf_count_text(frames, frames_text, sizeof frames_text),
+            tf_count_text(outside, outside_text, sizeof outside_text), (double)run->duration_ns / 1e9, kept,
+            size, durable, evicted, run->state == TF_RUN_COMPLETE ? "" : " (incomplete)",
+            run->exit_signal ? ", ended by " : "",
+            run->exit_signal ? tf_signal_text(run->exit_signal, ended, sizeof ended) : "");
     uint64_t seed;
     if (store && tf_chaos_of(store, run, &seed))
         fprintf(stderr, "timefork: " TF_CHAOS_NOTE "%llu\n", (unsigned long long)seed);
@@ -577,6 +585,8 @@ static int choose_checkpoints(struct tf_record_opts *opts)
 {
     bool bounded = tf_bound_limited(&opts->bound);
     opts->snapshots = opts->keep;
+    if (opts->keep && opts->checkpoints_given && opts->durable == TF_DURABLE_NONE && !opts->fork)
+        return bad("--checkpoints none leaves no checkpoints, --keep some: one of the two%s", "");
     if (opts->fork && !opts->keep)
         return bad("--checkpoints fork leaves checkpoints in memory: say for how long with --keep%s", "");
     if (bounded && opts->checkpoints_given && opts->durable != TF_DURABLE_CRIU &&

@@ -610,7 +610,10 @@ static void sleep_for_more(struct tf_recorder *rec)
         if (p->pidfd >= 0)
             fds[n++] = (struct pollfd){.fd = p->pidfd, .events = POLLIN};
     }
-    poll(fds, n, 5);
+    bool at_once = false;
+    if (rec->durables)
+        fds[n++] = (struct pollfd){.fd = tf_durables_fd(rec->durables, &at_once), .events = POLLIN};
+    poll(fds, n, at_once ? 0 : 5);
     for (size_t i = 0; i < rec->n; i++)
         if (rec->processes[i])
             __atomic_store_n(&rec->processes[i]->map.shm->need_wake, 0, __ATOMIC_SEQ_CST);
@@ -765,7 +768,7 @@ int tf_recorder_new(const struct tf_recorder_opts *opts, struct tf_launch *launc
         .message = {.fd = -1},
         .taken.checkpoint.runner = TF_RUNNER_NONE,
     };
-    if (!(rec->polled = calloc(3, sizeof *rec->polled))) {
+    if (!(rec->polled = calloc(4, sizeof *rec->polled))) {
         r = tf_err_set(err, TF_E_IO, "out of memory");
         goto out;
     }

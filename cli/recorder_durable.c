@@ -189,13 +189,23 @@ void tf_durables_step(struct tf_durables *d, struct tf_ingest *in, uint64_t writ
         give_up(d, in, err.msg);
 }
 
+int tf_durables_fd(const struct tf_durables *d, bool *at_once)
+{
+    bool busy = !d->failed && d->maker && tf_maker_busy(d->maker);
+    int fd = busy ? tf_maker_fd(d->maker) : -1;
+    *at_once = busy && fd < 0;
+    return fd;
+}
+
 void tf_durables_end(struct tf_durables *d, struct tf_ingest *in, uint64_t written)
 {
     int64_t until = tf_now_ms() + LAST_MS;
     while (!d->failed && d->maker && in && (tf_maker_busy(d->maker) || d->bound.dropping) &&
            tf_now_ms() < until) {
         tf_durables_step(d, in, written);
-        poll(NULL, 0, 2);
+        bool at_once;
+        struct pollfd fd = {.fd = tf_durables_fd(d, &at_once), .events = POLLIN};
+        poll(&fd, 1, at_once ? 0 : 2);
     }
 }
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -38,7 +39,7 @@ struct tf_maker {
     int64_t began_ms, took_ms;
 
     pthread_t thread;
-    bool packed; /* written by the thread, last */
+    int packed_fd; /* the thread writes to it, last */
     struct tf_image_pack *pack;
     int pack_code;
     struct tf_err pack_err;
@@ -51,6 +52,10 @@ int tf_maker_new(const struct tf_criu *criu, struct tf_store *store, struct tf_m
     *out = NULL;
     if (!m)
         return tf_err_set(err, TF_E_IO, "out of memory");
+    if ((m->packed_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0) {
+        free(m);
+        return tf_err_set(err, TF_E_IO, "eventfd: %s", strerror(errno));
+    }
     m->criu = criu;
     m->store = store;
     m->copy = TF_RUNNER_NONE;
@@ -63,16 +68,44 @@ bool tf_maker_busy(const struct tf_maker *m)
     return m->stage != IDLE;
 }
 
+int tf_maker_fd(const struct tf_maker *m)
+{
+    switch (m->stage) {
+    case SETTLING:
+        return m->copy.socket;
+    case DUMPING:
+        return m->dump.control;
+    case PACKING:
+        return m->packed_fd;
+    case IDLE:
+    case PUTTING:
+        break;
+    }
+    return -1;
+}
+
 int64_t tf_maker_took_ms(const struct tf_maker *m)
 {
     return m->took_ms;
 }
 
+/* Whether the thread has finished. */
+static bool is_packed(struct tf_maker *m, bool wait)
+{
+    struct pollfd fd = {.fd = m->packed_fd, .events = POLLIN};
+    uint64_t n;
+    while (wait && poll(&fd, 1, -1) < 0 && errno == EINTR)
+        ;
+    return read(m->packed_fd, &n, sizeof n) == sizeof n;
+}
+
 /* Back to where the next one can begin. */
 static void clean_up(struct tf_maker *m)
 {
-    if (m->stage == PACKING)
+    if (m->stage == PACKING) {
         pthread_join(m->thread, NULL);
+        is_packed(m, true);
+    }
     tf_criu_dump_end(&m->dump);
     m->dump = (struct tf_criu_dump){0};
     tf_runner_end(&m->copy);
@@ -89,6 +122,7 @@ void tf_maker_free(struct tf_maker *m)
     clean_up(m);
     tf_page_set_free(m->known);
     free(m->message.data);
+    close(m->packed_fd);
     free(m);
 }
 
@@ -125,8 +159,10 @@ int tf_maker_begin(struct tf_maker *m, const struct tf_checkpoint *c, int64_t ru
 static void *pack(void *arg)
 {
     struct tf_maker *m = arg;
+    const uint64_t one = 1;
     m->pack_code = tf_image_pack(m->dump.folder, m->known, &m->pack, &m->pack_err);
-    __atomic_store_n(&m->packed, true, __ATOMIC_RELEASE);
+    while (write(m->packed_fd, &one, sizeof one) < 0 && errno == EINTR)
+        ;
     return NULL;
 }
 
@@ -167,13 +203,12 @@ static int step(struct tf_maker *m, bool wait, const struct tf_image **image, st
         if ((r = tf_criu_dump_poll(&m->dump, wait, err)) <= 0)
             return r;
         tf_runner_end(&m->copy);
-        m->packed = false;
         if (pthread_create(&m->thread, NULL, pack, m))
             return tf_err_set(err, TF_E_IO, "cannot start a thread: %s", strerror(errno));
         m->stage = PACKING;
         return 0;
     case PACKING:
-        if (!wait && !__atomic_load_n(&m->packed, __ATOMIC_ACQUIRE))
+        if (!is_packed(m, wait))
             return 0;
         pthread_join(m->thread, NULL);
         m->stage = PUTTING;

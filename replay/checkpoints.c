@@ -58,6 +58,8 @@ struct tf_checkpoints *tf_timeline_checkpoints(struct tf_timeline *t)
 /* ---- where a run begins ---- */
 
 #define DEATHS_MAX 3 /* of one checkpoint's processes, memory being scarce for example: no more then */
+#define FAR_NS 20e6  /* a place that takes so long to go to gets a checkpoint of its own */
+
 /* What restoring takes: so much, and so much for each page. Measured on a quiet machine; what this one makes
  * of it is seen with the first that is restored. */
 #define RESTORE_NS 60e6
@@ -180,6 +182,12 @@ static double work_between(const struct tf_timeline *t, const struct tf_checkpoi
     if (to->work_ns > from->work_ns && (from->work_ns || from->kind == TF_CHECKPOINT_START))
         return (double)(to->work_ns - from->work_ns);
     return (double)(to->frame - from->frame) * (double)t->run->duration_ns / frames;
+}
+
+bool tf_timeline_is_far(struct tf_timeline *t, uint64_t frame)
+{
+    const struct tf_checkpoint there = {.frame = frame}, *c = tf_checkpoints_nearest(&t->set, frame);
+    return c && !t->bare && work_between(t, c, &there) > FAR_NS;
 }
 
 /* The best one to begin at: the nearest, unless it would have to be restored first and re-executing from the

@@ -406,7 +406,9 @@ int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct 
     if (position.lines == 0 && tf_is_exit(event.event))
         req = (struct tf_stop_req){
             .frame = position.frame - 1, .kind = TF_STOP_EXIT, .exit_event = (uint32_t)event.event};
+    t->leave_at_stop = tf_timeline_is_far(t, req.frame);
     r = tf_run_to(t, &req, position.frame, &runner, &from, &rep, err);
+    t->leave_at_stop = false;
     for (int i = 0; r == 0 && rep.why != TF_STOPPED_AT && req.kind == TF_STOP_EXIT && i < DROPPED_MAX &&
                     before_last_call(t, &event, &req.frame, err);
          i++) {
@@ -430,6 +432,7 @@ int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct 
     t->present = runner;
     t->standing = true;
     t->here = position;
+    tf_checkpoints_visit(&t->set, req.frame);
     *stop = (struct tf_stop){
         .position = position,
         .frame = event,

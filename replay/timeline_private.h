@@ -111,6 +111,8 @@ int tf_run_place(struct tf_timeline *t, const struct tf_checkpoint *from, struct
  * them. *from: what it was. */
 int tf_timeline_fork_nearest(struct tf_timeline *t, uint64_t frame, struct tf_runner *copy,
                              struct tf_checkpoint *from, struct tf_err *err);
+/* Whether going there takes so long that a checkpoint shall be left there. */
+bool tf_timeline_is_far(struct tf_timeline *t, uint64_t frame);
 /* A copy has ended before its time. Has the checkpoint that it was made from, too (its keeper was killed)?
  * Then the set has that process no longer: another one may serve, or a durable one is restored again. */
 bool tf_timeline_drop_gone(struct tf_timeline *t, const struct tf_checkpoint *from);

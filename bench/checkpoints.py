@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """What checkpoints cost while recording, what they save when replaying, and what they take. A part of bench/run; alone:
 
-    bench/checkpoints.py [--rounds N] [--seconds N] [--long N] [--python VERSION] [--only cost,goto,pause,restore,storage,keep] [--quick]
+    bench/checkpoints.py [--rounds N] [--seconds N] [--long N] [--python VERSION] [--only cost,goto,pause,restore,storage,keep]
+                         [--program NAME] [--how none,auto,keep] [--quick]
 
 cost     each program is recorded with --checkpoints none, with the default and with --keep, in turns. A ratio is that of two runs
          of one round, to the one with none: "wall" of the whole command, "CPU" of the program's work by its own clock; "beside" is the CPU time
          of all other processes of the command (recorder, criu, copies), in seconds, without and with; of --keep it is not known, as the recorder stays.
 goto     a run of --long seconds; gotos to random places, cold (each in a new process: the whole command is timed), after a goto to the end
-         in one process, and warm (once more to the same places in that process).
+         in one process, ten of them, and warm (back to the ten, in another order, in that process).
 pause    the longest gaps between two looks at the clock of a program with 100 MB, by the wall clock and by the CPU's, in which other
          programs do not count: with n checkpoints, the median of the n longest, and the longest; beside it the same without any.
 restore  of a process with 100 MB: from the start of the command to its end, and what the replay says that going there took.
@@ -86,10 +87,12 @@ def fib_of(b, seconds):
 
 def cost(b):
     seconds = 1 if b.quick else b.options.seconds
-    programs = [("fib", fib_of(b, seconds)), *((name, ["memory.py", kind, seconds, megabytes]) for name, kind, megabytes in (
+    programs = [("fib", fib_of(b, seconds) if b.options.program in "fib" else []), *((name, ["memory.py", kind, seconds, megabytes]) for name, kind, megabytes in (
         ("lists, 14 MB", "list", 14), ("100 MB written to", "write", 100), ("files", "io", 1), ("server, 100 MB", "server", 100)))]
     for name, program in programs:
-        found = {"none": [], "auto": [], "keep": []}
+        if b.options.program not in name:
+            continue
+        found = {how: [] for how in b.options.how.split(",")}
         made = []
         for n in range(b.options.rounds):
             turns = list(found)
@@ -102,7 +105,7 @@ def cost(b):
                     made.append(len(b.durable(recording)))
                 elif how == "keep":
                     b.end_kept(recording)
-        for how in ("auto", "keep"):
+        for how in list(found)[1:]:
             pairs = list(zip(found["none"], found[how]))
             beside = [statistics.median(m[2] for m in found[h]) for h in ("none", how)]
             b.line(f"{name}, {how}", f"wall {spread([m[0] / n[0] for n, m in pairs])}, CPU {spread([m[1] / n[1] for n, m in pairs])}"
@@ -124,9 +127,14 @@ def goto(b):
             cold.append(wall * 1e3)
             kind = json.loads(out)["checkpoint"]["kind"]
             kinds[kind] = kinds.get(kind, 0) + 1
-        answers = b.rows("replay", recording, "--goto-frame", "end", *[a for p in positions * 2 for a in ("--goto-frame", p)])
-        took = [a["elapsed_ms"] for a in answers]
-        first, again = took[1:len(positions) + 1], took[len(positions) + 1:]
+        again, first = [], []
+        for n in range(0, len(positions), 10):
+            some = positions[n:n + 10]
+            back = rng.sample(some, len(some))
+            answers = b.rows("replay", recording, "--goto-frame", "end", *[a for p in some + back for a in ("--goto-frame", p)])
+            took = [a["elapsed_ms"] for a in answers]
+            first += took[1:len(some) + 1]
+            again += took[len(some) + 1:]
         what = f"{info['duration_ns'] / 1e9:.0f} s, {info['frames'] / 1e6:.0f}M events, {len(info['checkpoints'])} checkpoints"
         b.line(f"goto, {name}: {what}", "")
         for kind, values, goal in (("cold", cold, "p95 1000 ms"), ("first, after the end", first, ""), ("warm", again, "p95 150 ms")):
@@ -219,6 +227,8 @@ def main():
     parser.add_argument("--gotos", type=int, default=40)
     parser.add_argument("--python", default="3.12", help="a minor version")
     parser.add_argument("--only", default=",".join(PARTS))
+    parser.add_argument("--program", default="", help="of cost: only those whose name has this in it")
+    parser.add_argument("--how", default="none,auto,keep", help="of cost: what is compared with the first")
     parser.add_argument("--quick", action="store_true", help="small programs: to try the bench itself, not to measure")
     options = parser.parse_args()
     if not timefork.exists():

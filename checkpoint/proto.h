@@ -69,7 +69,8 @@ enum tf_op {
     TF_REQ_REVIVE, /* of one that was restored: + the control page; then again, + the outside stream: map what
                       SETTLE gave up; REVIVED. From then on it is a parked process as any other */
     TF_REQ_SHARED, /* of a copy: u32 TF_FD_CTL or TF_FD_LOG, + a descriptor: that is mapped there from now on,
-                      in place of what was. For copies of one checkpoint that are of several replays */
+                      in place of what was. For copies of one checkpoint that are of several replays, or was
+                      taken while recording: the program itself does not have the log */
     /* replies */
     TF_REP_HELLO = 64, /* struct tf_place */
     TF_REP_SNAPSHOT,   /* struct tf_place, + a socket: a checkpoint was made */

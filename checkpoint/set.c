@@ -118,6 +118,7 @@ size_t tf_checkpoints_reap(struct tf_checkpoints *set)
         struct pollfd fd = {.fd = set->v[i].runner.socket, .events = POLLIN};
         if (!has_process(&set->v[i]) || poll(&fd, 1, 0) <= 0 || !(fd.revents & (POLLHUP | POLLERR)))
             continue;
+        set->v[i].deaths++;
         tf_checkpoints_drop(set, i);
         found++;
     }

@@ -34,6 +34,7 @@ struct tf_checkpoint {
     int64_t made_ms;           /* tf_now_ms() when it was made */
     struct tf_memory_use used; /* when it was measured last; zeros: never */
     uint64_t round;            /* in which round of measuring that was */
+    uint32_t deaths;           /* DURABLE: how many of its processes somebody else has ended */
 };
 
 struct tf_checkpoint_limits {

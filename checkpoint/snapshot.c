@@ -327,6 +327,23 @@ static void used_so_far(struct tf_place *place)
     place->faults = (uint64_t)usage.ru_minflt;
 }
 
+/* As replaying processes have them: the program's own limits are only told. A copy has to map the log. */
+static void raise_limits(void)
+{
+    static const int which[] = {RLIMIT_NOFILE, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK};
+    struct rlimit limit, none = {RLIM_INFINITY, RLIM_INFINITY};
+    for (size_t i = 0; i < sizeof which / sizeof *which; i++) {
+        if (TF_IS_ERR(tf_sys(SYS_prlimit64, 0, which[i], 0, &limit)))
+            continue;
+        limit.rlim_cur = limit.rlim_max;
+        if (which[i] == RLIMIT_NOFILE || TF_IS_ERR(tf_sys(SYS_prlimit64, 0, which[i], &none, 0)))
+            tf_sys(SYS_prlimit64, 0, which[i], &limit, 0);
+        if (which[i] == RLIMIT_AS && TF_IS_ERR(tf_sys(SYS_prlimit64, 0, which[i], 0, &limit)) == 0 &&
+            limit.rlim_cur < 2 * TF_LOG_SIZE)
+            tf_leave(0); /* it can be of no use */
+    }
+}
+
 /*
  * While recording (timefork debug). The copy gives up every descriptor but its socket: one that it kept open
  * would keep the program's pipes from ending. Where it stands in the log only the supervisor knows, from the
@@ -355,11 +372,7 @@ void tf_snapshot_record(uint64_t now)
         tf_turn_thaw();
     if (pid == 0) {
         tf_turn_adopt();
-        struct rlimit files; /* as replaying processes have it: the program's own limit is only told */
-        if (!TF_IS_ERR(tf_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, &files))) {
-            files.rlim_cur = files.rlim_max;
-            tf_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, &files, 0);
-        }
+        raise_limits();
         tf_sys(SYS_setsid); /* what the terminal tells the program is not for it, nor is its end */
         take_socket(fds[1]);
         if (tf.socket > 0)

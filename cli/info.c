@@ -175,12 +175,12 @@ static json_t *describe(struct tf_store *store, const struct tf_run *run, struct
     json_t *o = json_pack(
         "{s:s, s:o, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "run",
         run->id, "title", text_or_null(run->title), "command", text_or_null(run->command), "state",
-        run->state == TF_RUN_COMPLETE ? "complete" : "incomplete", "started_unix_ns",
-        (json_int_t)run->started_unix_ns, "duration_ns", (json_int_t)run->duration_ns, "frames",
-        (json_int_t)totals.frames, "first_frame", (json_int_t)tf_run_first(run), "first_ns",
-        (json_int_t)run->base.ns, "outside", (json_int_t)totals.outside, "processes",
-        (json_int_t)totals.processes, "threads", (json_int_t)totals.threads, "bytes",
-        (json_int_t)totals.bytes, "python", text_or_null(run->python_version), "exit_status",
+        tf_state_text(store, run), "started_unix_ns", (json_int_t)run->started_unix_ns, "duration_ns",
+        (json_int_t)run->duration_ns, "frames", (json_int_t)totals.frames, "first_frame",
+        (json_int_t)tf_run_first(run), "first_ns", (json_int_t)run->base.ns, "outside",
+        (json_int_t)totals.outside, "processes", (json_int_t)totals.processes, "threads",
+        (json_int_t)totals.threads, "bytes", (json_int_t)totals.bytes, "python",
+        text_or_null(run->python_version), "exit_status",
         run->exit_status >= 0 && !signalled ? json_integer(run->exit_status) : json_null(), "exit_signal",
         signalled ? json_integer(run->exit_signal) : json_null(), "checkpoints", stored);
     if (!o)
@@ -198,8 +198,11 @@ static void print_run(const struct tf_run *run, const json_t *o)
     printf("\n  command      ");
     tf_print_name(stdout, run->command);
     printf("\n  started      %s\n", tf_time_text(run->started_unix_ns, text, sizeof text));
-    if (run->state != TF_RUN_COMPLETE)
-        printf("  state        incomplete: it is still recorded, or its recorder was lost\n");
+    const char *state = json_string_value(json_object_get(o, "state"));
+    if (strcmp(state, "recording") == 0)
+        printf("  state        still being recorded: this is what was written up to now\n");
+    else if (run->state != TF_RUN_COMPLETE)
+        printf("  state        incomplete: its recorder was lost, or could not go on\n");
     else if (run->exit_signal)
         printf("  state        complete: ended by %s\n", tf_signal_text(run->exit_signal, text, sizeof text));
     else if (run->exit_status >= 0)

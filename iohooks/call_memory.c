@@ -290,23 +290,19 @@ static void put_bytes(uintptr_t at, const void *bytes, size_t len, bool may_writ
 #define NOT_AGAIN 1u /* the call is not made again */
 #define MAY_WRITE 2u /* the program may write to those bytes */
 
-/* Replay: to where it went. What the kernel would choose depends on where it looks first, and a process that
- * was restored from an image has that of the program that restored it. */
-static long mremap_again(const struct tf_call *call, long result)
+/* To where it went in the recording. By itself the kernel would find another place in a process that was
+ * restored: its search begins elsewhere. */
+static long remap_at(const struct tf_call *call, const struct tf_outside *e)
 {
-    uintptr_t old = (uintptr_t)call->a[0];
-    size_t old_len = (size_t)call->a[1], new_len = (size_t)call->a[2];
-    long flags = (long)call->a[3];
+    long old = call->a[0], old_len = call->a[1], new_len = call->a[2], flags = call->a[3];
     if (flags & MREMAP_FIXED)
-        return tf_raw(SYS_mremap, old, old_len, new_len, flags, call->a[4], 0);
-    if ((uintptr_t)result == old)
-        return tf_raw(SYS_mremap, old, old_len, new_len, flags & ~MREMAP_MAYMOVE, 0, 0);
-    /* Nothing may be there yet: MREMAP_FIXED would replace it. */
-    long r = tf_raw(SYS_mmap, result, PAGES(new_len), PROT_NONE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
-    if (r != result)
-        return TF_IS_ERR(r) ? r : -EEXIST;
-    return tf_raw(SYS_mremap, old, old_len, new_len, flags | MREMAP_FIXED, result, 0);
+        return tf_sys(SYS_mremap, old, old_len, new_len, flags, call->a[4]);
+    if (e->result == old)
+        return tf_sys(SYS_mremap, old, old_len, new_len, flags & ~MREMAP_MAYMOVE, 0);
+    /* MREMAP_FIXED would replace what is there. */
+    check_address(e, tf_sys(SYS_mmap, e->result, PAGES(new_len), PROT_NONE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0));
+    return tf_sys(SYS_mremap, old, old_len, new_len, flags | MREMAP_FIXED, e->result);
 }
 
 static long again_or_bytes(const struct tf_call_row *row, struct tf_call *call, uintptr_t bytes_at,
@@ -321,7 +317,7 @@ static long again_or_bytes(const struct tf_call_row *row, struct tf_call *call, 
     if (e->data_len < 8)
         tf_diverge("the log entry of this %s is damaged", row->name);
     if (!(*head & NOT_AGAIN)) {
-        r = call->nr == SYS_mremap ? mremap_again(call, e->result)
+        r = call->nr == SYS_mremap ? remap_at(call, e)
                                    : tf_raw((long)call->nr, call->a[0], call->a[1], call->a[2], call->a[3],
                                             call->a[4], call->a[5]);
         if (r != e->result)

@@ -211,8 +211,11 @@ static bool join(int shm, int socket)
         tf_sys(SYS_fcntl, tf.socket, F_SETFD, FD_CLOEXEC);
     }
     if (tf.shm->mode == TF_MODE_REPLAY || tf.shm->snapshots) {
-        tf.ctl = map_fd(fd + TF_FD_CTL, TF_CTL_ADDR, TF_CTL_SIZE, PROT_READ, 0);
-        if (!tf.ctl || !map_fd(fd + TF_FD_LOG, TF_LOG_ADDR, TF_LOG_SIZE, PROT_READ, 0))
+        tf.ctl = (void *)TF_CTL_ADDR;
+        /* What is recorded may limit its address space, or lock all of it: only copies get them (SHARED). */
+        if (tf.shm->mode == TF_MODE_REPLAY &&
+            (!map_fd(fd + TF_FD_CTL, TF_CTL_ADDR, TF_CTL_SIZE, PROT_READ, 0) ||
+             !map_fd(fd + TF_FD_LOG, TF_LOG_ADDR, TF_LOG_SIZE, PROT_READ, 0)))
             fail("cannot map the log: is the address space limited (ulimit -v)?");
         tf.socket = fd + TF_FD_SOCKET;
         tf_sys(SYS_fcntl, tf.socket, F_SETFD, FD_CLOEXEC);

@@ -2,7 +2,11 @@
  * checkpoints.c: the checkpoints of a timeline: which one a run begins at, those that it leaves on its way
  * and how far apart, and what becomes of those that somebody has killed.
  */
+#include <errno.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 #include "replay/prepare.h"
@@ -20,15 +24,63 @@ struct tf_timeline_opts tf_timeline_opts_default(void)
     return (struct tf_timeline_opts){.limits = tf_checkpoint_limits_default(), .budget = TF_POLICY_BUDGET};
 }
 
+/* A keeper ends when the last process in its namespace has. */
+static void reap_keepers(struct tf_timeline *t)
+{
+    size_t left = 0;
+    for (size_t i = 0; i < t->keepers_n; i++)
+        if (waitpid(t->keepers[i], NULL, WNOHANG) == 0)
+            t->keepers[left++] = t->keepers[i];
+    t->keepers_n = left;
+}
+
+void tf_timeline_end_keepers(struct tf_timeline *t)
+{
+    for (size_t i = 0; i < t->keepers_n; i++) {
+        if (waitpid(t->keepers[i], NULL, WNOHANG))
+            continue;
+        kill(t->keepers[i], SIGKILL);
+        while (waitpid(t->keepers[i], NULL, 0) < 0 && errno == EINTR)
+            ;
+    }
+    free(t->keepers);
+    t->keepers = NULL;
+    t->keepers_n = 0;
+}
+
 struct tf_checkpoints *tf_timeline_checkpoints(struct tf_timeline *t)
 {
+    reap_keepers(t);
     tf_checkpoints_reap(&t->set);
     return &t->set;
 }
 
 /* ---- where a run begins ---- */
 
-#define RESTORE_NS 150000000u /* re-executing less than this is not worth restoring a durable checkpoint */
+#define DEATHS_MAX 3 /* of one checkpoint's processes, memory being scarce for example: no more then */
+/* What restoring takes: so much, and so much for each page. Measured on a quiet machine; what this one makes
+ * of it is seen with the first that is restored. */
+#define RESTORE_NS 60e6
+#define RESTORE_PAGE_NS 4000.0
+
+static const struct tf_image *image_of(const struct tf_timeline *t, const struct tf_checkpoint *c)
+{
+    for (size_t i = 0; i < t->images_n; i++)
+        if (t->images[i].rowid == c->image)
+            return &t->images[i];
+    return NULL;
+}
+
+static double usual_restore_ns(const struct tf_image *image)
+{
+    return RESTORE_NS + RESTORE_PAGE_NS * (double)image->pages;
+}
+
+static double restore_ns(const struct tf_timeline *t, const struct tf_checkpoint *c)
+{
+    const struct tf_image *image = image_of(t, c);
+    return image ? usual_restore_ns(image) * (t->restore_factor > 0 ? t->restore_factor : 1) : 0;
+}
 
 int tf_timeline_add_images(struct tf_timeline *t, struct tf_err *err)
 {
@@ -67,10 +119,8 @@ int tf_timeline_at_base(struct tf_timeline *t, struct tf_err *err)
 
 static int restore(struct tf_timeline *t, struct tf_checkpoint *c, struct tf_err *err)
 {
-    const struct tf_image *image = NULL;
-    for (size_t i = 0; i < t->images_n; i++)
-        if (t->images[i].rowid == c->image)
-            image = &t->images[i];
+    const struct tf_image *image = image_of(t, c);
+    uint64_t began = now_ns();
     if (!image)
         return tf_err_set(err, TF_E_NOTFOUND, "it has no image");
     if (!t->criu.argv) {
@@ -78,7 +128,21 @@ static int restore(struct tf_timeline *t, struct tf_checkpoint *c, struct tf_err
         if (r)
             return r;
     }
-    return tf_durable_restore(&t->criu, t->store, image, &t->shared, &c->runner, err);
+    if (c->deaths >= DEATHS_MAX) {
+        c->deaths = 0; /* who asks again for what only it can show gets it tried again */
+        return tf_err_set(err, TF_E_REPLAY,
+                          "%d processes that were restored from it were ended by something else", DEATHS_MAX);
+    }
+    pid_t *grown = realloc(t->keepers, (t->keepers_n + 1) * sizeof *grown);
+    if (!grown)
+        return tf_err_set(err, TF_E_IO, "out of memory");
+    t->keepers = grown;
+    int r = tf_durable_restore(&t->criu, t->store, image, &t->shared, &c->runner, err);
+    if (r == 0) {
+        t->keepers[t->keepers_n++] = c->runner.keeper;
+        t->restore_factor = (double)(now_ns() - began) / usual_restore_ns(image);
+    }
+    return r;
 }
 
 /* A checkpoint without a process: gets one, if that can be done. */
@@ -107,6 +171,17 @@ static void give_up_durable(struct tf_timeline *t, const struct tf_checkpoint *c
             tf_checkpoints_forget(&t->set, i);
 }
 
+/* What re-executing takes from one checkpoint to a later one. Waiting is not repeated, so CPU time counts,
+ * where it is known. */
+static double work_between(const struct tf_timeline *t, const struct tf_checkpoint *from,
+                           const struct tf_checkpoint *to)
+{
+    double frames = t->run->frames ? (double)t->run->frames : 1;
+    if (to->work_ns > from->work_ns && (from->work_ns || from->kind == TF_CHECKPOINT_START))
+        return (double)(to->work_ns - from->work_ns);
+    return (double)(to->frame - from->frame) * (double)t->run->duration_ns / frames;
+}
+
 /* The best one to begin at: the nearest, unless it would have to be restored first and re-executing from the
  * one before costs less than that. */
 static struct tf_checkpoint *best(struct tf_timeline *t, uint64_t frame)
@@ -115,12 +190,13 @@ static struct tf_checkpoint *best(struct tf_timeline *t, uint64_t frame)
     if (!nearest) /* in a run that has lost its start */
         nearest = t->set.v;
     live = nearest;
-    double frames = t->run->frames ? (double)t->run->frames : 1;
     while (live > t->set.v && live->runner.socket < 0)
         live--;
-    double ns = (double)(nearest->frame - live->frame) * (double)t->run->duration_ns / frames;
     bool lives = live->runner.socket >= 0 || live->kind == TF_CHECKPOINT_START;
-    return nearest->kind == TF_CHECKPOINT_DURABLE && lives && ns < RESTORE_NS ? live : nearest;
+    return nearest->kind == TF_CHECKPOINT_DURABLE && lives &&
+                   work_between(t, live, nearest) < restore_ns(t, nearest)
+               ? live
+               : nearest;
 }
 
 int tf_timeline_fork_start(struct tf_timeline *t, struct tf_runner *copy, struct tf_checkpoint *from,
@@ -133,6 +209,7 @@ int tf_timeline_fork_nearest(struct tf_timeline *t, uint64_t frame, struct tf_ru
                              struct tf_checkpoint *from, struct tf_err *err)
 {
     bool revived = false;
+    reap_keepers(t);
     for (;;) {
         struct tf_place place;
         struct tf_checkpoint *c = best(t, frame);
@@ -152,13 +229,16 @@ int tf_timeline_fork_nearest(struct tf_timeline *t, uint64_t frame, struct tf_ru
         *from = *c;
         if (r == 0)
             r = tf_runner_fork(&c->runner, copy, &place, err);
-        if (r == 0 && c->kept && (r = tf_runner_share(copy, t->shared.ctl_fd, t->shared.log_fd, err)))
+        bool foreign = c->kind == TF_CHECKPOINT_FORK && c->recorded; /* has another's log, or none yet */
+        if (r == 0 && foreign && (r = tf_runner_share(copy, t->shared.ctl_fd, t->shared.log_fd, err)))
             tf_runner_end(copy);
         if (r == 0)
             return 0;
         if (c->kind == TF_CHECKPOINT_START && revived)
             return tf_err_prefix(err, "the replay cannot be started: ");
-        tf_checkpoints_drop(&t->set, (size_t)(c - t->set.v)); /* of the start: its process only */
+        c->deaths++;
+        tf_checkpoints_drop(&t->set,
+                            (size_t)(c - t->set.v)); /* of the start, and of images: its process only */
         t->set.died++;
     }
 }
@@ -167,7 +247,7 @@ int tf_timeline_fork_nearest(struct tf_timeline *t, uint64_t frame, struct tf_ru
 
 bool tf_timeline_drop_gone(struct tf_timeline *t, const struct tf_checkpoint *from)
 {
-    return from->kind == TF_CHECKPOINT_FORK && tf_runner_is_gone(&from->runner, DEATH_MS) &&
+    return from->kind != TF_CHECKPOINT_START && tf_runner_is_gone(&from->runner, DEATH_MS) &&
            tf_checkpoints_reap(&t->set) > 0;
 }
 

@@ -51,11 +51,6 @@ int tf_maker_new(const struct tf_criu *criu, struct tf_store *store, struct tf_m
     *out = NULL;
     if (!m)
         return tf_err_set(err, TF_E_IO, "out of memory");
-    int r = tf_page_set_load(store, &m->known, err);
-    if (r) {
-        free(m);
-        return r;
-    }
     m->criu = criu;
     m->store = store;
     m->copy = TF_RUNNER_NONE;
@@ -103,7 +98,14 @@ int tf_maker_begin(struct tf_maker *m, const struct tf_checkpoint *c, int64_t ru
     struct timespec now;
     uint32_t own_namespace = !m->criu->privileged;
     m->began_ms = tf_now_ms();
-    int r = tf_runner_fork(&c->runner, &m->copy, &place, err);
+    /* Images may have been removed since, and their pages with them. */
+    struct tf_page_set *known;
+    int r = tf_page_set_load(m->store, &known, err);
+    if (r)
+        return r;
+    tf_page_set_free(m->known);
+    m->known = known;
+    r = tf_runner_fork(&c->runner, &m->copy, &place, err);
     if (r == 0)
         r = tf_runner_send(&m->copy, TF_REQ_SETTLE, &own_namespace, sizeof own_namespace, NULL, 0, err);
     if (r) {
@@ -218,18 +220,20 @@ uint64_t tf_durable_work_ns(const struct tf_image *image)
     return state.version == STATE_VERSION ? state.work_ns : 0;
 }
 
+/* What it needs to be a checkpoint of ours again. */
+static int ask_to_revive(const struct tf_shared *shared, const struct tf_runner *process, struct tf_err *err)
+{
+    int r = tf_runner_send_fd(process, TF_REQ_REVIVE, shared->ctl_fd, err);
+    return r ? r : tf_runner_send_fd(process, TF_REQ_REVIVE, shared->log_fd, err);
+}
+
 /* The digest of the restored process's memory has to be that of the dumped one. */
-static int revive(const struct tf_image *image, const struct tf_shared *shared,
-                  const struct tf_runner *process, struct tf_err *err)
+static int check_revived(const struct tf_image *image, const struct tf_runner *process, struct tf_err *err)
 {
     struct tf_message message = {.fd = -1};
     struct tf_settled settled = {0};
     struct state state = {0};
-    int r = tf_runner_send_fd(process, TF_REQ_REVIVE, shared->ctl_fd, err);
-    if (r == 0)
-        r = tf_runner_send_fd(process, TF_REQ_REVIVE, shared->log_fd, err);
-    if (r == 0)
-        r = tf_runner_recv(process, &message, tf_now_ms() + SETTLE_MS, err);
+    int r = tf_runner_recv(process, &message, tf_now_ms() + SETTLE_MS, err);
     if (r == 0 && message.op == TF_REP_REVIVED && message.len == sizeof settled)
         memcpy(&settled, message.data, sizeof settled);
     if (image->state_len == sizeof state)
@@ -245,6 +249,24 @@ static int revive(const struct tf_image *image, const struct tf_shared *shared,
     return r;
 }
 
+/* While criu starts, the memory is unpacked: it waits for that. */
+static int restore_process(const struct tf_criu *criu, struct tf_store *store, const struct tf_image *image,
+                           const char *folder, struct tf_runner *out, struct tf_err *err)
+{
+    struct tf_extract *extract = NULL;
+    struct tf_err late;
+    int r = tf_image_extract_start(store, image->rowid, folder, &extract, err);
+    if (r)
+        return r;
+    r = tf_criu_restore_unless(criu, folder, tf_image_extract_failed(extract), &out->socket, &out->pid, err);
+    int unpacked = tf_image_extract_finish(extract, &late);
+    if (unpacked == 0)
+        return r;
+    if (r == 0)
+        tf_runner_end(out);
+    return tf_err_set(err, unpacked, "%s", late.msg); /* why criu failed, if it did */
+}
+
 int tf_durable_restore(const struct tf_criu *criu, struct tf_store *store, const struct tf_image *image,
                        const struct tf_shared *shared, struct tf_runner *out, struct tf_err *err)
 {
@@ -252,18 +274,18 @@ int tf_durable_restore(const struct tf_criu *criu, struct tf_store *store, const
     *out = TF_RUNNER_NONE;
     int r = tf_criu_folder(image->pages * 4096, &folder, err);
     if (r == 0)
-        r = tf_image_extract(store, image->rowid, folder, err);
-    if (r == 0)
-        r = tf_criu_restore(criu, folder, &out->socket, &out->pid, err);
-    tf_criu_folder_remove(folder);
+        r = restore_process(criu, store, image, folder, out, err);
     if (r) {
+        tf_criu_folder_remove(folder);
         *out = TF_RUNNER_NONE;
         return r;
     }
     /* Until it is known by its own number, ending it ends the keeper. */
     struct tf_runner restored = *out;
     restored.keeper = out->pid;
-    if ((r = revive(image, shared, out, err)) || (r = tf_runner_identify(&restored, err)))
+    r = ask_to_revive(shared, out, err);
+    tf_criu_folder_remove(folder); /* takes a moment, in which the process takes its digest */
+    if (r || (r = check_revived(image, out, err)) || (r = tf_runner_identify(&restored, err)))
         tf_runner_end(out);
     else
         *out = restored;

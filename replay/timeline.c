@@ -216,6 +216,7 @@ void tf_timeline_close(struct tf_timeline *t)
         return;
     tf_runner_end(&t->present);
     tf_checkpoints_clear(&t->set);
+    tf_timeline_end_keepers(t);
     tf_images_free(t->images, t->images_n);
     tf_criu_clear(&t->criu);
     tf_cursor_close(t->cursor);
@@ -350,6 +351,8 @@ static int event_at(struct tf_timeline *t, uint64_t frame, struct tf_frame *even
     return 0;
 }
 
+#define OTHERS_MAX 4096 /* events of other threads that are looked through for one of this one */
+
 /*
  * A function that leaves drops its variables first, and that may run Python code (__del__): then it was about
  * to leave, its variables alive, not after the event before its exit, but before the first of those calls.
@@ -361,8 +364,14 @@ static bool before_last_call(struct tf_timeline *t, const struct tf_frame *exit,
                              struct tf_err *err)
 {
     struct tf_frame last;
-    if (*frame <= exit->entry || event_at(t, *frame, &last, err) || TF_IS_ENTRY(TF_WORD(last.event, 0)) ||
-        last.depth != exit->depth + 1 || last.thread != exit->thread || last.entry <= exit->entry)
+    int others = 0;
+    do { /* what other threads did meanwhile does not count */
+        if (*frame <= exit->entry || event_at(t, *frame, &last, err))
+            return false;
+        --*frame;
+    } while ((last.thread != exit->thread || last.event == TF_SWITCH) && ++others < OTHERS_MAX);
+    if (last.thread != exit->thread || TF_IS_ENTRY(TF_WORD(last.event, 0)) || last.depth != exit->depth + 1 ||
+        last.entry <= exit->entry)
         return false;
     *frame = last.entry - 1;
     return true;

@@ -37,7 +37,10 @@ struct tf_timeline {
     void (*notice)(const char *text);
     struct tf_image *images; /* durable checkpoints that the recording has */
     size_t images_n;
-    struct tf_criu criu;       /* argv NULL: not looked for yet */
+    double restore_factor; /* what the last one took, to what is usual; 0: none yet */
+    struct tf_criu criu;   /* argv NULL: not looked for yet */
+    pid_t *keepers; /* first processes of the namespaces of restored ones: our children, to be reaped */
+    size_t keepers_n;
     bool leave_at_stop;        /* the next run leaves a checkpoint where it stops (struct tf_run_req) */
     struct tf_checkpoints set; /* the start is always its first, with a process or without */
     struct tf_policy_cost cost;
@@ -109,8 +112,10 @@ int tf_run_place(struct tf_timeline *t, const struct tf_checkpoint *from, struct
 int tf_timeline_fork_nearest(struct tf_timeline *t, uint64_t frame, struct tf_runner *copy,
                              struct tf_checkpoint *from, struct tf_err *err);
 /* A copy has ended before its time. Has the checkpoint that it was made from, too (its keeper was killed)?
- * Then the set has it no longer: another one may serve. */
+ * Then the set has that process no longer: another one may serve, or a durable one is restored again. */
 bool tf_timeline_drop_gone(struct tf_timeline *t, const struct tf_checkpoint *from);
+/* Ends what is left in the namespaces of restored processes, which is nothing any more that is in use. */
+void tf_timeline_end_keepers(struct tf_timeline *t);
 
 /* A copy of `from` is going to run to `present`: may it make checkpoints on its way? */
 bool tf_pace_begin(struct tf_timeline *t, const struct tf_checkpoint *from, uint64_t present);

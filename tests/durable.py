@@ -10,7 +10,7 @@ survived, and that nothing is left behind.
   - bounded: `record --last` and `--max-size`.
   - harmless: programs that do what a checkpoint could not stand: they print what they print without timefork.
 
-TIMEFORK_TEST_SEED repeats the choice of places; names of these sections as arguments: only those."""
+TIMEFORK_TEST_LONG=1 makes more of each. TIMEFORK_TEST_SEED repeats the choice of places; names of these sections as arguments: only those."""
 import ctypes
 import json
 import os
@@ -18,10 +18,10 @@ import random
 import shutil
 import signal
 import sqlite3
-import struct
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lib import BUILD, PROGRAMS, TIMEFORK, Folder, Tally, clean_env, json_lines, need_timefork, pythons, run
@@ -164,6 +164,10 @@ class Bench:
     def images(self):
         return [e for place in (SHM, self.tmp) if place.is_dir() for e in place.iterdir() if e.name.startswith("timefork-criu-")]
 
+    def dumps(self, pid):
+        """Is a process dumping? Then it has a folder for the images."""
+        return any(e.name.split("-")[3] == str(pid) for e in self.images())
+
     def left(self):
         """Processes below us (zombies that came to us are reaped), and folders of images that nobody uses."""
         for pid, what in below(os.getpid()).items():
@@ -274,12 +278,11 @@ def check_moves(bench, exe):
 
 
 def test_places(bench):
-    with_threads = ["threads/asyncs.py", "threads/queues.py", "threads/pool.py"]
-    programs = [["cases/generators.py"], ["database.py"], ["sockets.py"], ["subprocesses.py"], *[[p] for p in with_threads]]
+    programs = ["cases/generators.py", "database.py", "sockets.py", "subprocesses.py", "threads/asyncs.py", "threads/pool.py"]
     found = pythons()
-    for i, (script, *args) in enumerate(programs):
+    for i, script in enumerate(programs):
         for version, exe in found if LONG else [found[(i + SEED) % len(found)]]:
-            check_places(bench, f"{version}-{Path(script).stem}", exe, [PROGRAMS / script, *args], n=12 if LONG else 6, verify=i < 3)
+            check_places(bench, f"{version}-{Path(script).stem}", exe, [PROGRAMS / script], n=12 if LONG else 6, verify=LONG or i == 0)
     packages = BUILD / "packages" / found[0][0]
     if (packages / "numpy").is_dir():
         check_places(bench, "numpy", found[0][1], ["--env", f"PYTHONPATH={packages}", PROGRAMS / "arrays.py"])
@@ -288,7 +291,6 @@ def test_places(bench):
     check_places(bench, "moved", found[0][1], [PROGRAMS / "moved.py"])
     for version, exe in found if LONG else found[-1:]:
         check_moves(bench, exe)
-    bench.nothing_left("places")
 
 
 # ---- several, and what is killed ----
@@ -321,12 +323,12 @@ def test_several(bench, kept=None):
     tally.check("several: keepers end with the last process", wait_until(lambda: all(w.endswith("Z") for p, w in below(b.pid).items() if "restor" in w)))
     tally.equal("several: the other replay does not mind", a.ask(f"goto {places[2]}").get("position"), wanted[places[2]])
     tally.equal("several: restored processes killed: it goes on", b.ask(f"goto {places[2]}").get("position"), wanted[places[2]])
-    tally.equal("several: no zombies", [w for w in below(b.pid).values() if w.endswith("Z")], [])
+    tally.check("several: no zombies", wait_until(lambda: not any(w.endswith("Z") for w in below(b.pid).values()), 5), lambda: below(b.pid))
     for keeper, _ in keepers(a.pid):
         os.kill(keeper, signal.SIGKILL)
     wait_until(lambda: all(w.endswith("Z") for w in below(a.pid).values() if "restor" in w))
     tally.equal("several: keepers killed: it goes on", a.ask(f"goto {places[0]}").get("position"), wanted[places[0]])
-    tally.equal("several: no zombies of keepers", [w for w in below(a.pid).values() if w.endswith("Z")], [])
+    tally.check("several: no zombies of keepers", wait_until(lambda: not any(w.endswith("Z") for w in below(a.pid).values()), 5), lambda: below(a.pid))
     tally.equal("several: nothing is said of it", (a.said(), b.said()), ("", ""))
     # In the middle of a search: whatever it was doing, it comes to the start.
     a.ask("break work.py:4 if n == -1")
@@ -337,8 +339,7 @@ def test_several(bench, kept=None):
     answer = a.read()
     tally.equal("several: killed under a search: it comes to the start", answer.get("position", {}).get("frame"), 1, answer)
     # Again and again: then without.
-    for _ in range(5):
-        b.ask(f"goto {at[0] - 9}")
+    for _ in range(4):
         for keeper, _ in keepers(b.pid):
             os.kill(keeper, signal.SIGKILL)
         wait_until(lambda: all(w.endswith("Z") for p, w in below(b.pid).items() if "restor" in w))
@@ -375,10 +376,10 @@ def test_dumps(bench):
     tally = bench.tally
     for how in (signal.SIGKILL, signal.SIGINT):
         file = bench.folder / f"dump-{how.name}.timefork"
-        process = subprocess.Popen([TIMEFORK, "record", "--checkpoints", "criu", "-o", file, "work.py", "1.5"], stdout=subprocess.PIPE,
+        process = subprocess.Popen([TIMEFORK, "record", "--checkpoints", "criu", "-o", file, "work.py", "2.5"], stdout=subprocess.PIPE,
                                    stderr=subprocess.PIPE, env=bench.env, cwd=bench.folder, start_new_session=True)
         process.stdout.readline()  # the probe is over
-        seen = wait_until(lambda: any("criu" in w or "(timefork-dump" in w for w in below(process.pid).values()), 5)
+        seen = wait_until(lambda: bench.dumps(process.pid) or process.poll() is not None, 5) and process.poll() is None
         if not seen:
             tally.skip(f"record: {how.name} in a dump", "none was seen")
         if how == signal.SIGKILL:
@@ -391,20 +392,24 @@ def test_dumps(bench):
             file_ok = bench.timefork("query", file, "--list-runs", "--format", "json")
             tally.equal("record killed: it opens", file_ok.status, 0, file_ok)
         else:
-            tally.check("record interrupted: the program's traceback", process.returncode == 130 and b"KeyboardInterrupt" in err, (process.returncode, err))
+            tally.check("record interrupted: the program's traceback", not seen or process.returncode == 130 and b"KeyboardInterrupt" in err, (process.returncode, err))
             result = bench.timefork("verify", file)
             tally.equal("record interrupted: verify", result.status, 0, result)
         bench.nothing_left(f"record: {how.name}")
     file, _ = bench.record("dumped", "--checkpoints", "none", "work.py", "0.2")
     process = subprocess.Popen([TIMEFORK, "checkpoint", file, "--at", str(bench.frames(file) // 2)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                env=bench.env, cwd=bench.folder)
-    wait_until(lambda: any("criu" in w or "(timefork-dump" in w for w in below(process.pid).values()), 5)
+    wait_until(lambda: bench.dumps(process.pid) or process.poll() is not None, 10)
     process.kill()
+    seen = process.wait() != 0
     process.communicate()
     wait_until(lambda: not below(os.getpid()), 5)
     result = bench.timefork("verify", file)
     tally.equal("checkpoint killed: verify", result.status, 0, result)
-    tally.equal("checkpoint killed: there is none", bench.checkpoints(file), [])
+    if seen:
+        tally.equal("checkpoint killed: there is none", bench.checkpoints(file), [])
+    else:
+        tally.skip("checkpoint killed", "it was faster")
     bench.nothing_left("checkpoint killed")
 
 
@@ -481,7 +486,7 @@ def test_refused(bench):
     result, got = bench.places(file, places)
     tally.equal("refused: at first it is used", (got[0]["checkpoint"]["kind"], result.err, strip(got)), ("durable", b"", strip(wanted)), result)
     scripts = {}
-    for name, text in ("fails", "exit 1"), ("does-nothing", "exit 0"), ("is-killed", "kill -9 $$"), ("hangs-not", "echo nonsense; exit 3"):
+    for name, text in ("fails", "exit 1"), ("does-nothing", "exit 0"), ("is-killed", "kill -9 $$"):
         scripts[name] = bench.folder / name
         scripts[name].write_text(f'#!/bin/sh\ncase $* in *--version*) echo "Version: 4.1.1"; exit 0;; esac\n{text}\n')
         scripts[name].chmod(0o755)
@@ -501,14 +506,14 @@ def test_refused(bench):
         fails(name, changed, having)
 
     change("digest", "it is not used", "UPDATE images SET digest = digest + 1")
-    change("state", "", "UPDATE images SET state = flip(state, 9)")
+    if LONG:
+        change("state", "", "UPDATE images SET state = flip(state, 9)")
+        change("page-head", "", "UPDATE page_groups SET data = flip(data, 1)")
+        change("no-file", "", "DELETE FROM image_files WHERE name LIKE 'mm%'")
     change("page", "", "UPDATE page_groups SET data = flip(data, length(data) / 2)")
-    change("page-head", "", "UPDATE page_groups SET data = flip(data, 1)")
     change("digests", "", "UPDATE page_groups SET digests = flip(digests, 77)")
     change("group", "", "DELETE FROM page_groups WHERE number = (SELECT max(number) FROM page_groups)")
     change("file", "", "UPDATE image_files SET data = flip(data, length(data) / 2) WHERE name LIKE 'core%'")
-    change("no-file", "", "DELETE FROM image_files WHERE name LIKE 'mm%'")
-    # A file that is as it should be, but not what was dumped: its pages in another order.
     result = bench.timefork("checkpoint", file, "--at", str(at[0] + 5), TIMEFORK_CRIU="")
     tally.check("refused: checkpoint without criu", result.status == 1 and len(result.errtext.splitlines()) == 1, result)
     result = bench.timefork("checkpoint", file, "--at", str(at[0] + 5), TIMEFORK_CRIU=str(scripts["fails"]))
@@ -556,32 +561,31 @@ def build_library(bench, more=""):
 
 PACED = """
 import os, sys, time, threading
-def part(i):
+mode, size, stop = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+def part():
     with open("/dev/urandom", "rb", buffering=0) as f:
-        return len(f.read(int(sys.argv[2])))
+        return len(f.read(size))
 def busy(seconds):
     end = time.monotonic() + seconds
-    i = 0
     while time.monotonic() < end:
-        part(i)
-        i += 1
-        time.sleep(0.004)
-    return i
-mode = sys.argv[3]
-if mode == "threads":
-    others = [threading.Thread(target=busy, args=(float(sys.argv[1]),)) for _ in range(2)]
-    [t.start() for t in others]
-pids = []
-for _ in range(5):
-    busy(float(sys.argv[1]) / 5)
-    if mode == "children":
-        pid = os.fork()
-        if pid == 0:
-            busy(0.05)
-            os._exit(3)
-        print(os.WEXITSTATUS(os.waitpid(pid, 0)[1]))
-if mode == "threads":
-    [t.join() for t in others]
+        for _ in range(5):
+            part()
+        time.sleep(0.01)
+def until_stop():
+    began = time.monotonic()
+    while not os.path.exists(stop) and time.monotonic() < began + 60:
+        busy(0.2)
+        if mode == "children":
+            pid = os.fork()
+            if pid == 0:
+                busy(0.02)
+                os._exit(3)
+            if os.WEXITSTATUS(os.waitpid(pid, 0)[1]) != 3:
+                print("a child failed")
+others = [threading.Thread(target=until_stop) for _ in range(2 * (mode == "threads"))]
+[t.start() for t in others]
+until_stop()
+[t.join() for t in others]
 print("end")
 """
 
@@ -589,17 +593,19 @@ print("end")
 def start_bounded(bench):
     (bench.folder / "paced.py").write_text(PACED)
     found = {}
-    for i, (name, limits, args) in enumerate((
-            ("last", ["--last", "1s"], ["3", "100", "plain"]),
-            ("size", ["--max-size", "16M"], ["4", "50000", "plain"]),
-            ("threads", ["--last", "1s"], ["3", "100", "threads"]),
-            ("children", ["--last", "1s"], ["3", "100", "children"]))):
+    for i, (name, limits, size) in enumerate((("last", ["--last", "1s"], 100), ("size", ["--max-size", "16M"], 30000), ("threads", ["--last", "1s"], 100),
+                                              ("children", ["--last", "1s"], 100))):
         version, exe = pythons()[i % len(pythons())]
         file = bench.folder / f"bounded-{name}.timefork"
         log = open(bench.folder / f"bounded-{name}.log", "w+")
-        found[name] = (file, log, subprocess.Popen([TIMEFORK, "record", "--checkpoints", "criu", *limits, "-o", file, "--python", exe, "paced.py", *args],
-                                                   env=bench.env, cwd=bench.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
+        argv = [TIMEFORK, "record", "--checkpoints", "criu", *limits, "-o", file, "--python", exe, "paced.py", name, str(size), f"stop-{name}"]
+        found[name] = (file, log, subprocess.Popen(argv, env=bench.env, cwd=bench.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
     return found
+
+
+def first_of(bench, file):
+    runs = json_lines(bench.timefork("query", file, "--list-runs", "--format", "json"))
+    return runs[-1]["first_frame"] if runs else 0
 
 
 def test_bounded(bench, started):
@@ -610,20 +616,23 @@ def test_bounded(bench, started):
     result = bench.timefork("record", "--last", "1s", "-o", "never.timefork", "-c", f"open({str(ran)!r}, 'w')", TIMEFORK_CRIU="")
     tally.check("bounded: refused without criu, by default", result.status != 0 and not ran.exists() and len(result.errtext.splitlines()) == 1, result)
     for name, (file, log, process) in started.items():
+        wait_until(lambda: first_of(bench, file) > 1 or process.poll() is not None, 60)
+        (bench.folder / f"stop-{name}").touch()
         status = process.wait(60)
         log.seek(0)
         said = log.read()
         log.close()
         tally.equal(f"bounded {name}: status", status, 0, said)
-        tally.equal(f"bounded {name}: output", [x for x in said.split("\n") if x in ("3", "end")], ["3"] * 5 * (name == "children") + ["end"], said)
+        tally.equal(f"bounded {name}: output", said.splitlines()[0], "end", said)
         info = json_lines(bench.timefork("info", file, "--format", "json"))[-1]
         first, frames = info["first_frame"], info["frames"]
         tally.check(f"bounded {name}: its oldest part was dropped", first > 1, f"{info}\n{said}")
         if name == "size":
-            tally.check("bounded size: in the file", info["bytes"] < 26 << 20, info)
+            whole = sum(p["outside"] for p in json_lines(bench.timefork("query", file, "--list-processes", "--format", "json"))) // 3 * 30000
+            tally.check("bounded size: in the file there is less than was recorded", info["bytes"] < whole, (whole, info))
         else:
             left = info["duration_ns"] - info["first_ns"]
-            tally.check(f"bounded {name}: what is left", 10**9 <= left or first == 1, info)
+            tally.check(f"bounded {name}: what is left", 10**9 <= left, info)
         result = bench.timefork("verify", file)
         tally.check(f"bounded {name}: verify", result.status == 0, result)
         last = json_lines(bench.timefork("query", file, "--list-processes", "--format", "json"))[0]["frames"]
@@ -636,10 +645,10 @@ def test_bounded(bench, started):
 # ---- programs that it must not harm ----
 
 LOOP = """
-import os, sys, time, signal, resource, ctypes, threading
+import os, sys, time, signal, resource, ctypes, struct, threading
 def step(i):
     return i * i % 7
-def go(seconds=1.1):
+def go(seconds=0.8):
     total, end = 0, time.monotonic() + seconds
     while time.monotonic() < end:
         for i in range(50):
@@ -661,15 +670,17 @@ HARMLESS = {
     "closes-all": "r = go(0.3)\nos.closerange(0, 1 << 16)\nr = go()\nos._exit(5)\n",
     "nofile": "resource.setrlimit(resource.RLIMIT_NOFILE, (8, 8))\nprint(go())\n",
     "data": "resource.setrlimit(resource.RLIMIT_DATA, (300 << 20, 300 << 20))\nprint(go(), len(bytearray(1 << 20)))\n",
-    "as": "resource.setrlimit(resource.RLIMIT_AS, (4 << 40, 4 << 40))\nprint(go(), len(bytearray(1 << 20)))\n",
+    "as": "resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))\nprint(go(), len(bytearray(1 << 20)))\n",
     "nproc": "resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))\nresource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\nprint(go())\n",
     "user": "if os.geteuid() == 0: os.setgid(65534); os.setuid(65534)\nprint(go(), os.getuid() > 0)\n",
     "timer": "got = []\nsignal.signal(signal.SIGALRM, lambda *a: got.append(1))\nsignal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)\n"
-             "r = go()\nsignal.setitimer(signal.ITIMER_REAL, 0)\nprint(r, len(got) > 5)\n",
+             "r = go()\nsignal.setitimer(signal.ITIMER_REAL, 0)\nprint(r, len(got) > 1)\n",
     "alarm": "signal.alarm(1)\ngo(9)\n",
     "undumpable": "print(libc.prctl(4, 0, 0, 0, 0), go(), libc.prctl(3, 0, 0, 0, 0))\n",
     "no-new-privs": "print(libc.prctl(38, 1, 0, 0, 0), go())\n",
-    "seccomp": "libc.prctl(38, 1, 0, 0, 0)\nprint(libc.prctl(22, 2, 0, 0, 0) if 0 else 0, go())\n",
+    "seccomp": "libc.prctl(38, 1, 0, 0, 0)\nallow = ctypes.create_string_buffer(struct.pack('HBBI', 6, 0, 0, 0x7fff0000))\n"
+               "prog = ctypes.create_string_buffer(struct.pack('HxxxxxxQ', 1, ctypes.addressof(allow)))\n"
+               "print(libc.prctl(22, 2, ctypes.byref(prog), 0, 0), go())\n",
     "unshares": "print(libc.unshare(0x10000000), go(), os.getuid())\n",
     "subreaper": "print(libc.prctl(36, 1, 0, 0, 0), go())\nprint(os.system('(sleep 0.01 &) ; true'))\ntime.sleep(0.1)\n"
                  "print(os.waitpid(-1, 0)[1])\ntry: os.waitpid(-1, 0)\nexcept ChildProcessError: print('none')\n",
@@ -682,6 +693,11 @@ HARMLESS = {
 }
 
 
+LOOKED_AT = ("forks", "fifty", "execs")
+# With TIMEFORK_TEST_LONG, all of them, and all are looked at.
+USUAL = ("forks", "execs", "shares", "fifty", "deletes", "huge", "closes-all", "as", "user", "timer", "undumpable", "seccomp", "unshares", "waits", "locked")
+
+
 def harmless_one(bench, name, version, exe):
     """Returns what is to be checked."""
     folder = bench.folder / f"harmless-{name}"
@@ -691,7 +707,7 @@ def harmless_one(bench, name, version, exe):
     script.write_text(LOOP + HARMLESS[name])
     file = folder / "it.timefork"
     quick = folder / "plain.py"  # the same, in no time
-    quick.write_text(LOOP.replace("seconds=1.1", "seconds=0.15") + HARMLESS[name].replace("go(9)", "go(9)"))
+    quick.write_text(LOOP.replace("seconds=0.8", "seconds=0.1") + HARMLESS[name])
     how = {"env": bench.env, "limit": 60}
     recorded = run([TIMEFORK, "record", "--quiet", "--python", exe, "-o", file, script], cwd=folder / "recorded", **how)
     plain = run([exe, quick], cwd=folder / "plain", **how)
@@ -701,9 +717,8 @@ def harmless_one(bench, name, version, exe):
 
 
 def test_harmless(bench, only=()):
-    from concurrent.futures import ThreadPoolExecutor
     found = pythons()
-    names = [n for n in HARMLESS if not only or n in only]
+    names = [n for n in HARMLESS if n in (only or (HARMLESS if LONG else USUAL))]
     with ThreadPoolExecutor(6) as pool:
         results = {name: pool.submit(harmless_one, bench, name, *found[(i + SEED) % len(found)]) for i, name in enumerate(names)}
     for name, future in results.items():
@@ -713,15 +728,14 @@ def test_harmless(bench, only=()):
         if not file.exists():
             bench.tally.fail(f"harmless {name}: is recorded", checks[0][3])
             continue
-        check_recorded(bench, f"harmless {name}", file)
-    bench.nothing_left("harmless")
+        if LONG or only or name in LOOKED_AT:
+            check_recorded(bench, f"harmless {name}", file)
 
 
 def check_recorded(bench, name, file):
     """What was recorded with checkpoints looks the same from them and from the start."""
     made = bench.checkpoints(file)
     if os.environ.get("TIMEFORK_TEST_VERBOSE"):
-        notes = bench.timefork("query", file, "--list-runs").text.count("\n")
         print(f"      {name}: durable checkpoints at {made}")
     if not made:
         return
@@ -756,6 +770,16 @@ def works(bench):
     return "" if made.status == 0 else made.errtext.strip() or "timefork checkpoint failed"
 
 
+SECTIONS = ("harmless", "places", "bounded", "several", "dumps", "user", "refused")
+
+
+def timed(bench, name, test):
+    began = time.monotonic()
+    test(bench)
+    if bench.tally.verbose:
+        print(f"({name}: {time.monotonic() - began:.1f} s)", flush=True)
+
+
 def main():
     need_timefork()
     tally = Tally()
@@ -767,21 +791,21 @@ def main():
             sweep(bench, *only[1:])
             return tally.close()
         why = works(bench)
-        started = start_bounded(bench) if not why and (not only or "bounded" in only) else None
-        sections = {"harmless": test_harmless, "bounded": lambda b: test_bounded(b, started), "places": test_places, "several": test_several,
-                    "dumps": test_dumps, "user": test_user, "refused": test_refused}
-        if only[:1] == ["harmless"]:
-            sections["harmless"] = lambda b: test_harmless(b, only[1:])
-        for name, test in sections.items():
-            if only and name not in only:
-                continue
-            if why and name != "harmless":
-                tally.skip(name, why)
-                continue
-            began = time.monotonic()
-            test(bench)
-            if tally.verbose:
-                print(f"({name}: {time.monotonic() - began:.1f} s)")
+        wanted = {name for name in SECTIONS if not only or name in only}
+        for name in sorted(wanted - {"harmless"} if why else ()):
+            tally.skip(name, why)
+            wanted.discard(name)
+        bounded = start_bounded(bench) if "bounded" in wanted else None
+        # These mostly wait.
+        together = {"harmless": lambda b: test_harmless(b, only[1:] if only[:1] == ["harmless"] else ()), "places": test_places,
+                    "bounded": lambda b: test_bounded(b, bounded)}
+        with ThreadPoolExecutor(len(together)) as pool:
+            for future in [pool.submit(timed, bench, name, test) for name, test in together.items() if name in wanted]:
+                future.result()
+        bench.nothing_left(", ".join(together))
+        for name, test in {"several": test_several, "dumps": test_dumps, "user": test_user, "refused": test_refused}.items():
+            if name in wanted:
+                timed(bench, name, test)
     return tally.close()
 
 

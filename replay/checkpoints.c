@@ -187,7 +187,7 @@ static double work_between(const struct tf_timeline *t, const struct tf_checkpoi
 bool tf_timeline_is_far(struct tf_timeline *t, uint64_t frame)
 {
     const struct tf_checkpoint there = {.frame = frame}, *c = tf_checkpoints_nearest(&t->set, frame);
-    return c && !t->bare && work_between(t, c, &there) > FAR_NS;
+    return c && !t->bare && t->cost.budget > 0 && work_between(t, c, &there) > FAR_NS;
 }
 
 /* The best one to begin at: the nearest, unless it would have to be restored first and re-executing from the

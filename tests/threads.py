@@ -15,12 +15,13 @@ And `record --chaos`, `timefork race`, `timefork debug`, and builds of Python wi
     tests/threads.py [NAME...]        programs below, or: race, strace, debug
     tests/threads.py --soak N         N recordings of random programs and Pythons, each verified; prints how many differ
 
-TIMEFORK_TEST_GOTOS=N: places in each program (5; with TIMEFORK_TEST_LONG=1: 200). TIMEFORK_TEST_SEED repeats the choice of places.
+TIMEFORK_TEST_GOTOS=N: places in each program (5; with TIMEFORK_TEST_LONG=1: 200), and 2 with all Pythons but one, in turn. TIMEFORK_TEST_SEED repeats the choice of places.
 """
 import argparse
 import ast
 import bisect
 import concurrent.futures
+import functools
 import json
 import os
 import random
@@ -33,9 +34,8 @@ import time
 from pathlib import Path
 
 import corpus
-from lib import PROGRAMS, TIMEFORK, Folder, Tally, clean_env, difference, json_lines, need_timefork, pythons, run, timefork
+from lib import LONG, PROGRAMS, TIMEFORK, Folder, Tally, clean_env, difference, in_turn, json_lines, need_timefork, pythons, run, timefork
 
-LONG = bool(os.environ.get("TIMEFORK_TEST_LONG"))
 GOTOS = int(os.environ.get("TIMEFORK_TEST_GOTOS") or (200 if LONG else 5))
 SEED = int(os.environ.get("TIMEFORK_TEST_SEED") or (time.time_ns() % 1000000 if LONG else 7))
 THREADS = PROGRAMS / "threads"
@@ -96,8 +96,10 @@ def seen(answer):
 
 
 class Case:
-    def __init__(self, tally, top, version, exe, program):
+    def __init__(self, tally, top, version, exe, program, whole=True):
         self.tally, self.top, self.version, self.exe, self.program = tally, top, version, exe, program
+        self.whole = whole  # or fewer places, and those in one replay
+        self.gotos = GOTOS if whole else min(GOTOS, 2)
         self.label = f"{version} {program.name}"
         self.recording = top / "run.timefork"
         self.work = top / "work"
@@ -179,10 +181,10 @@ class Case:
 
         runs = json_lines(timefork("query", self.recording, "--list-runs", "--format", "json"))
         total = runs[-1]["frames"]
-        chosen = {e["frame"]: e for e in self.rng.sample(self.leaves, min(len(self.leaves), max(2, GOTOS // 2)))}
+        chosen = {e["frame"]: e for e in self.rng.sample(self.leaves, min(len(self.leaves), max(2, self.gotos // 2)))}
         if total <= FRAMES_MOST:
             everything = self.frames("--all")
-            chosen |= {e["frame"]: e for e in self.rng.sample(everything, min(len(everything), max(2, GOTOS - len(chosen))))}
+            chosen |= {e["frame"]: e for e in self.rng.sample(everything, min(len(everything), max(2, self.gotos - len(chosen))))}
             self.switched = self.switches(everything)
             chosen |= self.switched
             stacks = self.stacks(everything, set(chosen))
@@ -190,9 +192,9 @@ class Case:
             everything, stacks = None, {}
         frames = list(chosen)
         self.rng.shuffle(frames)
-        lines = [f"{self.rng.choice(frames)}+{self.rng.randint(1, 3)}" for _ in range(max(1, GOTOS // 5))]
+        lines = [f"{self.rng.choice(frames)}+{self.rng.randint(1, 3)}" for _ in range(max(1, self.gotos // 5))]
         # The last ones are a second time at places where the same process has been.
-        order = frames + frames[:max(1, GOTOS // 5)]
+        order = frames + frames[:max(1, self.gotos // 5)]
         # docs/limitations.md: a return of which a program's own trace function is told cannot be visited.
         answers = self.goto(order, all_there=self.program.name != "watching")
         wrong, lengths, first = [], [], {}
@@ -206,7 +208,7 @@ class Case:
         if grows != sorted(grows):
             wrong.append(f"the history does not grow: {lengths}")
         self.check(f"{len(order)} places (TIMEFORK_TEST_SEED={SEED})", not wrong, "\n".join(wrong[:8]))
-        if first:
+        if first and self.whole:
             self.others(first, lines)
 
     def switches(self, events):
@@ -215,7 +217,7 @@ class Case:
         for before, after in zip(events, events[1:]):
             if after["frame"] == before["frame"] + 2:
                 found[before["frame"] + 1] = {"frame": before["frame"] + 1, "event": "switch", "thread": after["thread"]}
-        return {n: found[n] for n in self.rng.sample(sorted(found), min(len(found), max(2, GOTOS // 5)))}
+        return {n: found[n] for n in self.rng.sample(sorted(found), min(len(found), max(2, self.gotos // 5)))}
 
     def stacks(self, events, wanted):
         """{frame: [thread, [[function, file], ...] innermost first]}, from the events alone."""
@@ -562,9 +564,9 @@ def main():
 
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         for n, (version, exe) in enumerate(pythons()):
-            for program in ALL if not options.names else BY_NAME.values():
+            for number, program in enumerate(ALL if not options.names else BY_NAME.values()):
                 if wanted(program.name):
-                    pool.submit(one, Case.go, Case, version, exe, program)
+                    pool.submit(one, Case.go, functools.partial(Case, whole=bool(options.names) or in_turn(number, n, len(pythons()))), version, exe, program)
             if wanted("strace"):
                 for name in ["executor", "daemons"] if LONG else [["executor", "daemons", "crowd"][n % 3]]:
                     pool.submit(one, Case.traced, Case, version, exe, BY_NAME[name])

@@ -50,13 +50,13 @@ for part in range(10):
 """
 
 
-def wait_until(condition, seconds=20):
+def wait_until(condition, seconds=20, every=0.01):
     """Polls; a limit that only a test that fails ever comes to."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
             return False
-        time.sleep(0.01)
+        time.sleep(every)
     return True
 
 
@@ -587,7 +587,7 @@ print("end")
 def start_bounded(bench):
     (bench.folder / "paced.py").write_text(PACED)
     found = {}
-    for i, (name, limits, size) in enumerate((("last", ["--last", "1s"], 100), ("size", ["--max-size", "16M"], 30000), ("threads", ["--last", "1s"], 100),
+    for i, (name, limits, size) in enumerate((("size", ["--max-size", "16M"], 30000), ("threads", ["--last", "1s"], 100),
                                               ("children", ["--last", "1s"], 100))):
         version, exe = pythons()[i % len(pythons())]
         file = bench.folder / f"bounded-{name}.timefork"
@@ -610,7 +610,7 @@ def test_bounded(bench, started):
     result = bench.timefork("record", "--last", "1s", "-o", "never.timefork", "-c", f"open({str(ran)!r}, 'w')", TIMEFORK_CRIU="")
     tally.check("bounded: refused without criu, by default", result.status != 0 and not ran.exists() and len(result.errtext.splitlines()) == 1, result)
     for name, (file, log, process) in started.items():
-        wait_until(lambda: first_of(bench, file) > 1 or process.poll() is not None, 60)
+        wait_until(lambda: first_of(bench, file) > 1 or process.poll() is not None, 60, every=0.3)
         (bench.folder / f"stop-{name}").touch()
         status = process.wait(60)
         log.seek(0)

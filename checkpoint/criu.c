@@ -379,7 +379,7 @@ int tf_criu_no_user_ns(int error, struct tf_err *err)
 {
     return tf_err_set(
         err, TF_E_IO,
-        "checkpoints that last need a user namespace when the user is not root, and here there is none: "
+        "durable checkpoints need a user namespace when the user is not root, and here there is none: "
         "%s. See the settings kernel.unprivileged_userns_clone, "
         "kernel.apparmor_restrict_unprivileged_userns and user.max_user_namespaces (sysctl); in a "
         "container, its seccomp profile",

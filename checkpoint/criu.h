@@ -78,9 +78,13 @@ void tf_criu_dump_end(struct tf_criu_dump *dump);
 /* Restores the images of a folder in a new pid namespace. *socket: our end of the restored process's socket,
  * close on exec, with SO_PASSCRED; *keeper: the first process of the namespace, a child of ours: when it is
  * killed, all in it end; it ends by itself when no other is left, and when the thread that called this ends.
- * The folder is not needed any more when this returns. */
+ * The folder is not needed any more when this returns. TF_E_TIMEOUT after two minutes. */
 int tf_criu_restore(const struct tf_criu *criu, const char *folder, int *socket, pid_t *keeper,
                     struct tf_err *err);
+/* The same, but given up when `cancel` becomes readable (TF_E_CANCELLED): what is in the folder will not be
+ * complete (store/images.h). */
+int tf_criu_restore_unless(const struct tf_criu *criu, const char *folder, int cancel, int *socket,
+                           pid_t *keeper, struct tf_err *err);
 /* The pid, here, of who sent what is to be read next from a socket that had SO_PASSCRED when that was sent:
  * so a process in a namespace can be named from outside. Waits for something to be there; 0: it cannot be
  * known. */

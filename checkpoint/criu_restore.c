@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sched.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -24,6 +25,8 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#define RESTORE_MS 120000
 
 /* Where the keeper's start failed. */
 enum step { STEP_FILES = 1, STEP_IDS, STEP_PRIVATE, STEP_PROC, STEP_CRIU, STEP_DONE };
@@ -158,8 +161,33 @@ static void close_all(int *fds, int n)
             close(fds[i]);
 }
 
+/* 0, or a failure of ours; what the keeper says is in the report. */
+static int wait_for(int from, int cancel, struct report *report, struct tf_err *err)
+{
+    struct pollfd ready[] = {{.fd = from, .events = POLLIN}, {.fd = cancel, .events = POLLIN}};
+    int n;
+    while ((n = poll(ready, 2, RESTORE_MS)) < 0 && errno == EINTR)
+        ;
+    if (n < 0)
+        return tf_err_set(err, TF_E_IO, "restoring a checkpoint: %s", strerror(errno));
+    if (n == 0)
+        return tf_err_set(err, TF_E_TIMEOUT, "restoring a checkpoint: criu does not come to an end");
+    if (ready[1].revents)
+        return tf_err_set(err, TF_E_CANCELLED, "restoring a checkpoint: its images are not complete");
+    if (read(from, report, sizeof *report) != sizeof *report)
+        return tf_err_set(err, TF_E_IO,
+                          "restoring a checkpoint: the first process of its namespace has ended");
+    return 0;
+}
+
 int tf_criu_restore(const struct tf_criu *criu, const char *folder, int *socket, pid_t *keeper_pid,
                     struct tf_err *err)
+{
+    return tf_criu_restore_unless(criu, folder, -1, socket, keeper_pid, err);
+}
+
+int tf_criu_restore_unless(const struct tf_criu *criu, const char *folder, int cancel, int *socket,
+                           pid_t *keeper_pid, struct tf_err *err)
 {
     struct tf_criu_args args;
     struct report report;
@@ -168,7 +196,6 @@ int tf_criu_restore(const struct tf_criu *criu, const char *folder, int *socket,
     uint64_t inode = 0;
     int fds[4] = {-1, -1, -1, -1}, one = 1; /* the process's socket, ours and its; reports, ours and its */
     pid_t pid = -1;
-    ssize_t n;
 
     *socket = -1;
     *keeper_pid = -1;
@@ -201,12 +228,8 @@ int tf_criu_restore(const struct tf_criu *criu, const char *folder, int *socket,
     close_all(fds + 3, 1);
     close_all(fds + 1, 1);
     fds[1] = fds[3] = -1;
-    do
-        n = read(fds[2], &report, sizeof report);
-    while (n < 0 && errno == EINTR);
-    if (n != sizeof report)
-        rc = tf_err_set(err, TF_E_IO, "restoring a checkpoint: the first process of its namespace has ended");
-    else if (report.step != STEP_DONE)
+    rc = wait_for(fds[2], cancel, &report, err);
+    if (!rc && report.step != STEP_DONE)
         rc = explain(&report, folder, err);
     if (rc) {
         kill(pid, SIGKILL);

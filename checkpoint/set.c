@@ -208,8 +208,20 @@ static bool too_much_memory(struct tf_checkpoints *set, bool *measured)
 
 /* ---- thinning ---- */
 
+void tf_checkpoints_visit(struct tf_checkpoints *set, uint64_t frame)
+{
+    struct tf_checkpoint *c = tf_checkpoints_nearest(set, frame);
+    if (c && c->frame == frame)
+        c->visited = ++set->visits;
+}
+
+static bool visited_lately(const struct tf_checkpoints *set, const struct tf_checkpoint *c)
+{
+    return c->visited && c->visited + set->limits.max / 2 > set->visits;
+}
+
 /* Drops the process that matters least; false: none may go. */
-static bool drop_least(struct tf_checkpoints *set, const struct tf_checkpoint_view *view)
+static bool drop_least(struct tf_checkpoints *set, const struct tf_checkpoint_view *view, bool visited_stay)
 {
     uint64_t *work = malloc((set->n + 1) * sizeof *work);
     bool *fixed = malloc((set->n + 1) * sizeof *fixed);
@@ -232,7 +244,8 @@ static bool drop_least(struct tf_checkpoints *set, const struct tf_checkpoint_vi
     const struct tf_checkpoint *present = tf_checkpoints_nearest(set, view->present_frame);
     for (size_t i = 0; i < set->n; i++) {
         work[n] = set->v[i].work_ns;
-        fixed[n++] = set->v[i].kind == TF_CHECKPOINT_START || !has_process(&set->v[i]);
+        fixed[n++] = set->v[i].kind == TF_CHECKPOINT_START || !has_process(&set->v[i]) ||
+                     (visited_stay && visited_lately(set, &set->v[i]));
     }
     size_t victim = tf_policy_victim(work, fixed, n, present ? present->work_ns : 0, view->total_ns);
     free(work);
@@ -253,14 +266,14 @@ static size_t processes(const struct tf_checkpoints *set)
 void tf_checkpoints_thin(struct tf_checkpoints *set, const struct tf_checkpoint_view *view)
 {
     bool measured;
-    while (processes(set) > set->limits.max && drop_least(set, view))
+    while (processes(set) > set->limits.max && drop_least(set, view, true))
         ;
     if (!too_much_memory(set, &measured))
         return;
     /* And some more, so that it need not be measured again for each. What the end of one frees is known when
      * the others are measured again: then they have more of what they shared with it. */
     int64_t until = now_ns() + 2 * SLICE_NS;
-    while (set->bytes > low_water(set) && drop_least(set, view))
+    while (set->bytes > low_water(set) && drop_least(set, view, false))
         if (measured && now_ns() < until)
             measure(set, SLICE_NS);
 }

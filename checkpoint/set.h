@@ -35,6 +35,7 @@ struct tf_checkpoint {
     struct tf_memory_use used; /* when it was measured last; zeros: never */
     uint64_t round;            /* in which round of measuring that was */
     uint32_t deaths;           /* DURABLE: how many of its processes somebody else has ended */
+    uint64_t visited;          /* number of the last visit (tf_checkpoints_visit()); 0: never */
 };
 
 struct tf_checkpoint_limits {
@@ -58,6 +59,7 @@ struct tf_checkpoints {
     int64_t measure_ns;  /* what that took */
     uint64_t dropped;    /* by thinning, since the start */
     uint64_t died;       /* found dead */
+    uint64_t visits;     /* so far */
 };
 
 void tf_checkpoints_init(struct tf_checkpoints *set, const struct tf_checkpoint_limits *limits);
@@ -76,6 +78,11 @@ struct tf_checkpoint_view {
  * as far as is known (pages that were copied on write). False: it has not stayed. */
 bool tf_checkpoints_add(struct tf_checkpoints *set, const struct tf_checkpoint *checkpoint,
                         uint64_t grown_bytes, const struct tf_checkpoint_view *view);
+/* The user stands there: who has been at a place comes back to it. So the checkpoints of the last visits,
+ * half of as many as there may be, stay as long as there is memory for them. If there is one at exactly that
+ * frame.
+ */
+void tf_checkpoints_visit(struct tf_checkpoints *set, uint64_t frame);
 /* Ends the process of v[i]. A fork is forgotten with it; the start and durable ones stay, without a process.
  */
 void tf_checkpoints_drop(struct tf_checkpoints *set, size_t i);

@@ -4,6 +4,7 @@
 #include "cli/budget.h"
 #include "cli/common.h"
 #include "cli/evict.h"
+#include "store/images.h"
 #include "store/store.h"
 
 #include <getopt.h>
@@ -101,6 +102,11 @@ static int clean(const char *path, const struct tf_evict_limits *limits, bool dr
     }
     tf_runs_free(runs, n);
     free(v);
+    /* Of checkpoints whose recorder ended in the middle of putting one. */
+    if (writes && !recorded && tf_images_tidy(store, &err)) {
+        tf_err_prefix(&err, "the runs are removed, but not what is left of unfinished checkpoints: ");
+        status = tf_fail(&err);
+    }
     if (removed && writes && tf_store_compact(store, &err)) {
         tf_err_prefix(&err, "the runs are removed, but the space is not regained: ");
         status = tf_fail(&err);

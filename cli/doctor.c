@@ -172,23 +172,23 @@ static void try_all(const char *libdir)
         fclose(f);
 }
 
-/* One way or the other it is not a problem: checkpoints that last are for those who want them. */
+/* One way or the other it is not a problem: durable checkpoints are for those who want them. */
 static void try_criu(void)
 {
     struct tf_criu criu;
     struct tf_err err = {0};
     char detail[PATH_MAX + 256];
     if (tf_criu_find(&criu, &err)) {
-        printf("%-4s %-22s %s\n", "--", "lasting checkpoints", err.msg);
+        printf("%-4s %-22s %s\n", "--", "durable checkpoints", err.msg);
         return;
     }
     const char *who = criu.privileged ? "with privileges" : "in a user namespace";
     if (tf_criu_probe(&criu, &err) == 0) {
         snprintf(detail, sizeof detail, "%s %s dumps and restores a process, %s", criu.path, criu.version,
                  who);
-        line(true, "lasting checkpoints", detail, "");
+        line(true, "durable checkpoints", detail, "");
     } else {
-        printf("%-4s %-22s %s %s does not work here, %s\n", "--", "lasting checkpoints", criu.path,
+        printf("%-4s %-22s %s %s does not work here, %s\n", "--", "durable checkpoints", criu.path,
                criu.version, who);
         printf("     -> %s\n", err.msg);
     }

@@ -17,8 +17,9 @@ static const char help[] =
     "\n"
     "Shows what a recording holds: its runs, how long they took, how they ended, what they take up in the\n"
     "file, and the checkpoints that are stored with them, or that 'record --keep' has left in the\n"
-    "background ('kept'). FILE is the newest *.timefork in the current folder if it is left out. Those of a\n"
-    "replay are shown by 'info checkpoints' at the prompt.\n"
+    "background ('kept'). SIZE is what a durable checkpoint takes up in the file and shares with no other,\n"
+    "and the memory of a kept one. Those of a replay are shown by 'info checkpoints' at the prompt. FILE is\n"
+    "the newest *.timefork in the current folder if it is left out.\n"
     "\n"
     "  --format FORMAT   text (the default) or json, one object a run\n"
     "  --help            this text\n";
@@ -65,12 +66,12 @@ static const char *age_text(int64_t ms, char *buf, size_t size)
     return buf;
 }
 
-void tf_info_print_checkpoints(FILE *out, const json_t *checkpoints, const char *indent)
+void tf_info_print_checkpoints(FILE *out, const json_t *checkpoints, const char *size, const char *indent)
 {
     size_t i;
     json_t *c;
     if (json_array_size(checkpoints))
-        fprintf(out, "%s%16s  %-8s  %10s  %10s\n", indent, "POSITION", "KIND", "MEMORY", "AGE");
+        fprintf(out, "%s%16s  %-8s  %10s  %10s\n", indent, "POSITION", "KIND", size, "AGE");
     json_array_foreach(checkpoints, i, c)
     {
         char position[40], memory[32] = "-", age[32];
@@ -85,17 +86,18 @@ void tf_info_print_checkpoints(FILE *out, const json_t *checkpoints, const char 
     }
 }
 
-/* Those that are stored with a run, of its first process; their memory is what they take in the file. */
-static json_t *stored_checkpoints(struct tf_store *store, const struct tf_run *run)
+/* Those that are stored with a run, of its first process; their memory is what they take in the file.
+ * New reference, or NULL with err. */
+static json_t *stored_checkpoints(struct tf_store *store, const struct tf_run *run, struct tf_err *err)
 {
-    json_t *all = json_array();
     struct tf_image *images = NULL;
     struct timespec ts;
     size_t n = 0;
     clock_gettime(CLOCK_REALTIME, &ts);
     int64_t now = ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-    if (tf_images_list(store, run, &images, &n, NULL))
-        return all;
+    if (tf_images_list(store, run, &images, &n, err))
+        return NULL;
+    json_t *all = json_array();
     for (size_t i = 0; i < n; i++)
         json_array_append_new(all,
                               tf_info_checkpoint(images[i].frame, TF_CHECKPOINT_DURABLE, &images[i].own_bytes,
@@ -167,19 +169,21 @@ static json_t *describe(struct tf_store *store, const struct tf_run *run, struct
     struct totals totals;
     if (count(store, run, &totals, err))
         return NULL;
+    json_t *stored = stored_checkpoints(store, run, err);
+    if (!stored)
+        return NULL;
     bool signalled = run->exit_signal != 0;
-    json_t *o =
-        json_pack("{s:s, s:o, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o}",
-                  "run", run->id, "title", text_or_null(run->title), "command", text_or_null(run->command),
-                  "state", run->state == TF_RUN_COMPLETE ? "complete" : "incomplete", "started_unix_ns",
-                  (json_int_t)run->started_unix_ns, "duration_ns", (json_int_t)run->duration_ns, "frames",
-                  (json_int_t)totals.frames, "first_frame", (json_int_t)tf_run_first(run), "first_ns",
-                  (json_int_t)run->base.ns, "outside", (json_int_t)totals.outside, "processes",
-                  (json_int_t)totals.processes, "threads", (json_int_t)totals.threads, "bytes",
-                  (json_int_t)totals.bytes, "python", text_or_null(run->python_version), "exit_status",
-                  run->exit_status >= 0 && !signalled ? json_integer(run->exit_status) : json_null(),
-                  "exit_signal", signalled ? json_integer(run->exit_signal) : json_null(), "checkpoints",
-                  stored_checkpoints(store, run));
+    json_t *o = json_pack(
+        "{s:s, s:o, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "run",
+        run->id, "title", text_or_null(run->title), "command", text_or_null(run->command), "state",
+        tf_state_text(store, run), "started_unix_ns", (json_int_t)run->started_unix_ns, "duration_ns",
+        (json_int_t)run->duration_ns, "frames", (json_int_t)totals.frames, "first_frame",
+        (json_int_t)tf_run_first(run), "first_ns", (json_int_t)run->base.ns, "outside",
+        (json_int_t)totals.outside, "processes", (json_int_t)totals.processes, "threads",
+        (json_int_t)totals.threads, "bytes", (json_int_t)totals.bytes, "python",
+        text_or_null(run->python_version), "exit_status",
+        run->exit_status >= 0 && !signalled ? json_integer(run->exit_status) : json_null(), "exit_signal",
+        signalled ? json_integer(run->exit_signal) : json_null(), "checkpoints", stored);
     if (!o)
         tf_err_set(err, TF_E_IO, "out of memory");
     return o;
@@ -195,8 +199,11 @@ static void print_run(const struct tf_run *run, const json_t *o)
     printf("\n  command      ");
     tf_print_name(stdout, run->command);
     printf("\n  started      %s\n", tf_time_text(run->started_unix_ns, text, sizeof text));
-    if (run->state != TF_RUN_COMPLETE)
-        printf("  state        incomplete: it is still recorded, or its recorder was lost\n");
+    const char *state = json_string_value(json_object_get(o, "state"));
+    if (strcmp(state, "recording") == 0)
+        printf("  state        still being recorded: this is what was written up to now\n");
+    else if (run->state != TF_RUN_COMPLETE)
+        printf("  state        incomplete: its recorder was lost, or could not go on\n");
     else if (run->exit_signal)
         printf("  state        complete: ended by %s\n", tf_signal_text(run->exit_signal, text, sizeof text));
     else if (run->exit_status >= 0)
@@ -216,10 +223,11 @@ static void print_run(const struct tf_run *run, const json_t *o)
     printf("  in the file  %s\n",
            tf_bytes_text((uint64_t)json_integer_value(json_object_get(o, "bytes")), text, sizeof text));
     const json_t *checkpoints = json_object_get(o, "checkpoints");
-    printf("  checkpoints  %s\n", json_array_size(checkpoints) ? ""
-                                                               : "none in the file: a replay begins at "
-                                                                 "the start of the run");
-    tf_info_print_checkpoints(stdout, checkpoints, "  ");
+    if (json_array_size(checkpoints))
+        puts("  checkpoints");
+    else
+        puts("  checkpoints  none in the file: a replay begins at the start of the run");
+    tf_info_print_checkpoints(stdout, checkpoints, "SIZE", "  ");
 }
 
 static int info(const char *path, bool json)

@@ -12,7 +12,7 @@ json_t *tf_info_checkpoint(uint64_t frame, enum tf_checkpoint_kind kind, const u
                            int64_t age_ms);
 /* New reference: an array of them. Measures their memory. */
 json_t *tf_info_checkpoints(struct tf_checkpoints *set);
-/* A line for each, with `indent` in front. */
-void tf_info_print_checkpoints(FILE *out, const json_t *checkpoints, const char *indent);
+/* A line for each, with `indent` in front. size: what the column of "bytes" is called. */
+void tf_info_print_checkpoints(FILE *out, const json_t *checkpoints, const char *size, const char *indent);
 
 #endif

@@ -292,7 +292,7 @@ static void print_checkpoints(struct tf_prompt *p, json_t *result)
 {
     const json_t *all = json_object_get(result, "checkpoints");
     char used[32], most[32];
-    tf_info_print_checkpoints(p->out, all, "");
+    tf_info_print_checkpoints(p->out, all, "MEMORY", "");
     fprintf(
         p->out, "%zu of at most %lld, %s of at most %s\n", json_array_size(all),
         (long long)json_integer_value(json_object_get(result, "max_checkpoints")),

@@ -19,6 +19,7 @@
 #include "cli/probe.h"
 #include "cli/record.h"
 #include "cli/recorder.h"
+#include "store/images.h"
 
 extern char **environ;
 
@@ -422,8 +423,16 @@ int tf_record_run(const struct tf_record_opts *opts, struct tf_record_result *re
         goto out;
     }
     tf_checkpoints_init(&result->checkpoints, &opts->checkpoints.cost.limits);
-    if ((opts->snapshots || opts->durable) && (r = tf_shared_create(&result->shared, err)))
-        goto out;
+    enum tf_durable_mode durable = opts->durable;
+    if (opts->snapshots || durable) {
+        r = tf_shared_create(&result->shared, err);
+        /* Where files may not be that large (RLIMIT_FSIZE): what nobody has asked for must not be in the way.
+         */
+        if (r && (opts->snapshots || durable != TF_DURABLE_AUTO))
+            goto out;
+        if (r)
+            durable = TF_DURABLE_NONE;
+    }
     struct tf_launch launch = {
         .file = opts->argv[0],
         .argv = opts->argv,
@@ -439,7 +448,7 @@ int tf_record_run(const struct tf_record_opts *opts, struct tf_record_result *re
         .follow = opts->follow,
         .wait = opts->wait,
         .snapshots = opts->snapshots,
-        .durable = opts->durable,
+        .durable = durable,
         .bound = opts->bound,
         .checkpoints = opts->checkpoints.cost,
         .chaos = opts->chaos ? opts->seed << 1 | 1 : 0,
@@ -528,7 +537,7 @@ void tf_record_summary(const struct tf_record_result *result)
     size_t n = 0;
     uint64_t frames = run->frames, outside = run->outside;
     char size[32] = "?", frames_text[32], outside_text[32], several[48] = "", ended[64], kept[96] = "",
-         evicted[64] = "";
+         evicted[64] = "", durable[64] = "", first[32];
     if (stat(result->path, &st) == 0)
         tf_bytes_text((uint64_t)st.st_size, size, sizeof size);
     if (tf_store_open(result->path, &store, NULL) == 0)
@@ -544,17 +553,24 @@ void tf_record_summary(const struct tf_record_result *result)
     if (n > 1)
         snprintf(several, sizeof several, ", %zu processes", n);
     if (tf_run_has_base(run))
-        snprintf(kept, sizeof kept, " (kept from frame event %llu on, the last %.2f s)",
-                 (unsigned long long)tf_run_first(run), (double)(run->duration_ns - run->base.ns) / 1e9);
+        snprintf(kept, sizeof kept, " (kept from frame event %s on, the last %.2f s)",
+                 tf_count_text(tf_run_first(run), first, sizeof first),
+                 (double)(run->duration_ns - run->base.ns) / 1e9);
+    struct tf_image *images = NULL;
+    size_t images_n = 0;
+    if (store && tf_images_list(store, run, &images, &images_n, NULL) == 0 && images_n)
+        snprintf(durable, sizeof durable, ", %zu durable checkpoint%s", images_n, images_n == 1 ? "" : "s");
+    tf_images_free(images, images_n);
     if (result->evicted)
         snprintf(evicted, sizeof evicted, ", %zu older run%s removed", result->evicted,
                  result->evicted == 1 ? "" : "s");
-    fprintf(
-        stderr, "timefork: %s: run %.8s%s, %s frame events, %s outside calls, %.2f s%s, file %s%s%s%s%s\n",
-        result->path, run->id, several, tf_count_text(frames, frames_text, sizeof frames_text),
-        tf_count_text(outside, outside_text, sizeof outside_text), (double)run->duration_ns / 1e9, kept, size,
-        evicted, run->state == TF_RUN_COMPLETE ? "" : " (incomplete)", run->exit_signal ? ", ended by " : "",
-        run->exit_signal ? tf_signal_text(run->exit_signal, ended, sizeof ended) : "");
+    fprintf(stderr,
+            "timefork: %s: run %.8s%s, %s frame events, %s outside calls, %.2f s%s, file %s%s%s%s%s%s\n",
+            result->path, run->id, several, tf_count_text(frames, frames_text, sizeof frames_text),
+            tf_count_text(outside, outside_text, sizeof outside_text), (double)run->duration_ns / 1e9, kept,
+            size, durable, evicted, run->state == TF_RUN_COMPLETE ? "" : " (incomplete)",
+            run->exit_signal ? ", ended by " : "",
+            run->exit_signal ? tf_signal_text(run->exit_signal, ended, sizeof ended) : "");
     uint64_t seed;
     if (store && tf_chaos_of(store, run, &seed))
         fprintf(stderr, "timefork: " TF_CHAOS_NOTE "%llu\n", (unsigned long long)seed);
@@ -569,6 +585,8 @@ static int choose_checkpoints(struct tf_record_opts *opts)
 {
     bool bounded = tf_bound_limited(&opts->bound);
     opts->snapshots = opts->keep;
+    if (opts->keep && opts->checkpoints_given && opts->durable == TF_DURABLE_NONE && !opts->fork)
+        return bad("--checkpoints none leaves no checkpoints, --keep some: one of the two%s", "");
     if (opts->fork && !opts->keep)
         return bad("--checkpoints fork leaves checkpoints in memory: say for how long with --keep%s", "");
     if (bounded && opts->checkpoints_given && opts->durable != TF_DURABLE_CRIU &&

@@ -71,6 +71,8 @@ struct tf_recorder {
         uint32_t announced, placed; /* serials */
     } taken;
     struct tf_durables *durables; /* NULL: none are made */
+    int64_t earliest_ms;          /* as the budget allows */
+    uint32_t asked;               /* serial of the checkpoint that was asked for, for a durable one */
     struct tf_policy_cost cost;
     uint64_t fault_ns;
     uint64_t faults, pages; /* of the program at the one before: faults so far, resident pages */
@@ -127,10 +129,9 @@ static void answer_snapshot(struct tf_recorder *rec, uint32_t serial)
     struct tf_shm *shm = rec->processes[0]->map.shm;
     uint64_t ns =
         tf_policy_spacing_ns(&rec->cost, rec->taken.place.cpu_ns, rec->opts.checkpoints.limits.max, 0);
-    if (!rec->opts.snapshots) { /* only durable ones are wanted */
-        uint64_t wanted = rec->durables ? tf_durables_spacing_ns(rec->durables) : UINT64_MAX;
-        ns = ns > wanted ? ns : wanted;
-    }
+    rec->earliest_ms = ns == UINT64_MAX ? INT64_MAX : tf_now_ms() + (int64_t)(ns / 1000000);
+    if (!rec->opts.snapshots) /* only durable ones: want_snapshot() */
+        ns = UINT64_MAX;
     double ticks = (double)ns * tf_prepare_ticks_per_ns();
     __atomic_store_n(&shm->snapshot_ticks, ticks < (double)(UINT64_MAX / 2) ? (uint64_t)ticks : UINT64_MAX,
                      __ATOMIC_RELAXED);
@@ -146,6 +147,19 @@ static uint64_t written_by_all(const struct tf_recorder *rec)
     return sum;
 }
 
+/* A durable checkpoint is wanted: the program forks at its next event. */
+static void want_snapshot(struct tf_recorder *rec)
+{
+    struct process *first = rec->processes[0];
+    struct tf_shm *shm = first->map.shm;
+    if (rec->opts.snapshots || tf_now_ms() < rec->earliest_ms || rec->asked == rec->taken.announced + 1 ||
+        rec->taken.announced != rec->taken.placed || /* the last one is still to be answered */
+        !tf_durables_want(rec->durables, first->in, (pid_t)shm->program_pid, written_by_all(rec)))
+        return;
+    rec->asked = rec->taken.announced + 1;
+    __atomic_store_n(&shm->snapshot_ticks, 1, __ATOMIC_RELAXED);
+}
+
 /* Its process and its place are known: keeps it, thins them if there are too many. */
 static void keep_snapshot(struct tf_recorder *rec)
 {
@@ -157,7 +171,7 @@ static void keep_snapshot(struct tf_recorder *rec)
     if (rec->taken.announced != rec->taken.placed || rec->taken.checkpoint.runner.socket < 0)
         return;
     if (rec->durables)
-        tf_durables_offer(rec->durables, &rec->taken.checkpoint, rec->processes[0]->in, pages * page,
+        tf_durables_offer(rec->durables, &rec->taken.checkpoint, rec->processes[0]->in, (pid_t)place->pid,
                           written_by_all(rec));
     bool stays = true;
     if (rec->opts.snapshots) {
@@ -596,7 +610,10 @@ static void sleep_for_more(struct tf_recorder *rec)
         if (p->pidfd >= 0)
             fds[n++] = (struct pollfd){.fd = p->pidfd, .events = POLLIN};
     }
-    poll(fds, n, 5);
+    bool at_once = false;
+    if (rec->durables)
+        fds[n++] = (struct pollfd){.fd = tf_durables_fd(rec->durables, &at_once), .events = POLLIN};
+    poll(fds, n, at_once ? 0 : 5);
     for (size_t i = 0; i < rec->n; i++)
         if (rec->processes[i])
             __atomic_store_n(&rec->processes[i]->map.shm->need_wake, 0, __ATOMIC_SEQ_CST);
@@ -667,8 +684,10 @@ void tf_recorder_run(struct tf_recorder *rec, pid_t pid, int *wait_status, struc
         begin(rec, rec->processes[0], pid, NULL, &err);
     for (;;) {
         bool taken = attend(rec);
-        if (rec->durables)
+        if (rec->durables) {
             tf_durables_step(rec->durables, rec->processes[0]->in, written_by_all(rec));
+            want_snapshot(rec);
+        }
         note_chaos(rec);
         if (ended && !taken) {
             if (!until)
@@ -749,7 +768,7 @@ int tf_recorder_new(const struct tf_recorder_opts *opts, struct tf_launch *launc
         .message = {.fd = -1},
         .taken.checkpoint.runner = TF_RUNNER_NONE,
     };
-    if (!(rec->polled = calloc(3, sizeof *rec->polled))) {
+    if (!(rec->polled = calloc(4, sizeof *rec->polled))) {
         r = tf_err_set(err, TF_E_IO, "out of memory");
         goto out;
     }

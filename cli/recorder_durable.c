@@ -1,6 +1,7 @@
 /* recorder_durable.c: see recorder_durable.h. */
 #include <poll.h>
 #include <stdlib.h>
+#include "checkpoint/memory.h"
 #include "cli/common.h"
 #include "cli/recorder_durable.h"
 #include "replay/durable.h"
@@ -9,6 +10,8 @@
 #define BOUNDED_NS 500000000u /* with limits: how often it is asked whether one is wanted */
 #define SHARE 8      /* making one takes an eighth of the time until the next, on another processor */
 #define LAST_MS 1000 /* for one that is being made when the program ends */
+#define AGAIN_MS 200
+#define PATIENCE_MS 30000
 
 struct tf_durables {
     struct tf_durables_opts opts;
@@ -18,7 +21,10 @@ struct tf_durables {
     struct tf_bound bound;
     uint64_t spacing_ns, stored; /* stored: size of the images, about */
     int64_t next_ms;             /* not before */
+    int64_t made_ms;             /* the last one */
+    int64_t ask_limits_ms;       /* when to look what can be dropped; 0: it was looked */
     size_t n;                    /* images of this run */
+    bool said;                   /* why the limits are not kept */
 };
 
 /* No more of them in this run. */
@@ -48,7 +54,7 @@ int tf_durables_new(const struct tf_durables_opts *opts, struct tf_durables **ou
         return tf_err_set(err, TF_E_IO, "out of memory");
     d->opts = *opts;
     d->spacing_ns = tf_bound_limited(&opts->bound) ? BOUNDED_NS : FIRST_NS;
-    d->next_ms = tf_now_ms() + (int64_t)(d->spacing_ns / 2000000);
+    d->next_ms = tf_now_ms() + (int64_t)(d->spacing_ns / 1000000);
     tf_bound_init(&d->bound, &opts->bound, (uint64_t)tf_now_ms());
     if (opts->mode == TF_DURABLE_CRIU && (tf_criu_find(&d->criu, &why) || tf_criu_probe(&d->criu, &why))) {
         tf_say("no durable checkpoints: %s. The run is recorded without", why.msg);
@@ -59,11 +65,6 @@ int tf_durables_new(const struct tf_durables_opts *opts, struct tf_durables **ou
     return 0;
 }
 
-uint64_t tf_durables_spacing_ns(const struct tf_durables *d)
-{
-    return d->failed ? UINT64_MAX : tf_bound_limited(&d->opts.bound) ? BOUNDED_NS : d->spacing_ns;
-}
-
 /* The digests of the pages in the file are read anew: some may have gone. */
 static int renew_maker(struct tf_durables *d, struct tf_err *err)
 {
@@ -72,28 +73,36 @@ static int renew_maker(struct tf_durables *d, struct tf_err *err)
     return tf_maker_new(&d->criu, d->opts.store, &d->maker, err);
 }
 
-void tf_durables_offer(struct tf_durables *d, const struct tf_checkpoint *c, struct tf_ingest *in,
-                       uint64_t memory, uint64_t written)
+bool tf_durables_want(struct tf_durables *d, struct tf_ingest *in, pid_t program, uint64_t written)
 {
     struct tf_err err;
-    if (d->failed || !in || !tf_ingest_started(in) || (d->maker && tf_maker_busy(d->maker)))
-        return;
-    bool limited = tf_bound_limited(&d->opts.bound);
-    if (tf_now_ms() < d->next_ms || (limited && !tf_bound_due(&d->bound, written, (uint64_t)tf_now_ms())))
-        return;
+    int64_t now = tf_now_ms();
+    if (d->failed || now < d->next_ms || !in || !tf_ingest_started(in) ||
+        (d->maker && tf_maker_busy(d->maker)))
+        return false;
+    if (tf_bound_limited(&d->opts.bound) && !tf_bound_due(&d->bound, written, (uint64_t)now))
+        return false;
     if (d->opts.mode == TF_DURABLE_AUTO &&
-        (memory > TF_DURABLE_AUTO_MEMORY || d->stored > TF_DURABLE_AUTO_BYTES)) {
+        (tf_memory_resident(program) > TF_DURABLE_AUTO_MEMORY || d->stored > TF_DURABLE_AUTO_BYTES)) {
         give_up(d, in,
                 "the program has so much in memory that they would take much of the disk (--checkpoints criu "
                 "makes them)");
-        return;
+        return false;
     }
     int r = d->criu.argv ? 0 : tf_criu_find(&d->criu, &err);
     if (r == 0 && !d->maker)
         r = renew_maker(d, &err);
-    if (r == 0)
-        r = tf_maker_begin(d->maker, c, tf_ingest_run(in)->rowid, &err);
     if (r)
+        give_up(d, in, err.msg);
+    return r == 0;
+}
+
+void tf_durables_offer(struct tf_durables *d, const struct tf_checkpoint *c, struct tf_ingest *in,
+                       pid_t program, uint64_t written)
+{
+    struct tf_err err;
+    if (tf_durables_want(d, in, program, written) &&
+        tf_maker_begin(d->maker, c, tf_ingest_run(in)->rowid, &err))
         give_up(d, in, err.msg);
 }
 
@@ -123,15 +132,35 @@ static int thin(struct tf_durables *d, const struct tf_run *run, struct tf_err *
     return renew_maker(d, err);
 }
 
-static void on_made(struct tf_durables *d, struct tf_ingest *in, uint64_t written)
+/* With limits: what can be dropped now? What the image stands at is in the file a second later, at most, or
+ * as soon as another process lets the recorder write. */
+static void look_at_limits(struct tf_durables *d, struct tf_ingest *in, uint64_t written)
 {
     struct tf_err err;
-    int64_t took = tf_maker_took_ms(d->maker), spacing = (int64_t)(d->spacing_ns / 1000000);
-    d->next_ms = tf_now_ms() - took + (took * SHARE > spacing ? took * SHARE : spacing) - spacing / 8;
-    int r = tf_bound_limited(&d->opts.bound)
-                ? tf_bound_added(&d->bound, d->opts.store, in, written, (uint64_t)tf_now_ms(), &err)
-                : thin(d, tf_ingest_run(in), &err);
-    if (r)
+    int64_t now = tf_now_ms();
+    if (!d->ask_limits_ms || now < d->ask_limits_ms)
+        return;
+    int r = tf_bound_added(&d->bound, d->opts.store, in, written, (uint64_t)now, &err);
+    d->ask_limits_ms = r == TF_E_USAGE && now - d->made_ms < PATIENCE_MS ? now + AGAIN_MS : 0;
+    if (r && !d->ask_limits_ms)
+        give_up(d, in, err.msg);
+    if (r == 0 && d->bound.why[0] && !d->said) {
+        d->said = true;
+        tf_say("the recording is larger than it was to be (--max-size, --last): %s", d->bound.why);
+    }
+}
+
+static void on_made(struct tf_durables *d, struct tf_ingest *in)
+{
+    struct tf_err err;
+    bool limited = tf_bound_limited(&d->opts.bound);
+    int64_t took = tf_maker_took_ms(d->maker) * (limited ? 1 : SHARE),
+            spacing = (int64_t)(d->spacing_ns / 1000000);
+    d->made_ms = tf_now_ms();
+    d->next_ms = d->made_ms - tf_maker_took_ms(d->maker) + (took > spacing ? took : spacing);
+    if (limited)
+        d->ask_limits_ms = d->made_ms;
+    else if (thin(d, tf_ingest_run(in), &err))
         give_up(d, in, err.msg);
 }
 
@@ -147,14 +176,25 @@ void tf_durables_step(struct tf_durables *d, struct tf_ingest *in, uint64_t writ
         return;
     }
     if (image)
-        on_made(d, in, written);
+        on_made(d, in);
+    if (!d->failed && !d->bound.dropping)
+        look_at_limits(d, in, written);
     if (d->failed || !d->bound.dropping)
         return;
-    bool idle = !tf_maker_busy(d->maker);
-    if ((r = tf_bound_step(&d->bound, d->opts.store, in, idle, &err)) == 0 && idle)
+    bool idle = !tf_maker_busy(d->maker), images = d->bound.images;
+    r = tf_bound_step(&d->bound, d->opts.store, in, idle, &err);
+    if (r == 0 && images && !d->bound.images) /* some were removed */
         r = renew_maker(d, &err);
     if (r)
         give_up(d, in, err.msg);
+}
+
+int tf_durables_fd(const struct tf_durables *d, bool *at_once)
+{
+    bool busy = !d->failed && d->maker && tf_maker_busy(d->maker);
+    int fd = busy ? tf_maker_fd(d->maker) : -1;
+    *at_once = busy && fd < 0;
+    return fd;
 }
 
 void tf_durables_end(struct tf_durables *d, struct tf_ingest *in, uint64_t written)
@@ -163,7 +203,9 @@ void tf_durables_end(struct tf_durables *d, struct tf_ingest *in, uint64_t writt
     while (!d->failed && d->maker && in && (tf_maker_busy(d->maker) || d->bound.dropping) &&
            tf_now_ms() < until) {
         tf_durables_step(d, in, written);
-        poll(NULL, 0, 2);
+        bool at_once;
+        struct pollfd fd = {.fd = tf_durables_fd(d, &at_once), .events = POLLIN};
+        poll(&fd, 1, at_once ? 0 : 2);
     }
 }
 

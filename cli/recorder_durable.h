@@ -31,14 +31,16 @@ struct tf_durables;
 /* *out stays NULL if the mode is NONE. CRIU: tries it first, 0.1 s; if it does not work, says so and goes on
  * without. */
 int tf_durables_new(const struct tf_durables_opts *opts, struct tf_durables **out, struct tf_err *err);
-/* How long it shall be from one checkpoint of the program's to the next. */
-uint64_t tf_durables_spacing_ns(const struct tf_durables *durables);
-/* The program has left a checkpoint: copies it if it is time for one. It stays the caller's. memory: bytes
- * that it has resident. written: by all processes so far (tf_ingest_written()). */
+/* Is it time for one, and can it be made? memory: bytes that the program has resident; written: by all
+ * processes so far (tf_ingest_written()). Costs nothing when it is not. */
+bool tf_durables_want(struct tf_durables *durables, struct tf_ingest *in, pid_t program, uint64_t written);
+/* The program has left a checkpoint: copies it, if it is wanted. It stays the caller's. */
 void tf_durables_offer(struct tf_durables *durables, const struct tf_checkpoint *checkpoint,
-                       struct tf_ingest *in, uint64_t memory, uint64_t written);
+                       struct tf_ingest *in, pid_t program, uint64_t written);
 /* Goes on with what is going on. */
 void tf_durables_step(struct tf_durables *durables, struct tf_ingest *in, uint64_t written);
+/* What becomes readable when there is something to go on with; -1: nothing. *at_once: there is now. */
+int tf_durables_fd(const struct tf_durables *durables, bool *at_once);
 /* The program has ended: finishes what does not take long. Before tf_ingest_end(). */
 void tf_durables_end(struct tf_durables *durables, struct tf_ingest *in, uint64_t written);
 void tf_durables_free(struct tf_durables *durables);

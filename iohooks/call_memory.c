@@ -290,6 +290,21 @@ static void put_bytes(uintptr_t at, const void *bytes, size_t len, bool may_writ
 #define NOT_AGAIN 1u /* the call is not made again */
 #define MAY_WRITE 2u /* the program may write to those bytes */
 
+/* To where it went in the recording. By itself the kernel would find another place in a process that was
+ * restored: its search begins elsewhere. */
+static long remap_at(const struct tf_call *call, const struct tf_outside *e)
+{
+    long old = call->a[0], old_len = call->a[1], new_len = call->a[2], flags = call->a[3];
+    if (flags & MREMAP_FIXED)
+        return tf_sys(SYS_mremap, old, old_len, new_len, flags, call->a[4]);
+    if (e->result == old)
+        return tf_sys(SYS_mremap, old, old_len, new_len, flags & ~MREMAP_MAYMOVE, 0);
+    /* MREMAP_FIXED would replace what is there. */
+    check_address(e, tf_sys(SYS_mmap, e->result, PAGES(new_len), PROT_NONE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0));
+    return tf_sys(SYS_mremap, old, old_len, new_len, flags | MREMAP_FIXED, e->result);
+}
+
 static long again_or_bytes(const struct tf_call_row *row, struct tf_call *call, uintptr_t bytes_at,
                            bool moves)
 {
@@ -302,7 +317,9 @@ static long again_or_bytes(const struct tf_call_row *row, struct tf_call *call, 
     if (e->data_len < 8)
         tf_diverge("the log entry of this %s is damaged", row->name);
     if (!(*head & NOT_AGAIN)) {
-        r = tf_raw((long)call->nr, call->a[0], call->a[1], call->a[2], call->a[3], call->a[4], call->a[5]);
+        r = call->nr == SYS_mremap ? remap_at(call, e)
+                                   : tf_raw((long)call->nr, call->a[0], call->a[1], call->a[2], call->a[3],
+                                            call->a[4], call->a[5]);
         if (r != e->result)
             tf_diverge("%s gave %#lx, in the recording it gave %#lx", row->name, (unsigned long)r,
                        (unsigned long)e->result);

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <unwind.h>
-#include "iohooks/process.h"
+#include "iohooks/turn_local.h"
 
 #define STUCK_NS 20000000000ull
 #define SIDE_LIMIT (256u << 10) /* bytes of events out of turn, then they are written in between */
@@ -22,29 +22,14 @@
 bool tf_many;
 uint32_t tf_running;
 
-static struct {
-    uint32_t lock; /* 0: free, 1: taken, 2: taken, and somebody sleeps */
-    struct tf_thread *owner, *gil;
-    struct tf_thread *head, *tail; /* those that wait, in the order in which they came */
-    uint32_t last;                 /* who had it last, as the log knows it; both modes */
-    uint64_t turns;
-    uint64_t silent; /* how often `last` has taken it again since it is the last; both modes */
-    volatile bool
-        dissolved; /* nothing is recorded any more: threads are on their own, behind Python's own GIL */
-    volatile bool urgent; /* somebody has waited for longer than the interval */
-    volatile bool asked;  /* and Python has been asked to drop the GIL */
-    uint64_t dice;
-} turn;
-
-static void *gil_mutex, *gil_cond, *gil_switch_mutex, *gil_switch_cond;
-static const unsigned long *gil_interval; /* microseconds */
+struct tf_turn_state tf_turn_state;
 
 static void futex_wake(const volatile uint32_t *word, int n)
 {
     tf_sys(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, n);
 }
 
-static void lock(void)
+void tf_turn_lock(void)
 {
     uint32_t free = 0;
     if (__atomic_compare_exchange_n(&turn.lock, &free, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
@@ -53,7 +38,7 @@ static void lock(void)
         tf_sys(SYS_futex, &turn.lock, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 2, 0);
 }
 
-static void unlock(void)
+void tf_turn_unlock(void)
 {
     if (__atomic_exchange_n(&turn.lock, 0, __ATOMIC_RELEASE) == 2)
         futex_wake(&turn.lock, 1);
@@ -112,7 +97,7 @@ static bool may_have_it(const struct tf_thread *t)
 }
 
 /* A number below n (xorshift64*, Vigna 2016). */
-static uint32_t dice(uint32_t n)
+uint32_t tf_turn_dice(uint32_t n)
 {
     turn.dice ^= turn.dice >> 12;
     turn.dice ^= turn.dice << 25;
@@ -120,7 +105,7 @@ static uint32_t dice(uint32_t n)
     return (uint32_t)((turn.dice * 0x2545f4914f6cdd1dull) >> 33) % n;
 }
 
-static bool is_chaos(void)
+bool tf_turn_is_chaos(void)
 {
     if (!tf.shm || !tf.shm->chaos)
         return false;
@@ -138,9 +123,9 @@ static struct tf_thread *choose(void)
             first = first ? first : t;
             n++;
         }
-    if (n < 2 || !is_chaos())
+    if (n < 2 || !tf_turn_is_chaos())
         return first;
-    uint32_t k = dice(n);
+    uint32_t k = tf_turn_dice(n);
     for (struct tf_thread *t = turn.head; t; t = t->next)
         if (may_have_it(t) && k-- == 0)
             return t;
@@ -148,13 +133,13 @@ static struct tf_thread *choose(void)
 }
 
 /* hand_over: to one that waits; else who comes first takes it, and the one that waits longest is woken. */
-static void release(bool hand_over)
+void tf_turn_pass(bool hand_over)
 {
-    lock();
+    tf_turn_lock();
     turn.owner = NULL;
     struct tf_thread *t = choose();
     if (t) {
-        if (hand_over || turn.urgent || is_chaos()) {
+        if (hand_over || turn.urgent || tf_turn_is_chaos()) {
             turn.owner = t;
             turn.urgent = false;
             dequeue(t);
@@ -162,7 +147,7 @@ static void release(bool hand_over)
         __atomic_store_n(&t->wake, 1, __ATOMIC_RELEASE);
         futex_wake(&t->wake, 1);
     }
-    unlock();
+    tf_turn_unlock();
 }
 
 static bool is_stuck(const struct tf_thread *t, uint64_t since);
@@ -178,7 +163,7 @@ static uint64_t now_ns(void)
  * which takes no time. */
 static uint64_t patience_ns(bool want_gil)
 {
-    unsigned long us = want_gil && gil_interval ? *gil_interval : want_gil ? 5000 : 100;
+    unsigned long us = !want_gil ? 100 : tf_gil_interval_us() ? tf_gil_interval_us() : 5000;
     return (us ? us : 1) * 1000ull;
 }
 
@@ -188,7 +173,7 @@ static void acquire(struct tf_thread *self, bool want_gil)
 {
     uint64_t seen = turn.turns, until = 0, since = 0;
     bool late = false, stuck = false;
-    lock();
+    tf_turn_lock();
     self->wants_gil = want_gil;
     for (;;) {
         if (turn.owner == self || turn.dissolved)
@@ -206,11 +191,11 @@ static void acquire(struct tf_thread *self, bool want_gil)
             until = since + patience_ns(want_gil);
             late = false;
         }
-        unlock();
+        tf_turn_unlock();
         uint64_t now = now_ns(), left = until > now ? until - now : 1000;
         struct timespec wait = {(time_t)(left / 1000000000u), (long)(left % 1000000000u)};
         tf_sys(SYS_futex, &self->wake, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, &wait);
-        lock();
+        tf_turn_lock();
         if (turn.owner != self && turn.turns == seen && now_ns() >= until) {
             turn.urgent = true;
             if (tf.mode == TF_RECORDS && is_stuck(turn.owner, since)) {
@@ -227,7 +212,7 @@ static void acquire(struct tf_thread *self, bool want_gil)
             until = now_ns() + patience_ns(true);
         }
     }
-    unlock();
+    tf_turn_unlock();
     if (stuck)
         tf_barrier("a thread keeps a lock of native code, and neither calls nor waits, while others need it");
 }
@@ -455,7 +440,7 @@ void tf_turn_release(void)
             give_way(); /* what it does out of turn it does late: docs/threads.md */
         return;
     }
-    release(tf_self->drops);
+    tf_turn_pass(tf_self->drops);
 }
 
 /* Replay: without running others. */
@@ -568,438 +553,6 @@ void tf_turn_adopt(void)
     tf_thread_forget_rseq(tf_self);
 }
 
-/* ---- the GIL ---- */
-
-static void find_functions(void);
-
-void tf_gil_at(void *mutex, void *cond, void *switch_mutex, void *switch_cond, const unsigned long *interval)
-{
-    gil_mutex = mutex;
-    gil_cond = cond;
-    gil_switch_mutex = switch_mutex;
-    gil_switch_cond = switch_cond;
-    gil_interval = interval;
-    tf_self->has_gil = true; /* it is this thread that has started Python */
-    tf_self->python = true;
-    turn.gil = tf_self;
-    find_functions();
-}
-
-static bool follows(void)
-{
-    return gil_mutex && !turn.dissolved &&
-           (tf.mode == TF_RECORDS || tf.mode == TF_REPLAYS || tf.mode == TF_LOOSE || tf.mode == TF_OFF);
-}
-
-/* Record: the thread that has the GIL has done what it was asked for. */
-static void not_asked(void)
-{
-    if (!turn.asked)
-        return;
-    lock(); /* one that waits may just be asking */
-    turn.asked = false;
-    tf.engine->ask_to_drop(false);
-    unlock();
-}
-
-/* The thread has taken the GIL. If another one had it at the last frame event, that is one, too. */
-static void has_it(struct tf_thread *self)
-{
-    self->has_gil = self->python = true;
-    self->keeps = false;
-    self->natives = 0;
-    turn.gil = self;
-    not_asked();
-    if (tf_running == self->number || tf.mode == TF_OFF)
-        return;
-    tf_running = self->number;
-    if (!self->named && tf.mode == TF_RECORDS)
-        tf.limit = tf.p + 2; /* the event behind the switch is looked at */
-    uint32_t word = TF_WORD(TF_SWITCH, self->number);
-    __atomic_store_n(tf.p, word, __ATOMIC_RELEASE);
-    tf.p++;
-    if (tf.p >= tf.limit)
-        tf_slow(word, NULL, NULL);
-}
-
-static bool drops_for_others(struct tf_thread *self, const void *caller, uintptr_t cfa);
-
-#define DOOR __attribute__((visibility("default")))
-static int (*real_lock)(pthread_mutex_t *), (*real_unlock)(pthread_mutex_t *);
-
-static void *find(const char *name)
-{
-    return dlsym(RTLD_NEXT, name);
-}
-
-/*
- * Locks of native code that is out of turn (sqlite's, OpenSSL's): what they guard is used by several threads,
- * and in which order decides what comes of it. So a thread that has one has the turn, but when it waits.
- */
-static bool is_native(struct tf_thread *self)
-{
-    return tf_many && !self->has_gil && !self->inside && (tf.mode == TF_RECORDS || tf.mode == TF_REPLAYS);
-}
-
-/* True: it counts. */
-static bool native_begins(struct tf_thread *self)
-{
-    if (!is_native(self) || (turn.owner == self && !self->natives))
-        return false;
-    if (!self->natives)
-        tf_turn_take(false, TF_TURN_PLAIN);
-    self->natives++;
-    return true;
-}
-
-static void native_ends(struct tf_thread *self)
-{
-    if (self->natives && --self->natives == 0 && !self->has_gil && !self->keeps)
-        tf_turn_release();
-}
-
-DOOR int pthread_mutex_lock(pthread_mutex_t *mutex)
-{
-    struct tf_thread *self = tf_self;
-    if ((void *)mutex == gil_mutex && follows() && !self->has_gil) {
-        if (tf_many && turn.owner == self && tf_gil_is_others())
-            tf_turn_release(); /* it has the turn for another reason */
-        tf_turn_take(true, TF_TURN_PLAIN);
-        /* The interpreter ends: Python looks at that out of turn, and, if it comes too late for that, again
-         * when it has the GIL. The thread ends here in both cases, without the GIL. */
-        if (tf_many && tf_thread_is_late(self))
-            pthread_exit(NULL);
-    } else if (tf_many && (void *)mutex == gil_mutex && follows()) {
-        self->stays = !drops_for_others(self, __builtin_return_address(0), (uintptr_t)__builtin_dwarf_cfa());
-    } else if (tf_many && (void *)mutex != gil_mutex && (void *)mutex != gil_switch_mutex) {
-        native_begins(self);
-    }
-    if (__builtin_expect(!real_lock, 0))
-        real_lock = (int (*)(pthread_mutex_t *))find("pthread_mutex_lock");
-    return real_lock(mutex);
-}
-
-DOOR int pthread_mutex_trylock(pthread_mutex_t *mutex)
-{
-    static int (*real)(pthread_mutex_t *);
-    if (!real)
-        real = (int (*)(pthread_mutex_t *))find("pthread_mutex_trylock");
-    bool counts = tf_many && native_begins(tf_self);
-    int r = real(mutex);
-    if (counts && r != 0)
-        native_ends(tf_self);
-    return r;
-}
-
-DOOR int pthread_mutex_unlock(pthread_mutex_t *mutex)
-{
-    if (__builtin_expect(!real_unlock, 0))
-        real_unlock = (int (*)(pthread_mutex_t *))find("pthread_mutex_unlock");
-    int r = real_unlock(mutex);
-    struct tf_thread *self = tf_self;
-    if ((void *)mutex != gil_mutex && tf_many && self->natives && (void *)mutex != gil_switch_mutex)
-        native_ends(self);
-    if ((void *)mutex != gil_mutex || !follows())
-        return r;
-    if (self->has_gil) {
-        self->has_gil = false;
-        turn.gil = NULL;
-        if (self->stays)
-            self->stays = false; /* it takes the GIL again at once */
-        else if (tf_many && tf_thread_has_left_python(self))
-            self->keeps =
-                true; /* 3.13 says after that that the thread is at its end, and who joins it looks there */
-        else
-            tf_turn_release();
-        self->drops = false;
-    } else {
-        has_it(self);
-        tf_turn_expect_preempt();
-    }
-    return r;
-}
-
-/* OpenSSL's locks are of this kind. */
-#define RWLOCK_DOOR(name)                                                                                    \
-    DOOR int name(pthread_rwlock_t *lock)                                                                    \
-    {                                                                                                        \
-        static int (*real)(pthread_rwlock_t *);                                                              \
-        if (!real)                                                                                           \
-            real = (int (*)(pthread_rwlock_t *))find(#name);                                                 \
-        bool counts = tf_many && native_begins(tf_self);                                                     \
-        int r = real(lock);                                                                                  \
-        if (counts && r != 0)                                                                                \
-            native_ends(tf_self);                                                                            \
-        return r;                                                                                            \
-    }
-RWLOCK_DOOR(pthread_rwlock_rdlock)
-RWLOCK_DOOR(pthread_rwlock_wrlock)
-RWLOCK_DOOR(pthread_rwlock_tryrdlock)
-RWLOCK_DOOR(pthread_rwlock_trywrlock)
-
-DOOR int pthread_rwlock_unlock(pthread_rwlock_t *lock)
-{
-    static int (*real)(pthread_rwlock_t *);
-    if (!real)
-        real = (int (*)(pthread_rwlock_t *))find("pthread_rwlock_unlock");
-    int r = real(lock);
-    if (tf_many && tf_self->natives)
-        native_ends(tf_self);
-    return r;
-}
-
-/* What is done once is done by the thread whose turn it is; who finds it done, too, has its next turn after
- * that. Whether it is done is not looked at out of turn: a replay, in which the thread comes late, would see
- * something else. */
-DOOR int pthread_once(pthread_once_t *control, void (*routine)(void))
-{
-    static int (*real)(pthread_once_t *, void (*)(void));
-    if (!real)
-        real = (int (*)(pthread_once_t *, void (*)(void)))find("pthread_once");
-    bool counts = tf_many && native_begins(tf_self);
-    int r = real(control, routine);
-    if (counts)
-        native_ends(tf_self);
-    return r;
-}
-
-/* A child made by fork() has a new GIL in the same place. */
-DOOR int pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *attributes)
-{
-    static int (*real)(pthread_mutex_t *, const pthread_mutexattr_t *);
-    if (!real)
-        real = (int (*)(pthread_mutex_t *, const pthread_mutexattr_t *))find("pthread_mutex_init");
-    if (gil_mutex && (void *)mutex == gil_mutex) {
-        tf_self->has_gil = false;
-        turn.gil = NULL;
-    } else if (gil_mutex && (void *)mutex != gil_switch_mutex && tf.mode == TF_RECORDS &&
-               tf_in_python(__builtin_return_address(0))) {
-        if (!tf_turn_is_mine())
-            tf_turn_take(false, TF_TURN_PLAIN);
-        tf_barrier("a subinterpreter with a GIL of its own, which is not covered: its code runs beside the "
-                   "program's");
-    }
-    return real(mutex, attributes);
-}
-
-/* After a drop that was asked for, Python waits here until another thread has had the GIL: the turn sees to
- * that. */
-DOOR int pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex)
-{
-    static int (*real)(pthread_cond_t *, pthread_mutex_t *);
-    if (gil_switch_cond && (void *)cond == gil_switch_cond && follows())
-        return 0;
-    if (!real)
-        real = (int (*)(pthread_cond_t *, pthread_mutex_t *))dlvsym(RTLD_NEXT, "pthread_cond_wait",
-                                                                    "GLIBC_2.3.2");
-    return real(cond, mutex);
-}
-
-/* ---- in the middle of a function ---- */
-
-/*
- * A thread that has been asked to drop the GIL does so at the interpreter's next check; one that gives it
- * away of its own accord calls one of these. Both come here through the interpreter's drop_gil(): who called
- * that is on the stack.
- */
-static const char *const giving[] = {"PyEval_SaveThread",           "PyEval_ReleaseThread",
-                                     "PyEval_ReleaseLock",          "PyThreadState_Swap",
-                                     "PyThreadState_DeleteCurrent", "Py_EndInterpreter"};
-#define GIVING (sizeof giving / sizeof *giving)
-static struct {
-    uintptr_t from, to;
-} functions[GIVING + 1]; /* the last one: the evaluator */
-
-static void find_function(const char *name, size_t i)
-{
-    void *at = dlsym(RTLD_DEFAULT, name);
-    const ElfW(Sym) *symbol = NULL;
-    Dl_info info;
-    if (!at || !dladdr1(at, &info, (void **)&symbol, RTLD_DL_SYMENT) || !symbol)
-        return;
-    functions[i].from = (uintptr_t)at;
-    functions[i].to = (uintptr_t)at + symbol->st_size;
-}
-
-static void find_functions(void)
-{
-    for (size_t i = 0; i < GIVING; i++)
-        find_function(giving[i], i);
-    find_function("_PyEval_EvalFrameDefault", GIVING);
-}
-
-enum drop { DROP_GOES_ON, DROP_GIVEN, DROP_ASKED };
-
-/* Between the door and the evaluator stand drop_gil() and what the evaluator calls at its check, or one of
- * them with the other inlined. More is a native function, which gives the GIL away of its own accord: one of
- * the above that ends in a jump to drop_gil() does not stand on the stack. */
-#define CHECK_FRAMES 2
-
-/* Who a return address belongs to, and, if that does not tell, how far up the stack the next one is: found by
- * unwinding once, then looked up. */
-static struct known {
-    uintptr_t ip;
-    size_t size; /* from where this function's callee was called to where it was called itself */
-    enum drop drop;
-} known[64];
-static unsigned known_n;
-
-static struct known *lookup(uintptr_t ip)
-{
-    for (unsigned i = 0; i < known_n; i++)
-        if (known[i].ip == ip)
-            return &known[i];
-    return NULL;
-}
-
-static enum drop kind_of(uintptr_t ip)
-{
-    for (size_t i = 0; i <= GIVING; i++)
-        if (ip > functions[i].from && ip <= functions[i].to)
-            return i < GIVING ? DROP_GIVEN : DROP_ASKED;
-    return DROP_GOES_ON;
-}
-
-struct walk {
-    uintptr_t from; /* the door's caller */
-    bool begun;
-    uintptr_t last_ip, last_cfa;
-    int left;
-    int frames; /* in front of this one */
-    enum drop drop;
-};
-
-/* libgcc: in a function that has called another one, "the CFA" is the other one's. */
-static _Unwind_Reason_Code step(struct _Unwind_Context *context, void *arg)
-{
-    struct walk *walk = arg;
-    uintptr_t ip = _Unwind_GetIP(context), cfa = _Unwind_GetCFA(context);
-    if (!walk->begun && ip != walk->from)
-        return --walk->left ? _URC_NO_REASON : _URC_END_OF_STACK;
-    if (walk->begun && !lookup(walk->last_ip) && known_n < sizeof known / sizeof *known &&
-        *(uintptr_t *)(cfa - 8) == ip)
-        known[known_n++] = (struct known){.ip = walk->last_ip, .size = cfa - walk->last_cfa};
-    walk->begun = true;
-    walk->last_ip = ip;
-    walk->last_cfa = cfa;
-    walk->drop = kind_of(ip);
-    if (walk->drop == DROP_GOES_ON)
-        walk->frames++;
-    if (walk->drop != DROP_GOES_ON) {
-        if (!lookup(ip) && known_n < sizeof known / sizeof *known)
-            known[known_n++] = (struct known){.ip = ip, .drop = walk->drop};
-        return _URC_END_OF_STACK;
-    }
-    return --walk->left ? _URC_NO_REASON : _URC_END_OF_STACK;
-}
-
-/* Is the GIL dropped because it was asked for? cfa: the door's, above its return address. */
-static bool is_asked(struct tf_thread *self, const void *caller, uintptr_t cfa)
-{
-    if (tf_thread_has_left_python(self))
-        return false;
-    uintptr_t ip = (uintptr_t)caller, at = cfa;
-    int frames = 0;
-    for (const struct known *k; (k = lookup(ip)); frames++) {
-        if (k->drop != DROP_GOES_ON || frames == CHECK_FRAMES)
-            return k->drop == DROP_ASKED;
-        at += k->size;
-        ip = *(uintptr_t *)(at - 8);
-    }
-    struct walk walk = {.from = (uintptr_t)caller, .left = 24};
-    _Unwind_Backtrace(step, &walk);
-    return walk.drop == DROP_ASKED && walk.frames <= CHECK_FRAMES;
-}
-
-/* Replay: the next thing in the log, if it is that this thread drops the GIL in the middle of the function
- * that it is in. */
-static const struct tf_outside *next_preempt(void)
-{
-    const struct tf_outside *e = tf_many ? tf_log_peek() : NULL;
-    return e && e->call == TF_CALL_PREEMPT && e->frame == tf_frames() &&
-                   e->args_len == sizeof(struct tf_preempt)
-               ? e
-               : NULL;
-}
-
-void tf_turn_expect_preempt(void)
-{
-    if (tf.mode == TF_REPLAYS && tf_self->has_gil && next_preempt())
-        tf.engine->ask_to_drop(true);
-}
-
-/* At a drop. False: it is none for the other threads, in replay: the place is not reached yet. */
-static bool drops_for_others(struct tf_thread *self, const void *caller, uintptr_t cfa)
-{
-    struct tf_preempt place, logged;
-    if (!tf_many || !(tf.mode == TF_RECORDS || tf.mode == TF_REPLAYS))
-        return true;
-    if (tf.mode != TF_REPLAYS) {
-        if (is_asked(self, caller, cfa)) { /* now, or when it was about to take the GIL */
-            tf.engine->place(&place, true);
-            tf_log_put(TF_CALL_PREEMPT, 0, 0, &place, sizeof place, NULL, 0);
-            self->drops = true;
-        }
-        not_asked(); /* or Python would wait for its switch, under a lock that others need, out of turn */
-        return true;
-    }
-    const struct tf_outside *e = next_preempt();
-    if (!e || !is_asked(self, caller, cfa))
-        return true;
-    memcpy(&logged, tf_outside_args(e), sizeof logged);
-    tf.engine->place(&place, false);
-    if (place.frame != logged.frame || place.instruction != logged.instruction ||
-        place.variables != logged.variables)
-        return false;
-    tf.engine->place(&place, true);
-    /* What a search makes of its own may have moved objects: it goes by values alone. */
-    if (tf.scanning ? place.values != logged.values : place.fingerprint != logged.fingerprint)
-        return false;
-    tf_log_take(TF_CALL_PREEMPT, &logged, sizeof logged);
-    return true;
-}
-
-/* ---- slices ---- */
-
-/* Does anybody wait? */
-static bool has_others(void)
-{
-    return turn.head != NULL;
-}
-
-static void yield(void)
-{
-    struct tf_thread *self = tf_self;
-    self->drops = true; /* to one that waits, if there is one */
-    tf.engine->yield();
-    self->drops = false;
-}
-
-void tf_turn_slice(uint64_t now)
-{
-    (void)now;
-    struct tf_thread *self = tf_self;
-    if (!tf_many || !self->has_gil || turn.owner != self)
-        return;
-    if (tf.mode == TF_REPLAYS) {
-        const struct tf_outside *e = tf_log_peek();
-        if (!e || e->call != TF_CALL_YIELD || e->frame != tf_frames())
-            return;
-        tf_log_take(TF_CALL_YIELD, NULL, 0);
-        yield();
-        return;
-    }
-    if (!turn.urgent && !(is_chaos() && turn.head && dice(4) == 0))
-        return;
-    lock();
-    bool others = has_others();
-    unlock();
-    if (!others)
-        return;
-    tf_log_put(TF_CALL_YIELD, 0, 0, NULL, 0, NULL, 0);
-    yield();
-}
-
 /* ---- replay: futex and sched_yield ---- */
 
 static long futex_wait(const struct tf_call *call)
@@ -1078,7 +631,7 @@ void tf_turn_dissolve(void)
 {
     if (!tf_many || turn.dissolved || tf.mode == TF_REPLAYS)
         return;
-    lock();
+    tf_turn_lock();
     turn.dissolved = true;
     turn.owner = NULL;
     for (struct tf_thread *t = turn.head; t; t = t->next) {
@@ -1087,7 +640,7 @@ void tf_turn_dissolve(void)
         futex_wake(&t->wake, 1);
     }
     turn.head = turn.tail = NULL;
-    unlock();
+    tf_turn_unlock();
 }
 
 bool tf_turn_is_dissolved(void)
@@ -1143,7 +696,7 @@ void tf_turn_leave(struct tf_thread *t)
 {
     __atomic_store_n(&t->state, TF_T_ENDED, __ATOMIC_RELEASE);
     tf_side_heap_ended(t->place);
-    release(false);
+    tf_turn_pass(false);
 }
 
 void tf_turn_wake(const volatile int32_t *word)

@@ -57,8 +57,32 @@ struct tf_checkpoints *tf_timeline_checkpoints(struct tf_timeline *t)
 
 /* ---- where a run begins ---- */
 
-#define RESTORE_NS 150000000u /* re-executing less than this is not worth restoring a durable checkpoint */
 #define DEATHS_MAX 3 /* of one checkpoint's processes, memory being scarce for example: no more then */
+#define FAR_NS 20e6  /* a place that takes so long to go to gets a checkpoint of its own */
+
+/* What restoring takes: so much, and so much for each page. Measured on a quiet machine; what this one makes
+ * of it is seen with the first that is restored. */
+#define RESTORE_NS 60e6
+#define RESTORE_PAGE_NS 4000.0
+
+static const struct tf_image *image_of(const struct tf_timeline *t, const struct tf_checkpoint *c)
+{
+    for (size_t i = 0; i < t->images_n; i++)
+        if (t->images[i].rowid == c->image)
+            return &t->images[i];
+    return NULL;
+}
+
+static double usual_restore_ns(const struct tf_image *image)
+{
+    return RESTORE_NS + RESTORE_PAGE_NS * (double)image->pages;
+}
+
+static double restore_ns(const struct tf_timeline *t, const struct tf_checkpoint *c)
+{
+    const struct tf_image *image = image_of(t, c);
+    return image ? usual_restore_ns(image) * (t->restore_factor > 0 ? t->restore_factor : 1) : 0;
+}
 
 int tf_timeline_add_images(struct tf_timeline *t, struct tf_err *err)
 {
@@ -97,10 +121,8 @@ int tf_timeline_at_base(struct tf_timeline *t, struct tf_err *err)
 
 static int restore(struct tf_timeline *t, struct tf_checkpoint *c, struct tf_err *err)
 {
-    const struct tf_image *image = NULL;
-    for (size_t i = 0; i < t->images_n; i++)
-        if (t->images[i].rowid == c->image)
-            image = &t->images[i];
+    const struct tf_image *image = image_of(t, c);
+    uint64_t began = now_ns();
     if (!image)
         return tf_err_set(err, TF_E_NOTFOUND, "it has no image");
     if (!t->criu.argv) {
@@ -118,8 +140,10 @@ static int restore(struct tf_timeline *t, struct tf_checkpoint *c, struct tf_err
         return tf_err_set(err, TF_E_IO, "out of memory");
     t->keepers = grown;
     int r = tf_durable_restore(&t->criu, t->store, image, &t->shared, &c->runner, err);
-    if (r == 0)
+    if (r == 0) {
         t->keepers[t->keepers_n++] = c->runner.keeper;
+        t->restore_factor = (double)(now_ns() - began) / usual_restore_ns(image);
+    }
     return r;
 }
 
@@ -149,6 +173,23 @@ static void give_up_durable(struct tf_timeline *t, const struct tf_checkpoint *c
             tf_checkpoints_forget(&t->set, i);
 }
 
+/* What re-executing takes from one checkpoint to a later one. Waiting is not repeated, so CPU time counts,
+ * where it is known. */
+static double work_between(const struct tf_timeline *t, const struct tf_checkpoint *from,
+                           const struct tf_checkpoint *to)
+{
+    double frames = t->run->frames ? (double)t->run->frames : 1;
+    if (to->work_ns > from->work_ns && (from->work_ns || from->kind == TF_CHECKPOINT_START))
+        return (double)(to->work_ns - from->work_ns);
+    return (double)(to->frame - from->frame) * (double)t->run->duration_ns / frames;
+}
+
+bool tf_timeline_is_far(struct tf_timeline *t, uint64_t frame)
+{
+    const struct tf_checkpoint there = {.frame = frame}, *c = tf_checkpoints_nearest(&t->set, frame);
+    return c && !t->bare && work_between(t, c, &there) > FAR_NS;
+}
+
 /* The best one to begin at: the nearest, unless it would have to be restored first and re-executing from the
  * one before costs less than that. */
 static struct tf_checkpoint *best(struct tf_timeline *t, uint64_t frame)
@@ -157,12 +198,13 @@ static struct tf_checkpoint *best(struct tf_timeline *t, uint64_t frame)
     if (!nearest) /* in a run that has lost its start */
         nearest = t->set.v;
     live = nearest;
-    double frames = t->run->frames ? (double)t->run->frames : 1;
     while (live > t->set.v && live->runner.socket < 0)
         live--;
-    double ns = (double)(nearest->frame - live->frame) * (double)t->run->duration_ns / frames;
     bool lives = live->runner.socket >= 0 || live->kind == TF_CHECKPOINT_START;
-    return nearest->kind == TF_CHECKPOINT_DURABLE && lives && ns < RESTORE_NS ? live : nearest;
+    return nearest->kind == TF_CHECKPOINT_DURABLE && lives &&
+                   work_between(t, live, nearest) < restore_ns(t, nearest)
+               ? live
+               : nearest;
 }
 
 int tf_timeline_fork_start(struct tf_timeline *t, struct tf_runner *copy, struct tf_checkpoint *from,

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -38,7 +39,7 @@ struct tf_maker {
     int64_t began_ms, took_ms;
 
     pthread_t thread;
-    bool packed; /* written by the thread, last */
+    int packed_fd; /* the thread writes to it, last */
     struct tf_image_pack *pack;
     int pack_code;
     struct tf_err pack_err;
@@ -51,10 +52,9 @@ int tf_maker_new(const struct tf_criu *criu, struct tf_store *store, struct tf_m
     *out = NULL;
     if (!m)
         return tf_err_set(err, TF_E_IO, "out of memory");
-    int r = tf_page_set_load(store, &m->known, err);
-    if (r) {
+    if ((m->packed_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0) {
         free(m);
-        return r;
+        return tf_err_set(err, TF_E_IO, "eventfd: %s", strerror(errno));
     }
     m->criu = criu;
     m->store = store;
@@ -68,16 +68,44 @@ bool tf_maker_busy(const struct tf_maker *m)
     return m->stage != IDLE;
 }
 
+int tf_maker_fd(const struct tf_maker *m)
+{
+    switch (m->stage) {
+    case SETTLING:
+        return m->copy.socket;
+    case DUMPING:
+        return m->dump.control;
+    case PACKING:
+        return m->packed_fd;
+    case IDLE:
+    case PUTTING:
+        break;
+    }
+    return -1;
+}
+
 int64_t tf_maker_took_ms(const struct tf_maker *m)
 {
     return m->took_ms;
 }
 
+/* Whether the thread has finished. */
+static bool is_packed(struct tf_maker *m, bool wait)
+{
+    struct pollfd fd = {.fd = m->packed_fd, .events = POLLIN};
+    uint64_t n;
+    while (wait && poll(&fd, 1, -1) < 0 && errno == EINTR)
+        ;
+    return read(m->packed_fd, &n, sizeof n) == sizeof n;
+}
+
 /* Back to where the next one can begin. */
 static void clean_up(struct tf_maker *m)
 {
-    if (m->stage == PACKING)
+    if (m->stage == PACKING) {
         pthread_join(m->thread, NULL);
+        is_packed(m, true);
+    }
     tf_criu_dump_end(&m->dump);
     m->dump = (struct tf_criu_dump){0};
     tf_runner_end(&m->copy);
@@ -94,6 +122,7 @@ void tf_maker_free(struct tf_maker *m)
     clean_up(m);
     tf_page_set_free(m->known);
     free(m->message.data);
+    close(m->packed_fd);
     free(m);
 }
 
@@ -103,7 +132,14 @@ int tf_maker_begin(struct tf_maker *m, const struct tf_checkpoint *c, int64_t ru
     struct timespec now;
     uint32_t own_namespace = !m->criu->privileged;
     m->began_ms = tf_now_ms();
-    int r = tf_runner_fork(&c->runner, &m->copy, &place, err);
+    /* Images may have been removed since, and their pages with them. */
+    struct tf_page_set *known;
+    int r = tf_page_set_load(m->store, &known, err);
+    if (r)
+        return r;
+    tf_page_set_free(m->known);
+    m->known = known;
+    r = tf_runner_fork(&c->runner, &m->copy, &place, err);
     if (r == 0)
         r = tf_runner_send(&m->copy, TF_REQ_SETTLE, &own_namespace, sizeof own_namespace, NULL, 0, err);
     if (r) {
@@ -123,8 +159,10 @@ int tf_maker_begin(struct tf_maker *m, const struct tf_checkpoint *c, int64_t ru
 static void *pack(void *arg)
 {
     struct tf_maker *m = arg;
+    const uint64_t one = 1;
     m->pack_code = tf_image_pack(m->dump.folder, m->known, &m->pack, &m->pack_err);
-    __atomic_store_n(&m->packed, true, __ATOMIC_RELEASE);
+    while (write(m->packed_fd, &one, sizeof one) < 0 && errno == EINTR)
+        ;
     return NULL;
 }
 
@@ -165,13 +203,12 @@ static int step(struct tf_maker *m, bool wait, const struct tf_image **image, st
         if ((r = tf_criu_dump_poll(&m->dump, wait, err)) <= 0)
             return r;
         tf_runner_end(&m->copy);
-        m->packed = false;
         if (pthread_create(&m->thread, NULL, pack, m))
             return tf_err_set(err, TF_E_IO, "cannot start a thread: %s", strerror(errno));
         m->stage = PACKING;
         return 0;
     case PACKING:
-        if (!wait && !__atomic_load_n(&m->packed, __ATOMIC_ACQUIRE))
+        if (!is_packed(m, wait))
             return 0;
         pthread_join(m->thread, NULL);
         m->stage = PUTTING;
@@ -218,18 +255,20 @@ uint64_t tf_durable_work_ns(const struct tf_image *image)
     return state.version == STATE_VERSION ? state.work_ns : 0;
 }
 
+/* What it needs to be a checkpoint of ours again. */
+static int ask_to_revive(const struct tf_shared *shared, const struct tf_runner *process, struct tf_err *err)
+{
+    int r = tf_runner_send_fd(process, TF_REQ_REVIVE, shared->ctl_fd, err);
+    return r ? r : tf_runner_send_fd(process, TF_REQ_REVIVE, shared->log_fd, err);
+}
+
 /* The digest of the restored process's memory has to be that of the dumped one. */
-static int revive(const struct tf_image *image, const struct tf_shared *shared,
-                  const struct tf_runner *process, struct tf_err *err)
+static int check_revived(const struct tf_image *image, const struct tf_runner *process, struct tf_err *err)
 {
     struct tf_message message = {.fd = -1};
     struct tf_settled settled = {0};
     struct state state = {0};
-    int r = tf_runner_send_fd(process, TF_REQ_REVIVE, shared->ctl_fd, err);
-    if (r == 0)
-        r = tf_runner_send_fd(process, TF_REQ_REVIVE, shared->log_fd, err);
-    if (r == 0)
-        r = tf_runner_recv(process, &message, tf_now_ms() + SETTLE_MS, err);
+    int r = tf_runner_recv(process, &message, tf_now_ms() + SETTLE_MS, err);
     if (r == 0 && message.op == TF_REP_REVIVED && message.len == sizeof settled)
         memcpy(&settled, message.data, sizeof settled);
     if (image->state_len == sizeof state)
@@ -245,6 +284,24 @@ static int revive(const struct tf_image *image, const struct tf_shared *shared,
     return r;
 }
 
+/* While criu starts, the memory is unpacked: it waits for that. */
+static int restore_process(const struct tf_criu *criu, struct tf_store *store, const struct tf_image *image,
+                           const char *folder, struct tf_runner *out, struct tf_err *err)
+{
+    struct tf_extract *extract = NULL;
+    struct tf_err late;
+    int r = tf_image_extract_start(store, image->rowid, folder, &extract, err);
+    if (r)
+        return r;
+    r = tf_criu_restore_unless(criu, folder, tf_image_extract_failed(extract), &out->socket, &out->pid, err);
+    int unpacked = tf_image_extract_finish(extract, &late);
+    if (unpacked == 0)
+        return r;
+    if (r == 0)
+        tf_runner_end(out);
+    return tf_err_set(err, unpacked, "%s", late.msg); /* why criu failed, if it did */
+}
+
 int tf_durable_restore(const struct tf_criu *criu, struct tf_store *store, const struct tf_image *image,
                        const struct tf_shared *shared, struct tf_runner *out, struct tf_err *err)
 {
@@ -252,18 +309,18 @@ int tf_durable_restore(const struct tf_criu *criu, struct tf_store *store, const
     *out = TF_RUNNER_NONE;
     int r = tf_criu_folder(image->pages * 4096, &folder, err);
     if (r == 0)
-        r = tf_image_extract(store, image->rowid, folder, err);
-    if (r == 0)
-        r = tf_criu_restore(criu, folder, &out->socket, &out->pid, err);
-    tf_criu_folder_remove(folder);
+        r = restore_process(criu, store, image, folder, out, err);
     if (r) {
+        tf_criu_folder_remove(folder);
         *out = TF_RUNNER_NONE;
         return r;
     }
     /* Until it is known by its own number, ending it ends the keeper. */
     struct tf_runner restored = *out;
     restored.keeper = out->pid;
-    if ((r = revive(image, shared, out, err)) || (r = tf_runner_identify(&restored, err)))
+    r = ask_to_revive(shared, out, err);
+    tf_criu_folder_remove(folder); /* takes a moment, in which the process takes its digest */
+    if (r || (r = check_revived(image, out, err)) || (r = tf_runner_identify(&restored, err)))
         tf_runner_end(out);
     else
         *out = restored;

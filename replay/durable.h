@@ -32,6 +32,9 @@ bool tf_maker_busy(const struct tf_maker *maker);
 int tf_maker_step(struct tf_maker *maker, const struct tf_image **image, struct tf_err *err);
 /* As step, but waits until it is done, or given up. */
 int tf_maker_finish(struct tf_maker *maker, const struct tf_image **image, struct tf_err *err);
+/* What becomes readable when a step can go on; -1: a step goes on at once, or there is nothing to do. Nothing
+ * is said when a process takes too long to settle: a step looks at the clock. */
+int tf_maker_fd(const struct tf_maker *maker);
 /* How long the last one took, from begin to end. */
 int64_t tf_maker_took_ms(const struct tf_maker *maker);
 void tf_maker_free(struct tf_maker *maker); /* gives up what is going on; may be NULL */

@@ -351,6 +351,8 @@ static int event_at(struct tf_timeline *t, uint64_t frame, struct tf_frame *even
     return 0;
 }
 
+#define OTHERS_MAX 4096 /* events of other threads that are looked through for one of this one */
+
 /*
  * A function that leaves drops its variables first, and that may run Python code (__del__): then it was about
  * to leave, its variables alive, not after the event before its exit, but before the first of those calls.
@@ -362,8 +364,14 @@ static bool before_last_call(struct tf_timeline *t, const struct tf_frame *exit,
                              struct tf_err *err)
 {
     struct tf_frame last;
-    if (*frame <= exit->entry || event_at(t, *frame, &last, err) || TF_IS_ENTRY(TF_WORD(last.event, 0)) ||
-        last.depth != exit->depth + 1 || last.thread != exit->thread || last.entry <= exit->entry)
+    int others = 0;
+    do { /* what other threads did meanwhile does not count */
+        if (*frame <= exit->entry || event_at(t, *frame, &last, err))
+            return false;
+        --*frame;
+    } while ((last.thread != exit->thread || last.event == TF_SWITCH) && ++others < OTHERS_MAX);
+    if (last.thread != exit->thread || TF_IS_ENTRY(TF_WORD(last.event, 0)) || last.depth != exit->depth + 1 ||
+        last.entry <= exit->entry)
         return false;
     *frame = last.entry - 1;
     return true;
@@ -398,7 +406,9 @@ int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct 
     if (position.lines == 0 && tf_is_exit(event.event))
         req = (struct tf_stop_req){
             .frame = position.frame - 1, .kind = TF_STOP_EXIT, .exit_event = (uint32_t)event.event};
+    t->leave_at_stop = tf_timeline_is_far(t, req.frame);
     r = tf_run_to(t, &req, position.frame, &runner, &from, &rep, err);
+    t->leave_at_stop = false;
     for (int i = 0; r == 0 && rep.why != TF_STOPPED_AT && req.kind == TF_STOP_EXIT && i < DROPPED_MAX &&
                     before_last_call(t, &event, &req.frame, err);
          i++) {
@@ -422,6 +432,7 @@ int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct 
     t->present = runner;
     t->standing = true;
     t->here = position;
+    tf_checkpoints_visit(&t->set, req.frame);
     *stop = (struct tf_stop){
         .position = position,
         .frame = event,

@@ -51,8 +51,8 @@ struct tf_timeline_opts {
 };
 struct tf_timeline_opts tf_timeline_opts_default(void);
 /* run and store are borrowed and outlive the timeline. Checks that the interpreter and the libraries are
- * still those of the recording. TF_E_REPLAY: a run whose oldest part was dropped can be read, but not
- * replayed. */
+ * still those of the recording. TF_E_REPLAY: the durable checkpoint that a run begins with whose oldest
+ * part was dropped cannot be restored. */
 int tf_timeline_open(struct tf_store *store, const struct tf_run *run, const struct tf_timeline_opts *opts,
                      struct tf_timeline **out, struct tf_err *err);
 void tf_timeline_close(struct tf_timeline *timeline);

@@ -37,8 +37,9 @@ struct tf_timeline {
     void (*notice)(const char *text);
     struct tf_image *images; /* durable checkpoints that the recording has */
     size_t images_n;
-    struct tf_criu criu; /* argv NULL: not looked for yet */
-    pid_t *keepers;      /* first processes of the namespaces of restored ones: our children, to be reaped */
+    double restore_factor; /* what the last one took, to what is usual; 0: none yet */
+    struct tf_criu criu;   /* argv NULL: not looked for yet */
+    pid_t *keepers; /* first processes of the namespaces of restored ones: our children, to be reaped */
     size_t keepers_n;
     bool leave_at_stop;        /* the next run leaves a checkpoint where it stops (struct tf_run_req) */
     struct tf_checkpoints set; /* the start is always its first, with a process or without */
@@ -110,6 +111,8 @@ int tf_run_place(struct tf_timeline *t, const struct tf_checkpoint *from, struct
  * them. *from: what it was. */
 int tf_timeline_fork_nearest(struct tf_timeline *t, uint64_t frame, struct tf_runner *copy,
                              struct tf_checkpoint *from, struct tf_err *err);
+/* Whether going there takes so long that a checkpoint shall be left there. */
+bool tf_timeline_is_far(struct tf_timeline *t, uint64_t frame);
 /* A copy has ended before its time. Has the checkpoint that it was made from, too (its keeper was killed)?
  * Then the set has that process no longer: another one may serve, or a durable one is restored again. */
 bool tf_timeline_drop_gone(struct tf_timeline *t, const struct tf_checkpoint *from);

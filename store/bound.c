@@ -85,6 +85,12 @@ static int allowed(struct tf_bound *b, struct tf_store *store, const struct tf_r
     return rc < 0 ? rc : 0;
 }
 
+/* What rows take in the file: the last page of each is not full. */
+static uint64_t in_pages(uint64_t bytes)
+{
+    return bytes + bytes / 8;
+}
+
 int tf_bound_added(struct tf_bound *b, struct tf_store *store, const struct tf_ingest *in, uint64_t written,
                    uint64_t now_ms, struct tf_err *err)
 {
@@ -104,6 +110,10 @@ int tf_bound_added(struct tf_bound *b, struct tf_store *store, const struct tf_i
         rc = load_points(store, run, images, n, points, err);
     if (rc || !n)
         goto out;
+    bytes = in_pages(bytes);
+    for (size_t i = 0; i < n; i++)
+        points[i].bytes_before = in_pages(points[i].bytes_before);
+    growth = in_pages(growth);
     b->begun_ms = now_ms;
     b->begun_written = written;
     b->why[0] = 0;

@@ -2,8 +2,8 @@
  * image_extract.c: an image of the recording becomes a folder of files again.
  *
  * For each group that a file of pages refers to there is a job: unpack it, compare the pages that are wanted
- * with their digests, write them to where they belong. What the database gives is read first, then two
- * threads take the jobs: unpacking takes most of the time. Pages of zeros are holes.
+ * with their digests, write them to where they belong. Two threads take the jobs while the database is still
+ * being read: unpacking takes most of the time. Pages of zeros are holes.
  *
  * Meanwhile criu can start, which takes a third of the time that it needs. It wants the pages last, and must
  * not have them before they are there: we hold a lease on the file (fcntl(2)), so the kernel lets an open()
@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 #include <zstd.h>
 
@@ -52,18 +53,39 @@ struct work {
     pthread_t threads[2];
     int n_threads;
     int fd;
+    int failed; /* eventfd of all files */
     bool leased;
     struct timespec began;
     const char *store;    /* for messages */
     char *path;           /* of the file */
     pthread_mutex_t lock; /* of what follows */
+    pthread_cond_t more;
+    size_t ready; /* jobs that have been read */
     int rc;
     struct tf_err err;
 };
 struct tf_extract {
     struct work **files;
     size_t n;
+    int failed; /* eventfd: readable when one cannot be completed */
 };
+
+static void stop(struct work *work)
+{
+    atomic_store(&work->stop, true);
+    pthread_cond_broadcast(&work->more);
+}
+
+static void stop_with(struct work *work, int rc, const struct tf_err *err)
+{
+    pthread_mutex_lock(&work->lock);
+    if (!work->rc) {
+        work->rc = rc;
+        work->err = *err;
+    }
+    stop(work);
+    pthread_mutex_unlock(&work->lock);
+}
 
 static void fail(struct work *work, int code, const char *what, int64_t number)
 {
@@ -76,8 +98,29 @@ static void fail(struct work *work, int code, const char *what, int64_t number)
         else
             tf_err_set(&work->err, code, "writing %s: %s", work->path, what);
     }
+    stop(work);
     pthread_mutex_unlock(&work->lock);
-    atomic_store(&work->stop, true);
+}
+
+static void one_more_is_ready(struct work *work)
+{
+    pthread_mutex_lock(&work->lock);
+    work->ready++;
+    pthread_cond_signal(&work->more);
+    pthread_mutex_unlock(&work->lock);
+}
+
+/* The next one, when it has been read; NULL: there is none any more. */
+static struct job *take_job(struct work *work)
+{
+    size_t i = atomic_fetch_add(&work->next, 1);
+    if (i >= work->n)
+        return NULL;
+    pthread_mutex_lock(&work->lock);
+    while (i >= work->ready && !atomic_load(&work->stop))
+        pthread_cond_wait(&work->more, &work->lock);
+    pthread_mutex_unlock(&work->lock);
+    return atomic_load(&work->stop) ? NULL : &work->jobs[i];
 }
 
 static bool write_all(int fd, const uint8_t *from, size_t len, uint64_t at)
@@ -147,19 +190,27 @@ static void do_job(struct work *work, const struct job *job, ZSTD_DCtx *zstd, ui
     }
 }
 
-/* The file is complete, or there is nothing in it that could be taken for that. */
-static void end_file(struct work *work)
+static void give_back(struct work *work)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    if (work->leased && now.tv_sec - work->began.tv_sec > LEASE_S)
-        fail(work, TF_E_TIMEOUT, "it took too long", 0);
-    if (work->rc && ftruncate(work->fd, 0) < 0)
-        unlink(work->path);
     if (work->leased)
         fcntl(work->fd, F_SETLEASE, F_UNLCK);
     close(work->fd);
     work->fd = -1;
+}
+
+/* The last thread has ended. criu reads a file that is too short for ever, so who waits for one that will not
+ * be complete goes on waiting, until tf_image_extract_finish(). */
+static void end_file(struct work *work)
+{
+    struct timespec now;
+    uint64_t one = 1;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (work->leased && now.tv_sec - work->began.tv_sec > LEASE_S)
+        fail(work, TF_E_TIMEOUT, "it took too long", 0);
+    if (!work->rc)
+        give_back(work);
+    else if (write(work->failed, &one, sizeof one) < 0)
+        give_back(work);
 }
 
 static void *worker(void *arg)
@@ -170,8 +221,11 @@ static void *worker(void *arg)
     uint32_t *place = malloc(TF_GROUP_PAGES_MAX * sizeof *place);
     if (!zstd || !pages || !place)
         fail(work, TF_E_IO, "out of memory", 0);
-    for (size_t i; !atomic_load(&work->stop) && (i = atomic_fetch_add(&work->next, 1)) < work->n;)
-        do_job(work, &work->jobs[i], zstd, pages, place);
+    for (struct job *job; (job = take_job(work));) {
+        do_job(work, job, zstd, pages, place);
+        free(job->data); /* for one that is read later */
+        job->data = NULL;
+    }
     ZSTD_freeDCtx(zstd);
     free(pages);
     free(place);
@@ -215,11 +269,9 @@ static int read_group(struct tf_store *store, sqlite3_stmt *stmt, struct job *jo
 }
 
 /* What is wanted of each group. */
-static int make_jobs(struct tf_store *store, const struct tf_refs *refs, struct job **out, struct tf_err *err)
+static int make_jobs(const struct tf_refs *refs, struct job **out, struct tf_err *err)
 {
-    sqlite3_stmt *stmt = NULL;
     struct job *jobs = calloc(refs->n_groups + 1, sizeof *jobs);
-    int rc = 0;
     *out = jobs;
     if (!jobs)
         return tf_db_memory(err);
@@ -242,11 +294,21 @@ static int make_jobs(struct tf_store *store, const struct tf_refs *refs, struct 
         }
         page += run->count;
     }
-    rc = tf_db_prepare(store, "SELECT n, digests, data FROM page_groups WHERE number = ?", &stmt, err);
-    for (size_t i = 0; i < refs->n_groups && !rc; i++)
-        rc = read_group(store, stmt, &jobs[i], err);
+    return 0;
+}
+
+/* What the threads wait for. */
+static void read_groups(struct tf_store *store, struct work *work)
+{
+    sqlite3_stmt *stmt = NULL;
+    struct tf_err err;
+    int rc = tf_db_prepare(store, "SELECT n, digests, data FROM page_groups WHERE number = ?", &stmt, &err);
+    for (size_t i = 0; i < work->n && !rc && !atomic_load(&work->stop); i++)
+        if (!(rc = read_group(store, stmt, &work->jobs[i], &err)))
+            one_more_is_ready(work);
     sqlite3_finalize(stmt);
-    return rc;
+    if (rc)
+        stop_with(work, rc, &err);
 }
 
 static long lease_break_time(void)
@@ -277,7 +339,13 @@ static void join(struct work *work)
 static void free_work(struct work *work)
 {
     join(work);
+    if (work->fd >= 0) {
+        if (ftruncate(work->fd, 0) < 0)
+            unlink(work->path);
+        give_back(work);
+    }
     free_jobs(work->jobs, work->n);
+    pthread_cond_destroy(&work->more);
     pthread_mutex_destroy(&work->lock);
     free(work->path);
     free(work);
@@ -300,13 +368,15 @@ static int start_pages(struct tf_store *store, const struct tf_refs *refs, int f
     extract->files[extract->n++] = work;
     work->n = refs->n_groups;
     work->fd = fd;
+    work->failed = extract->failed;
     work->store = store->path;
     pthread_mutex_init(&work->lock, NULL);
+    pthread_cond_init(&work->more, NULL);
     clock_gettime(CLOCK_MONOTONIC, &work->began);
     work->leased = meanwhile && lease(fd, refs->pages);
     int rc = ftruncate(fd, (off_t)(refs->pages * TF_PAGE)) < 0
                  ? tf_err_set(err, TF_E_IO, "writing %s: %s", path, strerror(errno))
-                 : make_jobs(store, refs, &work->jobs, err);
+                 : make_jobs(refs, &work->jobs, err);
     if (rc) {
         work->rc = rc;
         if (err)
@@ -314,13 +384,16 @@ static int start_pages(struct tf_store *store, const struct tf_refs *refs, int f
         end_file(work);
         return rc;
     }
-    int want = work->n > 8 ? 2 : 1;
+    int want = work->n > 8 ? 2 : 1, missing = 0;
     atomic_store(&work->running, want);
     for (int i = 0; i < want; i++)
         if (pthread_create(&work->threads[work->n_threads], NULL, worker, work) == 0)
             work->n_threads++;
         else
-            worker(work);
+            missing++;
+    read_groups(store, work);
+    while (missing--)
+        worker(work);
     if (!work->leased)
         join(work);
     return 0;
@@ -386,6 +459,10 @@ static int start(struct tf_store *store, int64_t rowid, const char *folder, bool
     *out = NULL;
     if (!extract)
         return tf_db_memory(err);
+    if ((extract->failed = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0) {
+        free(extract);
+        return tf_err_set(err, TF_E_IO, "unpacking a checkpoint: %s", strerror(errno));
+    }
     if (tf_db_has_table(store, "images"))
         rc = tf_db_prepare(
             store, "SELECT name, kind, len, digest, data FROM image_files WHERE image = ? ORDER BY kind",
@@ -427,10 +504,17 @@ int tf_image_extract_finish(struct tf_extract *extract, struct tf_err *err)
         }
         free_work(work);
     }
-    if (extract)
+    if (extract) {
+        close(extract->failed);
         free(extract->files);
+    }
     free(extract);
     return rc;
+}
+
+int tf_image_extract_failed(const struct tf_extract *extract)
+{
+    return extract->failed;
 }
 
 int tf_image_extract(struct tf_store *store, int64_t rowid, const char *folder, struct tf_err *err)

@@ -47,8 +47,10 @@ int tf_image_extract(struct tf_store *store, int64_t rowid, const char *folder, 
 struct tf_extract;
 int tf_image_extract_start(struct tf_store *store, int64_t rowid, const char *folder, struct tf_extract **out,
                            struct tf_err *err);
-/* Waits until all is written; frees. On an error files of memory are empty, so what was made from them is
- * nothing; and TF_E_TIMEOUT: it may be wrong. NULL: 0. */
+/* A descriptor, of the extract, that becomes readable when a file cannot be completed: who waits for it waits
+ * until tf_image_extract_finish(), and has to be ended before. */
+int tf_image_extract_failed(const struct tf_extract *extract);
+/* Waits until all is written; frees. On an error files of memory are empty. NULL: 0. */
 int tf_image_extract_finish(struct tf_extract *extract, struct tf_err *err);
 
 /* The digests of the pages that a recording has; 16 bytes a page are read. May be used by one other thread

@@ -16,8 +16,9 @@
  * another image does not want. */
 #define TF_GROUP_PAGES 64u
 #define TF_GROUP_PAGES_MAX 4096u /* that are read */
-#define TF_IMAGE_LEVEL (-2) /* of zstd. 1 takes an eighth less space and a third more time, there and back */
-#define TF_DIGEST 16u            /* bytes: XXH3-128, canonical */
+/* Of zstd. 1 takes an eighth less space and a third more time, there and back. */
+#define TF_IMAGE_LEVEL (-2)
+#define TF_DIGEST 16u /* bytes: XXH3-128, canonical */
 
 enum tf_image_file { TF_IMAGE_CONTENT = 0, TF_IMAGE_PAGES = 1 };
 

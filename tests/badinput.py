@@ -259,7 +259,7 @@ def check_newer_format(c):
     recording = c.recorded()
     with sqlite3.connect(recording) as db:
         version = db.execute("pragma user_version").fetchone()[0]
-        db.execute(f"pragma user_version = {version + 1}")
+        db.execute(f"pragma user_version = {version + 100}")
     db.close()
     c.says("query", timefork("query", recording, "--frames"), "newer|format")
     c.says("verify", timefork("verify", recording), "newer|format")

@@ -10,6 +10,7 @@ For each Python and each program:
   - `query --output` gives back standard output and error byte for byte;
   - the user's frame events, counted and one by one, are those that sys.setprofile and sys.settrace see;
   - at random positions (200 for the shared cases, 40 for the others) function, line, stack and locals are the oracle's;
+    each program has so many with one Python, in turn, and a quarter of them with the others (TIMEFORK_TEST_LONG=1: with all);
   - where every run prints something else, the values that functions return in replay are those that were printed;
   - where something happens that a replay does not cover, verify says what, and positions before it still work.
 """
@@ -22,9 +23,11 @@ import re
 import shutil
 import sys
 import threading
+import time
 from dataclasses import dataclass
 
-from lib import BUILD, PROGRAMS, Folder, Tally, clean_env, difference, json_lines, need_timefork, pythons, run, timefork
+import lib
+from lib import BUILD, LONG, PROGRAMS, Folder, Tally, clean_env, difference, in_turn, json_lines, need_timefork, pythons, run, timefork
 
 # The line events that a position counts: FRAME+1 is the first line that runs after event FRAME.
 FIRST_LINE = 1
@@ -185,8 +188,9 @@ def fetch(version, exe):
 class Case:
     """One program with one Python."""
 
-    def __init__(self, tally, version, exe, program, top, positions):
+    def __init__(self, tally, version, exe, program, top, positions=0, whole=True):
         self.tally, self.exe, self.program, self.positions = tally, exe, program, positions
+        self.whole = whole  # or a part of the random positions
         self.label = f"{version} {program.name}"
         self.version = version
         self.top = top
@@ -194,6 +198,9 @@ class Case:
         self.work = top / "work"
         self.recording = top / "run.timefork"
         self.rng = random.Random(self.label)
+
+    def many(self, n):
+        return self.positions or (n if self.whole else max(n // 4, min(n, 10)))
 
     def check(self, what, good, detail=""):
         return self.tally.check(f"{self.label}: {what}", good, detail)
@@ -317,7 +324,7 @@ class Case:
         events = [e for e in self.frames("--all")]
         if not events:
             return
-        chosen = self.rng.sample(events, min(len(events), self.positions or self.program.places)) + [events[0], events[-1]]
+        chosen = self.rng.sample(events, min(len(events), self.many(self.program.places))) + [events[0], events[-1]]
         for event, answer in zip(chosen, self.goto([e["frame"] for e in chosen])):
             keys = ("frame", "event", "function", "file")
             self.equal(f"goto {event['frame']}", [answer.get(k) for k in keys], [event[k] for k in keys])
@@ -370,7 +377,7 @@ class Case:
         self.positions_against_oracle(user, trace["events"])
 
     def positions_against_oracle(self, user, events):
-        n = self.positions or (200 if self.program.case else 40)
+        n = self.many(200 if self.program.case else 40)
         wanted = []
         for _ in range(n):
             k = self.rng.randrange(len(events))
@@ -455,24 +462,29 @@ def main():
     if not programs:
         parser.error("no such program; there are: " + " ".join(p.name for p in ALL))
 
-    def one(version, exe, program):
+    def one(python, version, exe, program):
         with Folder() as top:
             try:
-                Case(tally, version, exe, program, top, options.positions).go()
+                whole = not spread or in_turn(ALL.index(program), python, len(found))
+                began = time.monotonic()
+                Case(tally, version, exe, program, top, options.positions, whole).go()
+                if tally.verbose:
+                    print(f"{version} {program.name}: {time.monotonic() - began:.1f} s", flush=True)
             except Exception as e:
                 tally.fail(f"{version} {program.name}", f"the test itself failed: {type(e).__name__}: {e}")
 
+    lib.LIMIT = max(lib.LIMIT, 120)  # other people's programs take long
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         # What takes long, other people's programs, is run by one Python each, in turn; by all if it is named, or with --every.
         long = [p.name for p in programs if p.name.startswith("stdlib-") or p.name in ("black", "pyflakes", "pytest")]
         found = pythons(options.every)
-        spread = not options.names and not options.every and not os.environ.get("TIMEFORK_TEST_LONG")
-        jobs = [pool.submit(one, v, exe, p) for i, (v, exe) in enumerate(found)
+        spread = not options.names and not options.every and not LONG
+        jobs = [pool.submit(one, i, v, exe, p) for i, (v, exe) in enumerate(found)
                 for p in sorted(programs, key=lambda p: p.packages) if not spread or p.name not in long or long.index(p.name) % len(found) == i]
         # Another patch release of a minor version has the same engine: the shared cases are enough for it.
         if not options.every:
             main_ones = pythons()
-            jobs += [pool.submit(one, f"{v} ({exe})", exe, p) for v, exe in pythons(True) if (v, exe) not in main_ones
+            jobs += [pool.submit(one, -1, f"{v} ({exe})", exe, p) for v, exe in pythons(True) if (v, exe) not in main_ones
                      for p in programs if p.case]
         if any(p.packages for p in programs):
             for v, exe in found:  # beside what is run first

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 
-from lib import LIMIT, PROGRAMS, TIMEFORK, Folder, Tally, children, clean_env, json_lines, need_timefork, pythons, run, timefork
+from lib import LIMIT, PROGRAMS, TIMEFORK, Folder, Tally, children, clean_env, in_turn, json_lines, need_timefork, pythons, run, timefork
 
 SCRIPT = PROGRAMS / "crash.py"
 SOURCE = SCRIPT.read_text().splitlines()
@@ -166,8 +166,10 @@ def main():
             Death(tally, version, exe, way, more, top).go()
 
     tests = []
-    for version, exe in pythons():
-        tests += [(version, way, functools.partial(dies, version, exe, way, more)) for way in WAYS for more in (False, True)]
+    for python, (version, exe) in enumerate(pythons()):
+        # With faulthandler each way is gone by one Python, in turn.
+        tests += [(version, way, functools.partial(dies, version, exe, way, more)) for n, way in enumerate(WAYS) for more in (False, True)
+                  if not more or names or in_turn(n, python, len(pythons()))]
         tests += [(version, way, functools.partial(outside, tally, version, exe, way, number)) for way, number in OUTSIDE]
         tests += [(version, "later", functools.partial(watched, tally, version, exe)),
                   (version, "handled", functools.partial(handled, tally, version, exe))]

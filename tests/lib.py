@@ -12,7 +12,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = ROOT / "tests" / "programs"
 TIMEFORK = Path(os.environ.get("TIMEFORK", ROOT / "build" / "timefork")).absolute()
 BUILD = TIMEFORK.parent
-LIMIT = float(os.environ.get("TIMEFORK_TEST_LIMIT", "120"))  # seconds for one command
+LONG = bool(os.environ.get("TIMEFORK_TEST_LONG"))
+# Seconds for one command. What hangs costs this much, so it is not far above what the slowest takes on a busy machine.
+LIMIT = float(os.environ.get("TIMEFORK_TEST_LIMIT") or (120 if LONG else 40))
 
 
 def need_timefork():
@@ -33,6 +35,12 @@ def pythons(every=False):
         if every or version not in [v for v, _ in found]:
             found.append((version, exe))
     return found
+
+
+def in_turn(number, python, of):
+    """Does this one of the Pythons go to all random places of the test of this number? The others go to some of them.
+    TIMEFORK_TEST_LONG: all Pythons go to all."""
+    return LONG or number % of == python
 
 
 class Result:

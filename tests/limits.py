@@ -388,6 +388,35 @@ def check_the_folder_goes_away(c):
         c.true(f"{pieces} pieces: it is not made again", not folder.exists())
 
 
+MOVES = """
+import mmap, os, time
+def step(n):
+    return n + 1
+n, end = 0, time.monotonic() + 2
+while time.monotonic() < end:
+    n = step(n)
+fd = os.memfd_create("mine")
+os.ftruncate(fd, 65536)
+m = mmap.mmap(fd, 4096)
+others = [mmap.mmap(-1, 4096 * 3) for _ in range(3)]
+for k in range(2, 6):
+    m.resize(4096 * k)
+    others[k % 3].resize(4096 * 10 * k)
+    n = step(n)
+print(len(m))
+"""
+
+
+def check_maps_that_move_after_a_durable_checkpoint(c):
+    """A process that is restored has another place where the kernel looks for room first."""
+    recording = c.folder / "r.timefork"
+    result = timefork("record", "--checkpoints", "criu", "-o", recording, "--python", c.exe, c.script(MOVES), cwd=c.folder)
+    if why := re.search("no (more )?durable checkpoints: (.*)", result.errtext):
+        return c.skip(why[2])
+    replayed = timefork("replay", recording, "--goto-frame", "end", cwd=c.folder)
+    c.true("it is replayed from there", replayed.status == 0 and "from durable" in replayed.text, f"{result}\n{replayed}")
+
+
 def main():
     need_timefork()
     tally = Tally()

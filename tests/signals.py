@@ -65,13 +65,13 @@ try:
 finally:
     step(2)
 """
-# The signal comes while sum() runs in C, by a clock of the processor's time; the next thing is a call that would wait for ever.
+# The signal comes while sum() runs in C; the next thing is a call that would wait for ever.
 BEFORE = """
 import os, signal
-signal.signal(signal.SIGVTALRM, signal.default_int_handler)
+signal.signal(signal.SIGALRM, signal.default_int_handler)
 os.write(1, b"up\\n")
 try:
-    signal.setitimer(signal.ITIMER_VIRTUAL, 0.005); sum(range(1500000)); os.read(0, 1)
+    signal.setitimer(signal.ITIMER_REAL, 0.005); sum(range(4000000)); os.read(0, 1)
     print("read")
 except KeyboardInterrupt:
     print("interrupted")

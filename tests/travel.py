@@ -14,8 +14,9 @@ each event with its stack. From S follows, by definitions that are written down 
   series   random series of commands: every position looks as one that was gone to directly, in another process
 The recording's bytes are the same afterwards.
 
+Each program is tested with one Python as said here, in turn, and with the others at fewer places.
 TIMEFORK_TEST_SEED repeats the random choices (the seed is printed when something fails), TIMEFORK_TEST_LONG=1 asks for
-far more of them, and for more programs.
+far more of them, of all Pythons, and for more programs.
 """
 import argparse
 import concurrent.futures
@@ -28,9 +29,8 @@ import time
 
 import corpus
 from corpus import PROGRAMS, Program
-from lib import Folder, Tally, json_lines, need_timefork, pythons, timefork
+from lib import LONG, Folder, Tally, in_turn, json_lines, need_timefork, pythons, timefork
 
-LONG = bool(os.environ.get("TIMEFORK_TEST_LONG"))
 INSIDE = str(PROGRAMS) + "/"
 OWN = [Program("journey.py"), Program("constructs.py"), Program("stops.py"), Program("ways.py")]
 # In the default mode: what is left out costs time and has nothing that the others do not have.
@@ -78,6 +78,9 @@ class Item:
 
 
 class Travel(corpus.Case):
+    def more(self, part, short, long):
+        return more(short if self.whole else part, long)
+
     def go(self, seed, only):
         self.seed = seed
         self.rng = random.Random(f"{seed} {self.label}")
@@ -238,7 +241,7 @@ class Travel(corpus.Case):
     # ---- 1: steps ----
 
     def steps(self):
-        n, length = more(2, 30), more(40, 60)
+        n, length = self.more(1, 2, 30), more(40, 60)
         wrong, count = [], 0
         for start in self.random_places(n):
             answers = self.session([f"goto {text(start.position)}"] + ["step"] * length + ["reverse-step"] * length, "steps")
@@ -376,7 +379,7 @@ class Travel(corpus.Case):
 
     def moves(self):
         chosen = []
-        for start in self.random_places(more(30, 400)):
+        for start in self.random_places(self.more(10, 30, 400)):
             way = self.rng.choice(["next", "reverse-next", "finish", "reverse-finish", "until", "until LINE"])
             if way == "next":
                 may = self.expect_next(start)
@@ -454,7 +457,7 @@ class Travel(corpus.Case):
         return {">": n >= number, "<": n <= number, "%": n % number == 0}.get(hits[0], n == number)
 
     def points(self):
-        sets = [self.random_points() for _ in range(more(2, 30))]
+        sets = [self.random_points() for _ in range(self.more(1, 2, 30))]
         questions = {}
         for chosen in sets:
             for where, items, expr, *_ in chosen:
@@ -533,7 +536,7 @@ class Travel(corpus.Case):
         for code in self.codes:
             if code[3] and code[4] and not code[1].startswith("<"):
                 functions.setdefault((code[0], code[1]), code)
-        watch = [[*self.rng.choice(list(functions))] for _ in range(more(2, 20))] if functions else []
+        watch = [[*self.rng.choice(list(functions))] for _ in range(self.more(1, 2, 20))] if functions else []
         for entry in watch:
             entry.append(self.rng.choice([n for n in functions[tuple(entry)][4] if n.isidentifier()] or ["none"]))
         for name in self.global_names(module):
@@ -695,7 +698,7 @@ class Travel(corpus.Case):
         by_line = sorted({(i.code[0], i.what) for i in self.lines})
         names = sorted({n for code in self.codes if code[3] for n in code[4] if n.isidentifier()}) or ["x"]
         points = 0
-        for _ in range(more(20, 60)):
+        for _ in range(self.more(10, 20, 60)):
             command = self.rng.choice(
                 ["step"] * 3 + ["reverse-step"] * 3 + ["next", "reverse-next", "finish", "reverse-finish", "until", "continue", "reverse-continue",
                                 "back", "forth", "goto", "goto", "break", "delete", "disable", "enable", "print", "print", "output", "step 3",
@@ -789,10 +792,10 @@ def main():
     programs = [p for p in PROGRAMS_TO_TEST if p.name in options.names or
                 not options.names and (LONG or p.name.removeprefix("cases/") in SHORT)]
 
-    def one(version, exe, program):
+    def one(python, version, exe, program):
         with Folder() as top:
             try:
-                Travel(tally, version, exe, program, top, 0).go(options.seed, options.only)
+                Travel(tally, version, exe, program, top, whole=in_turn(programs.index(program), python, len(pythons()))).go(options.seed, options.only)
             except Exception as e:
                 at = e.__traceback__
                 while at.tb_next:
@@ -800,7 +803,7 @@ def main():
                 tally.fail(f"{version} {program.name}", f"the test itself failed (line {at.tb_lineno}): {type(e).__name__}: {e} (seed {options.seed})")
 
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        for job in [pool.submit(one, v, exe, p) for p in programs for v, exe in pythons()]:
+        for job in [pool.submit(one, n, v, exe, p) for p in programs for n, (v, exe) in enumerate(pythons())]:
             job.result()
     if tally.failed:
         print(f"to repeat: TIMEFORK_TEST_SEED={options.seed}")

@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -192,6 +193,10 @@ static void round_trip(const struct tf_criu *criu)
     ok(tf_criu_dump_poll(&dump, true, err));
     assert_true(ended(process.socket));
     end_process(process);
+    int cancel = eventfd(1, EFD_CLOEXEC);
+    refused(tf_criu_restore_unless(criu, dump.folder, cancel, &sockets[0], &keepers[0], err), TF_E_CANCELLED,
+            "not complete");
+    close(cancel);
     /* Twice at once, from one image. */
     for (int i = 0; i < 2; i++)
         ok(tf_criu_restore(criu, dump.folder, &sockets[i], &keepers[i], err));

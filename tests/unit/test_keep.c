@@ -87,11 +87,25 @@ static int end_of(pid_t pid)
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
+/* Those of this test: what a user of this machine keeps is listed, too, if it is in another folder. */
+static void list(struct tf_kept_session **v, size_t *n)
+{
+    size_t all;
+    assert_int_equal(tf_keep_list(v, &all, NULL), 0);
+    *n = 0;
+    for (size_t i = 0; i < all; i++) {
+        if (strncmp((*v)[i].socket, folder, strlen(folder)) == 0)
+            (*v)[(*n)++] = (*v)[i];
+        else
+            json_decref((*v)[i].state);
+    }
+}
+
 static size_t listed(void)
 {
     struct tf_kept_session *v;
     size_t n;
-    assert_int_equal(tf_keep_list(&v, &n, NULL), 0);
+    list(&v, &n);
     tf_keep_list_free(v, n);
     return n;
 }
@@ -106,7 +120,7 @@ static void list_use_and_end(void **state)
     pid_t pid;
     (void)state;
     pid_t keeper = keep(A, 3, 4096, 1ul << 30, 60000);
-    assert_int_equal(tf_keep_list(&v, &n, NULL), 0);
+    list(&v, &n);
     assert_int_equal(n, 1);
     assert_string_equal(v[0].run, A);
     assert_string_equal(v[0].unfit, "");

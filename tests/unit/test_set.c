@@ -77,6 +77,33 @@ static void sorted(const struct tf_checkpoints *set)
     }
 }
 
+/* The last half of as many as there may be stay where the user has been; but not when memory is short. */
+static void test_visited(void **state)
+{
+    (void)state;
+    struct tf_checkpoints set;
+    tf_checkpoints_init(&set, &(struct tf_checkpoint_limits){.max = 8, .bytes = 1ull << 40});
+    assert_true(add(&set, make(0, TF_CHECKPOINT_START, 0)));
+    for (uint64_t frame = 3; frame <= 8; frame++) {
+        add(&set, make(frame, TF_CHECKPOINT_FORK, 0));
+        tf_checkpoints_visit(&set, frame);
+    }
+    tf_checkpoints_visit(&set, 1000); /* there is none: nothing happens */
+    for (uint64_t frame = 100; frame < 140; frame++)
+        add(&set, make(frame, TF_CHECKPOINT_FORK, 0));
+    assert_int_equal(set.n, 8);
+    sorted(&set);
+    for (uint64_t frame = 5; frame <= 8; frame++)
+        assert_int_equal(tf_checkpoints_nearest(&set, frame)->frame, frame);
+    assert_int_not_equal(tf_checkpoints_nearest(&set, 3)->frame, 3);
+    set.limits.bytes = 1;
+    set.measured_ms = set.looked_ms = 0;
+    set.bytes = 1ull << 40;
+    tf_checkpoints_thin(&set, &(struct tf_checkpoint_view){.present_frame = 139, .total_ns = 139000000});
+    assert_int_equal(tf_checkpoints_live(&set), 1); /* the start */
+    tf_checkpoints_clear(&set);
+}
+
 static void test_order(void **state)
 {
     (void)state;
@@ -342,6 +369,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_order),
+        cmocka_unit_test(test_visited),
         cmocka_unit_test(test_number),
         cmocka_unit_test(test_memory),
         cmocka_unit_test(test_memory_estimated),

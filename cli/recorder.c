@@ -798,7 +798,7 @@ int tf_recorder_new(const struct tf_recorder_opts *opts, struct tf_launch *launc
         struct tf_durables_opts durable = {.store = opts->store,
                                            .mode = opts->durable,
                                            .bound = opts->bound,
-                                           .max = opts->checkpoints.limits.max};
+                                           .max = TF_DURABLE_EACH * opts->checkpoints.limits.max};
         if ((r = tf_durables_new(&durable, &rec->durables, err)))
             goto out;
         launch->fds[TF_FD_CTL] = opts->shared->ctl_fd;

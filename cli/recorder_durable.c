@@ -7,6 +7,7 @@
 #include "replay/durable.h"
 
 #define FIRST_NS 1000000000u  /* shorter runs are re-executed from their start */
+#define USUAL_NS 700000000u   /* between two, at first: with what restoring takes, a goto takes a second */
 #define BOUNDED_NS 500000000u /* with limits: how often it is asked whether one is wanted */
 #define SHARE 8      /* making one takes an eighth of the time until the next, on another processor */
 #define LAST_MS 1000 /* for one that is being made when the program ends */
@@ -53,8 +54,8 @@ int tf_durables_new(const struct tf_durables_opts *opts, struct tf_durables **ou
     if (!d)
         return tf_err_set(err, TF_E_IO, "out of memory");
     d->opts = *opts;
-    d->spacing_ns = tf_bound_limited(&opts->bound) ? BOUNDED_NS : FIRST_NS;
-    d->next_ms = tf_now_ms() + (int64_t)(d->spacing_ns / 1000000);
+    d->spacing_ns = tf_bound_limited(&opts->bound) ? BOUNDED_NS : USUAL_NS;
+    d->next_ms = tf_now_ms() + (int64_t)((tf_bound_limited(&opts->bound) ? BOUNDED_NS : FIRST_NS) / 1000000);
     tf_bound_init(&d->bound, &opts->bound, (uint64_t)tf_now_ms());
     if (opts->mode == TF_DURABLE_CRIU && (tf_criu_find(&d->criu, &why) || tf_criu_probe(&d->criu, &why))) {
         tf_say("no durable checkpoints: %s. The run is recorded without", why.msg);

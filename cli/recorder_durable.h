@@ -16,6 +16,8 @@ enum tf_durable_mode {
     TF_DURABLE_CRIU, /* asked for: what does not work is said */
 };
 
+#define TF_DURABLE_EACH 4 /* so many stay for each process that --max-checkpoints allows */
+
 /* What a program may have in memory, and all of them may take in the file, for AUTO. */
 #define TF_DURABLE_AUTO_MEMORY (256ull << 20)
 #define TF_DURABLE_AUTO_BYTES (256ull << 20)
@@ -24,7 +26,7 @@ struct tf_durables_opts {
     struct tf_store *store; /* borrowed */
     enum tf_durable_mode mode;
     struct tf_bound_limits bound;
-    size_t max; /* that stay */
+    size_t max; /* that stay: more than processes, for they take disk only, and not much */
 };
 
 struct tf_durables;

@@ -204,5 +204,6 @@ bool tf_revive_process(uintptr_t stack, int ctl, int log, struct tf_settled *out
     tf.socket = own_socket;
     if (folder[0]) /* where that is not there, a path that needs it is not found either */
         tf_sys(SYS_chdir, folder);
-    return map_again(ctl, TF_CTL_ADDR, TF_CTL_SIZE) & map_again(log, TF_LOG_ADDR, TF_LOG_SIZE) && whole;
+    bool control = map_again(ctl, TF_CTL_ADDR, TF_CTL_SIZE); /* both descriptors are closed in any case */
+    return map_again(log, TF_LOG_ADDR, TF_LOG_SIZE) && control && whole;
 }

@@ -26,7 +26,9 @@ SUPERVISOR_MB, PROGRAM_MB = 160, 60
 READER = """
 import os, sys, time
 def step(i):
-    data = os.read(0, 65536)
+    data = b''
+    while len(data) < 65536 and (more := os.read(0, 65536 - len(data))):  # a pipe gives what there is
+        data += more
     print('piece', i, len(data), flush=True)
     time.sleep(float(sys.argv[2]))
 for i in range(int(sys.argv[1])):

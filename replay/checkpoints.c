@@ -313,6 +313,8 @@ void tf_pace_checkpoint(struct tf_timeline *t, const struct tf_runner *runner, c
         .work_ns = pace->from.work_ns + tf_memory_cpu_ns(runner->pid),
         .made_ms = tf_now_ms(),
     };
+    if (t->leave_at_stop && place->frame == t->leave_frame) /* it must not be the one that has to go for it */
+        c.visited = ++t->set.visits;
     if (runner->keeper && tf_runner_identify(&c.runner, &ignored))
         c.runner.pid = 0; /* its number is another namespace's */
     if (!t->fault_ns)

@@ -119,6 +119,7 @@ int tf_run_start(struct tf_timeline *t, const struct tf_stop_req *stop, uint64_t
     if (r)
         return r;
     struct tf_run_req req = {.stop = *stop, .snapshot_at_stop = t->leave_at_stop};
+    t->leave_frame = stop->frame;
     if (!t->scan) /* a copy that scans is no checkpoint for others */
         req.snapshots = tf_pace_begin(t, from, present);
     const uint32_t *prefix = NULL;

@@ -414,7 +414,6 @@ int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct 
          i++) {
         tf_runner_end(&runner);
         req.lines = position.frame - 1 - req.frame;
-        req.lines = position.frame - 1 - req.frame;
         r = tf_run_to(t, &req, req.frame, &runner, &from, &rep, err);
     }
     if (r)

@@ -41,6 +41,7 @@ struct tf_timeline {
     struct tf_criu criu;   /* argv NULL: not looked for yet */
     pid_t *keepers; /* first processes of the namespaces of restored ones: our children, to be reaped */
     size_t keepers_n;
+    uint64_t leave_frame;      /* where that is */
     bool leave_at_stop;        /* the next run leaves a checkpoint where it stops (struct tf_run_req) */
     struct tf_checkpoints set; /* the start is always its first, with a process or without */
     struct tf_policy_cost cost;

@@ -19,6 +19,7 @@
 #include <unistd.h>
 #include "checkpoint/keep.h"
 #include "checkpoint/memory.h"
+#include "checkpoint/parent.h"
 
 #define CLIENTS_MAX 64
 #define LOOK_MS 1000     /* at the recording and the socket */
@@ -151,23 +152,6 @@ static void thin(struct tf_keeper *k)
 
 /* ---- children ---- */
 
-static pid_t parent_of(const char *pid)
-{
-    char path[300], line[512];
-    int parent = 0;
-    snprintf(path, sizeof path, "/proc/%s/stat", pid);
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return 0;
-    if (fgets(line, sizeof line, f)) {
-        const char *at = strrchr(line, ')');
-        if (!at || sscanf(at + 1, " %*c %d", &parent) != 1)
-            parent = 0;
-    }
-    fclose(f);
-    return parent;
-}
-
 /* Kills all children, or only those that are no checkpoints: copies whose replay has gone may be in an
  * endless loop. Returns how many. */
 static size_t kill_children(const struct tf_keeper *k, bool checkpoints)
@@ -175,7 +159,7 @@ static size_t kill_children(const struct tf_keeper *k, bool checkpoints)
     DIR *dir = opendir("/proc");
     size_t killed = 0;
     for (struct dirent *e; dir && (e = readdir(dir));) {
-        if (strspn(e->d_name, "0123456789") != strlen(e->d_name) || parent_of(e->d_name) != getpid())
+        if (strspn(e->d_name, "0123456789") != strlen(e->d_name) || tf_parent_of(atoi(e->d_name)) != getpid())
             continue;
         pid_t pid = (pid_t)atoi(e->d_name);
         bool kept = false;

@@ -9,8 +9,8 @@
  * A copy is in the middle of whatever its parent did: in tf_serve(), called from the very start of the
  * process, from the slow path of an event, or from a stop. Being told to run means returning from there.
  *
- * What a fork cannot copy: other threads (there are none up to here), and descriptors stay shared. The copy
- * of a recorded process closes them all; from then on everything comes from the log.
+ * What a fork cannot copy: other threads, which go on as contexts (iohooks/turn.h), and descriptors stay
+ * shared. The copy of a recorded process closes them all; from then on everything comes from the log.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -345,9 +345,9 @@ static void raise_limits(void)
 }
 
 /*
- * While recording (timefork debug). The copy gives up every descriptor but its socket: one that it kept open
- * would keep the program's pipes from ending. Where it stands in the log only the supervisor knows, from the
- * mark in the ring.
+ * While recording (debug, record --keep, and for durable checkpoints). The copy gives up every descriptor but
+ * its socket: one that it kept open would keep the program's pipes from ending. Where it stands in the log
+ * only the supervisor knows, from the mark in the ring.
  */
 void tf_snapshot_record(uint64_t now)
 {

@@ -7,29 +7,18 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "cli/evict.h"
 #include "cli/keep.h"
 
 #define LONGEST_MS (30 * 86400000ll)
 
 bool tf_duration_parse(const char *text, int64_t *ms)
 {
-    static const struct {
-        char unit;
-        int64_t ms;
-    } units[] = {{'s', 1000}, {'m', 60000}, {'h', 3600000}, {'d', 86400000}};
-    char *end;
-    if (*text < '0' || *text > '9')
+    uint64_t ns;
+    if (!tf_age_parse(text, &ns) || ns / 1000000 > (uint64_t)LONGEST_MS)
         return false;
-    errno = 0;
-    long long number = strtoll(text, &end, 10);
-    if (errno || !*end || end[1] || number < 1 || number > LONGEST_MS / 1000)
-        return false;
-    for (size_t i = 0; i < sizeof units / sizeof *units; i++)
-        if (*end == units[i].unit) {
-            *ms = number * units[i].ms;
-            return *ms <= LONGEST_MS;
-        }
-    return false;
+    *ms = (int64_t)(ns / 1000000);
+    return true;
 }
 
 const char *tf_duration_text(int64_t ms, char *buf, size_t size)

@@ -423,16 +423,10 @@ int tf_record_run(const struct tf_record_opts *opts, struct tf_record_result *re
         goto out;
     }
     tf_checkpoints_init(&result->checkpoints, &opts->checkpoints.cost.limits);
-    enum tf_durable_mode durable = opts->durable;
-    if (opts->snapshots || durable) {
-        r = tf_shared_create(&result->shared, err);
-        /* Where files may not be that large (RLIMIT_FSIZE): what nobody has asked for must not be in the way.
-         */
-        if (r && (opts->snapshots || durable != TF_DURABLE_AUTO))
-            goto out;
-        if (r)
-            durable = TF_DURABLE_NONE;
-    }
+    /* For a timeline that takes the checkpoints over here; what is kept, or durable, gets the reader's own.
+     */
+    if (opts->snapshots && !opts->keep && (r = tf_shared_create(&result->shared, err)))
+        goto out;
     struct tf_launch launch = {
         .file = opts->argv[0],
         .argv = opts->argv,
@@ -448,14 +442,13 @@ int tf_record_run(const struct tf_record_opts *opts, struct tf_record_result *re
         .follow = opts->follow,
         .wait = opts->wait,
         .snapshots = opts->snapshots,
-        .durable = durable,
+        .durable = opts->durable,
         .bound = opts->bound,
         .checkpoints = opts->checkpoints.cost,
         .chaos = opts->chaos ? opts->seed << 1 | 1 : 0,
         .timeout_ms = opts->timeout_ms,
         .ends_together = opts->ends_together,
         .was_fixed = persona >= 0 && (persona & ADDR_NO_RANDOMIZE),
-        .shared = &result->shared,
     };
     if ((r = tf_recorder_new(&recording, &launch, &session, &recorder, err)))
         goto out;

@@ -28,6 +28,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "checkpoint/memory.h"
+#include "checkpoint/parent.h"
 #include "checkpoint/policy.h"
 #include "cli/recorder.h"
 #include "replay/prepare.h"
@@ -453,31 +454,13 @@ static void hear(struct tf_recorder *rec, struct process *p)
     }
 }
 
-/* The parent of a process, as the system says; 0: not known. */
-static pid_t parent_of(pid_t pid)
-{
-    char path[64], line[1024];
-    pid_t parent = 0;
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    FILE *file = fopen(path, "re");
-    if (!file)
-        return 0;
-    if (fgets(line, sizeof line, file)) {
-        const char *at = strrchr(line, ')');
-        if (!at || sscanf(at + 1, " %*c %d", &parent) != 1)
-            parent = 0;
-    }
-    fclose(file);
-    return parent;
-}
-
 /* The recorded process that this one was, or that it descends from; else the first; NULL: it is the first. */
 static struct process *ancestor(struct tf_recorder *rec, pid_t pid)
 {
     for (size_t i = 0; i < rec->n; i++)
         if (rec->processes[i])
             learn_pid(rec->processes[i]);
-    for (int depth = 0; pid > 1 && depth < 64; depth++, pid = parent_of(pid))
+    for (int depth = 0; pid > 1 && depth < 64; depth++, pid = tf_parent_of(pid))
         for (size_t i = rec->n; i-- > 0;)
             if (rec->processes[i] && rec->processes[i]->in && rec->processes[i]->pid == pid)
                 return rec->processes[i];
@@ -556,7 +539,7 @@ static void kill_all(struct tf_recorder *rec, pid_t launched)
 {
     pid_t program = rec->n ? (pid_t)rec->processes[0]->map.shm->program_pid : 0, ancestor = program;
     for (int depth = 0; ancestor > 1 && ancestor != launched && depth < 64; depth++)
-        ancestor = parent_of(ancestor);
+        ancestor = tf_parent_of(ancestor);
     if (ancestor == launched) /* else it has ended: the number may be anybody's */
         kill(program, SIGKILL);
     kill(launched, SIGKILL);
@@ -801,8 +784,6 @@ int tf_recorder_new(const struct tf_recorder_opts *opts, struct tf_launch *launc
                                            .max = TF_DURABLE_EACH * opts->checkpoints.limits.max};
         if ((r = tf_durables_new(&durable, &rec->durables, err)))
             goto out;
-        launch->fds[TF_FD_CTL] = opts->shared->ctl_fd;
-        launch->fds[TF_FD_LOG] = opts->shared->log_fd;
         p->map.shm->snapshots = 1;
         rec->cost.budget = opts->checkpoints.budget;
         rec->fault_ns = tf_memory_fault_ns();

@@ -25,7 +25,6 @@ struct tf_recorder_opts {
     int64_t timeout_ms;                  /* the program is killed when it has run for so long; 0: never */
     bool ends_together; /* when a signal came that ends timefork, the program is killed, a little later */
     bool was_fixed;     /* address space randomisation is off here, too */
-    const struct tf_shared *shared; /* with snapshots or durable: what the process maps besides */
 };
 
 /* Prepares for one program: fills in launch->fds (lent: to be executed with) and *session, the value of

@@ -5,15 +5,11 @@
  * The queue and everything else in `turn` is guarded by turn.lock, a futex of three states; what only its
  * owner touches is not.
  */
-#include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
-#include <link.h>
 #include <linux/futex.h>
-#include <pthread.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <unwind.h>
 #include "iohooks/turn_local.h"
 
 #define STUCK_NS 20000000000ull

@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include "checkpoint/parent.h"
 #include "replay/runner.h"
 
 int64_t tf_now_ms(void)
@@ -301,18 +302,10 @@ int tf_runner_identify(struct tf_runner *runner, struct tf_err *err)
 /* Of a process that is not our child the number may be another one's by now: is it the keeper's child? */
 static void kill_restored(const struct tf_runner *runner)
 {
-    char path[64], line[256];
-    int parent = 0;
     int fd = (int)syscall(SYS_pidfd_open, runner->pid, 0); /* from here on it is one and the same process */
     if (fd < 0)
         return;
-    snprintf(path, sizeof path, "/proc/%d/status", (int)runner->pid);
-    FILE *f = fopen(path, "re");
-    while (f && fgets(line, sizeof line, f) && sscanf(line, "PPid: %d", &parent) != 1)
-        ;
-    if (f)
-        fclose(f);
-    if (parent == runner->keeper)
+    if (tf_parent_of(runner->pid) == runner->keeper)
         syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0);
     close(fd);
 }

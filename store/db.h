@@ -124,4 +124,7 @@ int tf_db_missing(struct tf_store *store, const struct tf_lineage *lineage, stru
 /* A copy of a text column, "" for NULL. NULL: no memory. */
 char *tf_db_text(sqlite3_stmt *stmt, int column);
 
+/* A row of "SELECT rowid, offset, len, first_seq, events, first_frame, last_frame FROM outside". */
+struct tf_outside_block tf_outside_row(sqlite3_stmt *stmt, int64_t run);
+
 #endif

@@ -63,16 +63,7 @@ static int find_outside(struct tf_store *store, const struct tf_run *run, const 
         rc = rc ? rc : no_place(p->frame, p->offset, err);
         goto out;
     }
-    struct tf_outside_block b = {
-        .rowid = sqlite3_column_int64(stmt, 0),
-        .owner = run->rowid,
-        .offset = (uint64_t)sqlite3_column_int64(stmt, 1),
-        .len = (uint64_t)sqlite3_column_int64(stmt, 2),
-        .first_seq = (uint64_t)sqlite3_column_int64(stmt, 3),
-        .events = (uint64_t)sqlite3_column_int64(stmt, 4),
-        .first_frame = (uint64_t)sqlite3_column_int64(stmt, 5),
-        .last_frame = (uint64_t)sqlite3_column_int64(stmt, 6),
-    };
+    struct tf_outside_block b = tf_outside_row(stmt, run->rowid);
     rc = 0;
     if (b.len > 1ull << 33 || b.offset + b.len < p->offset) {
         rc = no_place(p->frame, p->offset, err);

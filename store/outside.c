@@ -15,6 +15,20 @@ struct blocks {
     uint64_t offset, seq; /* where the next one has to begin */
 };
 
+struct tf_outside_block tf_outside_row(sqlite3_stmt *stmt, int64_t run)
+{
+    return (struct tf_outside_block){
+        .rowid = sqlite3_column_int64(stmt, 0),
+        .owner = run,
+        .offset = (uint64_t)sqlite3_column_int64(stmt, 1),
+        .len = (uint64_t)sqlite3_column_int64(stmt, 2),
+        .first_seq = (uint64_t)sqlite3_column_int64(stmt, 3),
+        .events = (uint64_t)sqlite3_column_int64(stmt, 4),
+        .first_frame = (uint64_t)sqlite3_column_int64(stmt, 5),
+        .last_frame = (uint64_t)sqlite3_column_int64(stmt, 6),
+    };
+}
+
 /* Adds what one process of a lineage gives. */
 static int add_blocks(struct tf_store *store, sqlite3_stmt *stmt, const struct tf_ancestor *a,
                       bool output_only, struct blocks *out, struct tf_err *err)
@@ -27,16 +41,7 @@ static int add_blocks(struct tf_store *store, sqlite3_stmt *stmt, const struct t
     sqlite3_bind_int64(stmt, 2, (int64_t)a->offset);
     sqlite3_bind_int64(stmt, 3, a->end_offset == UINT64_MAX ? INT64_MAX : (int64_t)a->end_offset);
     while ((rc = tf_db_step(store, stmt, err)) == 1) {
-        struct tf_outside_block b = {
-            .rowid = sqlite3_column_int64(stmt, 0),
-            .owner = a->run,
-            .offset = (uint64_t)sqlite3_column_int64(stmt, 1),
-            .len = (uint64_t)sqlite3_column_int64(stmt, 2),
-            .first_seq = (uint64_t)sqlite3_column_int64(stmt, 3),
-            .events = (uint64_t)sqlite3_column_int64(stmt, 4),
-            .first_frame = (uint64_t)sqlite3_column_int64(stmt, 5),
-            .last_frame = (uint64_t)sqlite3_column_int64(stmt, 6),
-        };
+        struct tf_outside_block b = tf_outside_row(stmt, a->run);
         if (b.offset != out->offset || b.first_seq != out->seq || b.len == 0 || b.len > 1ull << 33 ||
             b.events == 0)
             break;

@@ -185,7 +185,7 @@ struct tf_shm {
     uint32_t space_futex; /* incremented and woken by the supervisor when it freed space */
     int32_t filter_error; /* replay: errno, if the filter of system calls could not be installed */
     uint32_t reserved;
-    uint32_t snapshots;         /* 1: take fork checkpoints while recording (timefork debug) */
+    uint32_t snapshots;         /* 1: take fork checkpoints while recording */
     uint64_t tail;              /* words consumed since the start */
     uint64_t snapshot_ticks;    /* supervisor: TSC ticks between the last checkpoint and the next */
     uint64_t stack_limit;       /* what the program's own RLIMIT_STACK was: getrlimit answers this */

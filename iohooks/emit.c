@@ -440,8 +440,7 @@ static void on_item(int type, const void *part1, size_t len1, const void *part2,
 
 const struct tf_core tf_core = {
     .abi = TF_ENGINE_ABI,
-    .p = &tf.p,
-    .limit = &tf.limit,
+    .cursor = &tf.cursor,
     .slow = tf_slow,
     .code = on_code,
     .next_code = next_code,

@@ -36,7 +36,12 @@ enum tf_mode {
 #define TF_CLOCKS 12
 struct tf_process {
     enum tf_mode mode;
-    uint32_t *p, *limit; /* the engine's emit pointers */
+    union {
+        struct {
+            uint32_t *p, *limit;
+        };
+        struct tf_cursor cursor; /* the same, as the engine sees it */
+    };
 
     const struct tf_engine *engine;
     int first_fd; /* TIMEFORK=first_fd */

@@ -58,6 +58,7 @@ struct tf_process {
     uint64_t space_end;     /* absolute word number up to which may be written, as known */
     uint64_t last_tsc;      /* of the last TIME */
     uint64_t stamp_at;      /* absolute word number from which on the next event gets a time stamp */
+    uint32_t stamp_every;   /* events between the last stamp and the next */
     uint64_t last_wake;     /* absolute word number at which the supervisor was last woken */
     uint64_t snapshot_from; /* TSC from which on the time to the next checkpoint counts */
     uint32_t snapshot_serial;

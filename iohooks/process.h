@@ -64,7 +64,7 @@ struct tf_process {
     uint32_t snapshot_serial;
     bool is_child;            /* of the supervisor, directly */
     int pid;                  /* record: of this process, to know it from a child that is not recorded */
-    uint64_t own_stack_limit; /* record: what timefork set RLIMIT_STACK to */
+    uint64_t own_stack_limit; /* RLIMIT_STACK as timefork set it */
     char follow[96]; /* record --follow: the value of TIMEFORK= for programs that are executed; or empty */
 
     /* replay */

@@ -3,6 +3,16 @@
  * argument says which sequence and how many events of it. */
 #include "store_fixture.h"
 
+/* In front of libc's: no second passes here, so that how often the recorder writes does not depend on the
+ * machine. */
+int clock_gettime(clockid_t clock, struct timespec *ts)
+{
+    static long calls;
+    (void)clock;
+    *ts = (struct timespec){.tv_sec = 1000, .tv_nsec = ++calls};
+    return 0;
+}
+
 #define CODES 3000u
 #define STAMP_EVERY 128 /* as iohooks/emit.c where events are frequent */
 

@@ -314,7 +314,7 @@ void tf_pace_checkpoint(struct tf_timeline *t, const struct tf_runner *runner, c
         .made_ms = tf_now_ms(),
     };
     if (t->leave_at_stop && place->frame == t->leave_frame) /* it must not be the one that has to go for it */
-        c.visited = ++t->set.visits;
+        c.visited = t->set.visits + 1;
     if (runner->keeper && tf_runner_identify(&c.runner, &ignored))
         c.runner.pid = 0; /* its number is another namespace's */
     if (!t->fault_ns)

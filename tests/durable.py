@@ -495,6 +495,11 @@ def test_refused(bench):
     for name, script in scripts.items():
         fails(f"a criu that {name}", file, "", script)
 
+    two, plain, frames, at_two = work_with_checkpoints(bench, "refused-two", "0.2", parts=(1, 2))
+    result, got = bench.places(two, [at_two[1] + 100], TIMEFORK_CRIU=str(scripts["fails"]))
+    tally.equal("refused: two for one reason: the answer is right", strip(got), strip(bench.places(plain, [at_two[1] + 100])[1]), result)
+    tally.check("refused: two for one reason: one message", len(result.errtext.splitlines()) == 1, result)
+
     def change(name, having, *statements):
         changed = bench.copy(file, f"refused-{name}")
         db = sqlite3.connect(changed)

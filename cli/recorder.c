@@ -176,8 +176,8 @@ static void look_at_refusal(struct tf_recorder *rec)
         [TF_SNAPSHOT_UNSHARED] =
             "memory that a copy would share with the program (mmap, MAP_SHARED) could not be copied",
     };
-    struct process *first = rec->processes[0];
-    uint32_t reason = first->in ? first->map.shm->no_snapshot : TF_SNAPSHOT_CAN;
+    struct process *first = rec->n ? rec->processes[0] : NULL; /* --follow: none has asked yet */
+    uint32_t reason = first && first->in ? first->map.shm->no_snapshot : TF_SNAPSHOT_CAN;
     if (rec->refused || reason == TF_SNAPSHOT_CAN || reason >= sizeof why / sizeof *why)
         return;
     rec->refused = true;

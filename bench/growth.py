@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 
 import picture
-from rivals import PROGRAMS, Failed, Run, Watch, environment
+from rivals import PROGRAMS, Failed, Run, Watch, end_group, end_with_children, environment
 
 ROUND_OF_RICHARDS = 17534  # its frame events
 
@@ -58,10 +58,13 @@ def asked(argv, limit):
         process = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=out, env=environment(), start_new_session=True)
         watch = Watch(process.pid, limit)
         watch.start()
-        status = process.wait()
-        seconds = time.perf_counter() - began
-        watch.ended.set()
-        watch.join()
+        try:
+            status = process.wait()
+            seconds = time.perf_counter() - began
+        finally:
+            watch.ended.set()
+            watch.join()
+            end_group(process.pid)
         if status:
             raise Failed(f"over {limit:.0f} s" if watch.over else f"status {status}: {' '.join(map(str, argv[1:4]))}")
         out.seek(0)
@@ -137,6 +140,7 @@ def main():
     parser.add_argument("--pictures", type=Path, default=Path("bench-output"), help="folder for pictures and figures (default: bench-output)")
     parser.add_argument("--quick", action="store_true", help="10^4 and 10^5 events: to try the bench itself, not to measure")
     options = parser.parse_args()
+    end_with_children()
     if not timefork.exists():
         sys.exit(f"{timefork} is missing: run ./setup, or name the program in TIMEFORK")
     exe = next((line.split(";", 1)[1] for line in (timefork.parent / "pythons.txt").read_text().splitlines() if line.startswith(options.python)), None)

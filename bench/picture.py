@@ -87,7 +87,7 @@ def dots(path, title, axis, rows, series, goals=()):
                 parts.append(line(scale(least), at, scale(most), at, COLOURS[k % len(COLOURS)], 1.5))
                 parts.append(mark(SHAPES[k % len(SHAPES)], scale(value), at, COLOURS[k % len(COLOURS)], f"{name}, {row}: {value:.3g} ({least:.3g}-{most:.3g})"))
     parts += legend(list(series), left + width + 30, top + 14)
-    write(path, left + width + 330, bottom + 64, parts)
+    write(path, left + width + 330, max(bottom + 64, top + 20 * len(series) + 20), parts)
 
 
 def lines(path, title, horizontal, vertical, series, goals=()):
@@ -112,4 +112,4 @@ def lines(path, title, horizontal, vertical, series, goals=()):
         parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.8" points="{" ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in one)}"/>')
         parts += [mark(SHAPES[n % len(SHAPES)], across(x), up(y), colour, f"{name}: {y:.4g} at {x:,}") for x, y in one]
     parts += legend(list(series), left + width + 30, top + 14)
-    write(path, left + width + 330, top + height + 64, parts)
+    write(path, left + width + 330, max(top + height + 64, top + 20 * len(series) + 20), parts)

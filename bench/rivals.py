@@ -17,7 +17,7 @@ first        seconds until a new process has answered a question about the log: 
 goto         milliseconds, p50 and p95, to random events, in one process; back: one step back from there; rcont: backwards from the end to the last call of the counted function;
              what a tool has not answered after 15 s of that is not waited for
 MB           peak memory of the largest process. recorder: of timefork's own process, which is another one than the program; s/1e7: CPU seconds of it (and of what it
-             starts), less those of a run without work, for 10^7 frame events
+             starts), less those of a run without work, for 10^7 frame events, where there are enough of them to say so
 
 "empty hook" is a PEP 523 frame evaluator that calls the interpreter's own and does nothing else (bench/floor.c): no recorder of calls that replaces the evaluator can be faster. "timefork, no
 checkpoints" is record --checkpoints none: its log is the log alone. Tools that are hundreds of times slower get less work ("small"); a run that takes longer than
@@ -70,6 +70,7 @@ WORK = [
 GOAL_MEAN, GOAL_FIB, GOAL_RECORDER = 1.2, 1.9, 0.3
 GOALS = (f"goals: geometric mean of timefork's overheads {GOAL_MEAN}x, fib {GOAL_FIB}x; 2 bytes an event where calls are all there is, 1 in regular code; "
          f"the recorder {GOAL_RECORDER} CPU seconds for 10^7 events")
+ENOUGH = 200000  # frame events, to say what the recorder's CPU time is for each
 SLOW = 10  # seconds: a tool whose first run takes longer has no second
 MOVES, MOVES_LIMIT = 12, 15  # gotos and steps; seconds for all of them: what was not answered by then does not count
 
@@ -148,12 +149,15 @@ class Run:
                                        preexec_fn=enlarge if stack else None)
             watch = Watch(process.pid, limit)
             watch.start()
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            self.whole = time.perf_counter() - began
-            watch.ended.set()
-            watch.join()
-            end_group(process.pid)
+            try:
+                _, status, usage = os.wait4(process.pid, 0)
+                process.returncode = os.waitstatus_to_exitcode(status)
+                self.whole = time.perf_counter() - began
+            finally:
+                # Also what it left behind; and everything, when the bench is interrupted.
+                watch.ended.set()
+                watch.join()
+                end_group(process.pid)
             out.seek(0)
             err.seek(0)
             said = (err.read().strip().splitlines() or ["it said nothing"])[-1]
@@ -566,7 +570,7 @@ class Bench:
         row["plain memory"] = statistics.median(p.started for p in plain)
         if tool.recorder:
             row["recorder"] = statistics.median(r.started for r in runs)
-            row["recorder cpu"] = (statistics.median(r.beside for r in runs) - base[1]) / events * 1e7 if events else None
+            row["recorder cpu"] = (statistics.median(r.beside for r in runs) - base[1]) / events * 1e7 if events >= ENOUGH else None
         return row
 
 
@@ -610,21 +614,21 @@ def rivals(version, exe, options, folder, timefork):
     rows = []
     print(f"Python {version}; around and first in seconds, goto, back and rcont in milliseconds")
     print(HEAD)
+    options.pictures.mkdir(parents=True, exist_ok=True)
     for work in WORK:
         if options.program and not any(part in work[0] for part in options.program):
             continue
         for row in bench.measure(work):
             rows.append(row)
             print(text(row), flush=True)
+        (options.pictures / "rivals.json").write_text(json.dumps(rows, indent=1))
+        draw(version, rows, options.pictures)
     print("\ngeometric mean of the overheads, over the programs that it ran")
     for tool in dict.fromkeys(row["tool"] for row in rows):
         mine = [row["overhead"] for row in rows if row["tool"] == tool and not row["failed"]]
         mean = f"{math.exp(statistics.mean(map(math.log, mine))):.2f}x" if mine else "-"
         print(f"{tool:32} {mean:>10}  {len(mine)} of {len({row['program'] for row in rows})} programs")
     print(GOALS)
-    options.pictures.mkdir(parents=True, exist_ok=True)
-    (options.pictures / "rivals.json").write_text(json.dumps(rows, indent=1))
-    draw(version, rows, options.pictures)
     print(f"pictures and rivals.json in {options.pictures}")
     return rows
 
@@ -639,6 +643,11 @@ def draw(version, rows, folder):
     size = {tool: {r["program"]: (r["bytes"],) * 3 for r in measured if r["tool"] == tool and r.get("bytes", 0) > 0} for tool in tools}
     picture.dots(folder / "bytes.svg", f"Size of the log, Python {version}", "bytes for each frame event (logarithmic)", programs, {t: p for t, p in size.items() if p},
                  [(1, "goal, regular code: 1"), (2, "calls: 2")])
+
+
+def end_with_children():
+    """Ends the bench at SIGTERM as at Ctrl-C: with what it has started, which has sessions of its own."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 def arguments(parser, timefork):
@@ -660,6 +669,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="little work: to try the bench itself, not to measure")
     arguments(parser, timefork)
     options = parser.parse_args()
+    end_with_children()
     if not timefork.exists():
         sys.exit(f"{timefork} is missing: run ./setup, or name the program in TIMEFORK")
     options.rivals, options.pictures = options.rivals.absolute(), options.pictures.absolute()

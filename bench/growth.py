@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 
 import picture
-from rivals import PROGRAMS, Failed, Run, Watch, end_group, end_with_children, environment
+from tools import PROGRAMS, Failed, Run, Watch, end_group, end_with_children, environment
 
 ROUND_OF_RICHARDS = 17534  # its frame events
 

@@ -9,6 +9,7 @@ round every tool runs the same program once, after a plain run; a ratio is that 
 
 overhead     time of the work to that of the plain run, median (range). What a tool does before and after the work (start, saving a log) is "around": seconds of the whole command
              without the work
+CPU          the same ratio of the program's CPU seconds, less those of a run without work, which other work on the machine disturbs least; where there are enough of them to say so
 bytes/event  size of the log to the number of frame events (calls, returns, yields, resumes, unwinds) that timefork counts in the same program, both less what the
              same program has when it is told to do no work. The same denominator for all tools, whatever they call an event
 lost         calls of the counted function that the log does not know of, of all. "-": it holds no single calls; "not readable": the tool made a log that cannot be opened
@@ -16,7 +17,7 @@ first        seconds until a new process has answered a question about the log: 
              timecapsule its summary; of viztracer, which shows its log in a browser, loading the JSON only
 goto         milliseconds, p50 and p95, to random events, in one process; back: one step back from there; rcont: backwards from the end to the last call of the counted function;
              what a tool has not answered after 8 s of that is not waited for
-MB           peak memory of the largest process. recorder: of timefork's own process, which is another one than the program; s/1e7: CPU seconds of it (and of what it
+MB/plain     peak memory of the largest process, and of the plain run. recorder: of timefork's own process, which is another one than the program; s/1e7: CPU seconds of it (and of what it
              starts), less those of a run without work, for 10^7 frame events, where there are enough of them to say so
 
 "empty hook" is a PEP 523 frame evaluator that calls the interpreter's own and does nothing else (bench/floor.c): no recorder of calls that replaces the evaluator can be faster. "timefork, no
@@ -122,7 +123,7 @@ class Bench:
         tools = [t for t in self.tools if not self.options.tool or any(part in t.name for part in self.options.tool)]
         # What the same program costs when it is told to do nothing, and how many events the work has.
         self.once(self.bare, [file, "0"])
-        frames = self.bare.frames()
+        frames, idle = self.bare.frames(), self.once(self.plain, [file, "0"]).cpu
         events, base = {}, {}
         for sort, amount in amounts.items():
             if not sort or any(t.small for t in tools):
@@ -133,7 +134,7 @@ class Bench:
             try:
                 if not tool.reason:
                     run = self.once(tool, [file, "0"])
-                    base[tool] = tool.size(), run.beside
+                    base[tool] = tool.size(), run.beside, run.cpu
             except Failed as e:
                 found[tool]["failed"] = f"fails without any work: {e}"
         for number in range(self.options.rounds):
@@ -154,11 +155,14 @@ class Bench:
                         self.ask(tool, [file, str(amounts[tool.small])], function, run.calls, one)
                 except Failed as e:
                     one["failed"] = str(e)
-        return [self.row(name, tool, amounts[tool.small], events.get(tool.small), base.get(tool), found[tool]) for tool in tools]
+        return [self.row(name, tool, amounts[tool.small], events.get(tool.small), base.get(tool), idle, found[tool]) for tool in tools]
 
     def ask(self, tool, program, function, calls, one):
         """What the log that was just made can answer. calls comes last: it may make another log."""
-        for key, question in (("first", lambda: tool.first()), ("moves", lambda: tool.moves(function)), ("known", lambda: tool.calls(program, function))):
+        questions = {"first": tool.first, "moves": lambda: tool.moves(function), "known": lambda: tool.calls(program, function)}
+        if tool is self.bare:
+            del questions["moves"]  # without checkpoints each is a replay from the start: first says what that takes
+        for key, question in questions.items():
             try:
                 one[key] = question()
             except NotImplementedError:
@@ -168,7 +172,7 @@ class Bench:
         if "known" in one:
             one["lost"] = "-" if one["known"] is None else {"calls": calls, "lost": calls - one["known"]}
 
-    def row(self, name, tool, amount, events, base, one):
+    def row(self, name, tool, amount, events, base, idle, one):
         row = {"python": self.version, "program": name, "tool": tool.name, "argument": amount, "failed": one["failed"]}
         if one["failed"] or not one["runs"]:
             return row
@@ -176,6 +180,7 @@ class Bench:
         ratios = [r.inside / p.inside for r, p in zip(runs, plain)]
         row |= {"plain": statistics.median(p.inside for p in plain), "overhead": statistics.median(ratios), "least": min(ratios), "most": max(ratios), "rounds": len(runs), "events": events,
                 "fastest": min(r.inside for r in runs) / min(p.inside for p in plain),
+                "cpu": statistics.median((r.cpu - base[2]) / (p.cpu - idle) for r, p in zip(runs, plain)) if min(p.cpu for p in plain) - idle > 0.05 else None,
                 "around": statistics.median(r.whole - r.inside for r in runs), "error": runs[-1].error}
         if not isinstance(tool, (Plain, Floor)) and events:
             row["bytes"] = (one["bytes"] - base[0]) / events
@@ -206,8 +211,8 @@ def lost(row):
     return "0" if not row["lost"]["lost"] else f"{row['lost']['lost']} of {row['lost']['calls']}"
 
 
-HEAD = (f"{'program':14} {'tool':32} {'plain':>8} {'overhead':>26} {'n':>2} {'fastest':>8} {'around':>8} {'bytes/ev':>9} {'lost':>16} {'first':>7} {'goto':>11} {'back':>9} {'rcont':>7} "
-        f"{'MB':>6} {'recorder MB':>11} {'s/1e7':>6}")
+HEAD = (f"{'program':14} {'tool':32} {'plain':>8} {'overhead':>26} {'n':>2} {'CPU':>7} {'around':>8} {'bytes/ev':>9} {'lost':>16} {'first':>7} {'goto':>11} {'back':>9} {'rcont':>7} "
+        f"{'MB/plain':>8} {'recorder MB':>11} {'s/1e7':>6}")
 
 
 def text(row):
@@ -218,8 +223,8 @@ def text(row):
     digits = 0 if row["overhead"] >= 100 else 2
     spread = f"{row['overhead']:.{digits}f}x ({row['least']:.{digits}f}-{row['most']:.{digits}f})"
     number = lambda key, form: format(row[key], form) if row.get(key) is not None else "-"
-    line = (f"{start} {row['plain'] * 1e3:6.1f}ms {spread:>26} {row['rounds']:2} {row['fastest']:7.{digits}f}x {row['around']:7.2f}s {number('bytes', '.2f'):>9} "
-            f"{lost(row) if 'bytes' in row else '-':>16} {number('first', '.2f'):>7} {pair(row.get('goto')):>11} {pair(row.get('back')):>9} {number('rcont', '.0f'):>7} {row['memory']:6.0f} "
+    line = (f"{start} {row['plain'] * 1e3:6.1f}ms {spread:>26} {row['rounds']:2} {number('cpu', '.2f'):>7} {row['around']:7.2f}s {number('bytes', '.2f'):>9} "
+            f"{lost(row) if 'bytes' in row else '-':>16} {number('first', '.2f'):>7} {pair(row.get('goto')):>11} {pair(row.get('back')):>9} {number('rcont', '.0f'):>7} {pair([row['memory'], row['plain memory']]):>8} "
             f"{number('recorder', '.1f'):>11} {number('recorder cpu', '.2f'):>6}")
     said = {}
     for key, what in (("error", "the command"), ("first failed", "first"), ("moves failed", "goto"), ("known failed", "lost")):
@@ -243,14 +248,17 @@ def rivals(version, exe, options, folder, timefork):
             print(text(row), flush=True)
         (options.pictures / "rivals.json").write_text(json.dumps(rows, indent=1))
         draw(version, rows, options.pictures)
-    print("\ngeometric mean of the overheads, over the programs that it ran")
+    print("\ngeometric mean of the overheads, and of the CPU ratios, over the programs that it ran")
     for tool in dict.fromkeys(row["tool"] for row in rows):
-        mine = [row["overhead"] for row in rows if row["tool"] == tool and not row["failed"]]
-        mean = f"{math.exp(statistics.mean(map(math.log, mine))):.2f}x" if mine else "-"
-        print(f"{tool:32} {mean:>10}  {len(mine)} of {len({row['program'] for row in rows})} programs")
+        mine = [row for row in rows if row["tool"] == tool and not row["failed"]]
+        print(f"{tool:32} {mean([row['overhead'] for row in mine]):>10} {mean([row['cpu'] for row in mine if row['cpu']]):>10}  {len(mine)} of {len({row['program'] for row in rows})} programs")
     print(GOALS)
     print(f"pictures and rivals.json in {options.pictures}")
     return rows
+
+
+def mean(ratios):
+    return f"{math.exp(statistics.mean(map(math.log, ratios))):.2f}x" if ratios else "-"
 
 
 def draw(version, rows, folder):

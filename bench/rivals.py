@@ -219,7 +219,7 @@ def text(row):
     """A line of the table, and those with reasons under it."""
     start = f"{row['program']:14} {row['tool']:32}"
     if row["failed"]:
-        return f"{start} {row['failed']}"
+        return f"{start} {row['failed'][:200]}"
     digits = 0 if row["overhead"] >= 100 else 2
     spread = f"{row['overhead']:.{digits}f}x ({row['least']:.{digits}f}-{row['most']:.{digits}f})"
     number = lambda key, form: format(row[key], form) if row.get(key) is not None else "-"

@@ -109,13 +109,14 @@ class Run:
                 end_group(process.pid)
             out.seek(0)
             err.seek(0)
-            said = (err.read().strip().splitlines() or ["it said nothing"])[-1]
+            said = (err.read().strip().splitlines() or [""])[-1]
             if watch.over:
                 raise Failed(f"over {limit:.0f} s")
             # The program's last line is that with the figures; some tools print after it.
-            lines = [fields for line in out.read().splitlines() if len(fields := line.split()) >= 3 and fields[0].isdigit() and "." in fields[1] and "." in fields[-1]]
+            printed = out.read().strip().splitlines()
+            lines = [fields for line in printed if len(fields := line.split()) >= 3 and fields[0].isdigit() and "." in fields[1] and "." in fields[-1]]
             if not lines:
-                raise Failed(f"status {process.returncode}: {said}")
+                raise Failed(f"status {process.returncode}, and the program did not come to its end: {said or (printed or ['nothing was printed'])[-1]}")
             self.error = f"status {process.returncode}: {said}" if process.returncode else None
             self.calls, self.inside, self.cpu = int(lines[-1][0]), float(lines[-1][1]), float(lines[-1][-1])
             self.beside = usage.ru_utime + usage.ru_stime - self.cpu

@@ -1,6 +1,6 @@
 /* The floor under every recorder of calls: a PEP 523 frame evaluator that does nothing but call the
  * interpreter's own. bench/rivals.py builds it for each Python, with that Python's headers, and
- * bench/floor.py imports it before the program. It is no part of the build.
+ * bench/programs/floor.py imports it before the program. It is no part of the build.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>

@@ -57,8 +57,9 @@ struct tf_checkpoints *tf_timeline_checkpoints(struct tf_timeline *t)
 
 /* ---- where a run begins ---- */
 
-#define DEATHS_MAX 3 /* of one checkpoint's processes, memory being scarce for example: no more then */
-#define FAR_NS 20e6  /* a place that takes so long to go to gets a checkpoint of its own */
+#define DEATHS_MAX 3  /* of one checkpoint's processes, memory being scarce for example: no more then */
+#define APART_NS 10e6 /* windows of a search that may be looked through side by side are no shorter */
+#define FAR_NS 20e6   /* a place that takes so long to go to gets a checkpoint of its own */
 
 /* What restoring takes: so much, and so much for each page. Measured on a quiet machine; what this one makes
  * of it is seen with the first that is restored. */
@@ -205,6 +206,22 @@ static struct tf_checkpoint *best(struct tf_timeline *t, uint64_t frame)
                    work_between(t, live, nearest) < restore_ns(t, nearest)
                ? live
                : nearest;
+}
+
+uint64_t tf_timeline_next_start(struct tf_timeline *t, uint64_t frame)
+{
+    struct tf_checkpoint here = {.frame = frame};
+    const struct tf_checkpoint *before = tf_checkpoints_nearest(&t->set, frame);
+    if (before && before->work_ns) { /* where that is in CPU time is known of checkpoints only */
+        here.work_ns = before->work_ns;
+        here.frame = before->frame;
+    }
+    for (size_t i = 0; i < t->set.n; i++) {
+        const struct tf_checkpoint *c = &t->set.v[i];
+        if (c->frame > frame && best(t, c->frame)->frame == c->frame && work_between(t, &here, c) >= APART_NS)
+            return c->frame;
+    }
+    return 0;
 }
 
 int tf_timeline_fork_start(struct tf_timeline *t, struct tf_runner *copy, struct tf_checkpoint *from,

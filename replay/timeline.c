@@ -114,6 +114,7 @@ static int open_common(struct tf_store *store, const struct tf_run *run, const s
     tf_checkpoints_init(&t->set, opts ? &opts->limits : &usual.limits);
     t->bare = opts && opts->bare;
     t->notice = opts ? opts->notice : NULL;
+    t->aheads.jobs = opts && opts->jobs ? opts->jobs : tf_ahead_processors();
     t->cost.budget = opts ? opts->budget : usual.budget;
     t->present = TF_RUNNER_NONE;
     t->words_block = UINT64_MAX;
@@ -226,6 +227,7 @@ void tf_timeline_close(struct tf_timeline *t)
     tf_threads_free(t->threads, t->threads_n);
     tf_divergence_free(t->divergence);
     free(t->message.data);
+    free(t->aheads.message.data);
     free(t->words);
     free(t->why);
     free(t);

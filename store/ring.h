@@ -172,19 +172,27 @@ enum tf_attach {
 
 enum tf_shm_mode { TF_MODE_OFF = 0, TF_MODE_RECORD = 1, TF_MODE_REPLAY = 2, TF_MODE_PROBE = 3 };
 
+/* Why a process could not take a checkpoint. */
+enum tf_no_snapshot {
+    TF_SNAPSHOT_CAN = 0,
+    TF_SNAPSHOT_DIFFERS, /* a copy would not have all memory that it has (madvise: DONTFORK, WIPEONFORK) */
+    TF_SNAPSHOT_SHARED,  /* so much of its memory is shared that copying that would hold it up: UNSHARE_MAX */
+    TF_SNAPSHOT_UNSHARED, /* its shared memory could not be copied */
+};
+
 struct tf_shm {
     uint32_t magic, version;
     uint32_t mode; /* enum tf_shm_mode: what the process shall do */
     uint32_t ring_words;
     uint32_t attach; /* enum tf_attach */
     int32_t supervisor_pid;
-    uint32_t stop;        /* supervisor: record no more (disk full, ...); the program goes on */
-    uint32_t need_wake;   /* supervisor sleeps: the producer sends WAKE (proto.h) at the next chunk */
-    uint32_t pending;     /* program: a signal waits for the next event */
-    uint32_t program_pid; /* of the attached process */
-    uint32_t space_futex; /* incremented and woken by the supervisor when it freed space */
-    int32_t filter_error; /* replay: errno, if the filter of system calls could not be installed */
-    uint32_t reserved;
+    uint32_t stop;              /* supervisor: record no more (disk full, ...); the program goes on */
+    uint32_t need_wake;         /* supervisor sleeps: the producer sends WAKE (proto.h) at the next chunk */
+    uint32_t pending;           /* program: a signal waits for the next event */
+    uint32_t program_pid;       /* of the attached process */
+    uint32_t space_futex;       /* incremented and woken by the supervisor when it freed space */
+    int32_t filter_error;       /* replay: errno, if the filter of system calls could not be installed */
+    uint32_t no_snapshot;       /* program: enum tf_no_snapshot, when it could not take the last one */
     uint32_t snapshots;         /* 1: take fork checkpoints while recording */
     uint64_t tail;              /* words consumed since the start */
     uint64_t snapshot_ticks;    /* supervisor: TSC ticks between the last checkpoint and the next */

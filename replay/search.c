@@ -10,6 +10,7 @@
 typedef struct tf_position position;
 /* A window in which any line of any function is a hit is tried in pieces of so many events first. */
 #define NEAR_EVENTS 512u
+#define NEAR_NS 3e6 /* what takes longer to go to is not gone to twice */
 #define NEAR_GROWS 16u
 #define NEAR_MOST (1u << 18)
 
@@ -316,6 +317,18 @@ static int forward(struct tf_search *s, struct tf_scan_hit *found, struct tf_err
     }
 }
 
+/* A step back: what it finds is gone to next, and steps follow each other. So there is a checkpoint in front
+ * of the window, and of those of the next steps. */
+static int stay_near(struct tf_search *s, const struct tf_window *window, struct tf_err *err)
+{
+    struct tf_checkpoint from;
+    uint64_t before = window->arm > NEAR_EVENTS ? window->arm - NEAR_EVENTS : 0;
+    if (s->any_line && !s->t->scan && window->end.frame <= window->arm + NEAR_EVENTS &&
+        before >= tf_timeline_first(s->t) && tf_timeline_is_far(s->t, window->arm, NEAR_NS))
+        return tf_timeline_leave(s->t, before, &from, err);
+    return 0;
+}
+
 static int backward(struct tf_search *s, struct tf_scan_hit *found, struct tf_err *err)
 {
     /* s->from: hits behind it count; s->end: up to it. */
@@ -343,7 +356,7 @@ static int backward(struct tf_search *s, struct tf_scan_hit *found, struct tf_er
         s->hit = false;
         s->late = 0;
         int r = may_have(s, &window, err);
-        if (r > 0)
+        if (r > 0 && (r = stay_near(s, &window, err)) == 0)
             r = tf_scan_window(s, &window, TF_SCAN_LAST, err);
         if (may_split(s, r, window.arm, window.end)) {
             cut = s->diverged;

@@ -118,8 +118,11 @@ int tf_timeline_fork_nearest(struct tf_timeline *t, uint64_t frame, struct tf_ru
 /* The first event behind `frame` that has a checkpoint at which a copy would begin that goes there, and to
  * execute up to there takes long enough to be worth another copy; 0: there is none. */
 uint64_t tf_timeline_next_start(struct tf_timeline *t, uint64_t frame);
-/* Whether going there takes so long that a checkpoint shall be left there. */
-bool tf_timeline_is_far(struct tf_timeline *t, uint64_t frame);
+/* Whether going there takes longer than that, so that a checkpoint shall be left on the way. */
+bool tf_timeline_is_far(struct tf_timeline *t, uint64_t frame, double ns);
+/* Leaves a checkpoint right after that event, if there is room for it. *from: the one that it was gone there
+ * from. */
+int tf_timeline_leave(struct tf_timeline *t, uint64_t frame, struct tf_checkpoint *from, struct tf_err *err);
 /* A copy has ended before its time. Has the checkpoint that it was made from, too (its keeper was killed)?
  * Then the set has that process no longer: another one may serve, or a durable one is restored again. */
 bool tf_timeline_drop_gone(struct tf_timeline *t, const struct tf_checkpoint *from);

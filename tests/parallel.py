@@ -72,6 +72,8 @@ def line_of(text):
 
 
 RETURNS = line_of("return i &")
+# Checkpoints close to each other: between them are the windows of a search.
+MANY = ("--checkpoint-budget", "50")
 # Where moves began, and how long they took, is different in every session.
 TIMES = ("elapsed_ms", "checkpoint", "replayed_frames", "served", "replayed")
 
@@ -84,7 +86,7 @@ def without_times(value):
 
 def replay(recording, commands, jobs):
     script = [part for command in commands for part in ("-c", command)]
-    return timefork("replay", recording, "--format", "json", "--jobs", jobs, *script)
+    return timefork("replay", recording, "--format", "json", "--jobs", jobs, *MANY, *script)
 
 
 def searches(facts):
@@ -146,26 +148,25 @@ def check_history(tally, name, recording, facts):
 
 # ---- what the kernel says of the processes ----
 
-def time_of(pid):
-    """Nanoseconds on a processor; 0: it is gone."""
+def runs(pid):
+    """Is it on a processor, or waits for one, and has it run for two milliseconds so far?"""
     try:
-        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state == "R" and int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) >= 2000000
     except (OSError, IndexError):
-        return 0
+        return False
 
 
-def running(pid, seconds=0.15):
-    """Those of a replay's processes that have run for a while within that time: copying a parked one takes a moment, too."""
-    before = {child: time_of(child) for child in children(pid)}
-    time.sleep(seconds)
-    return [child for child, had in before.items() if time_of(child) >= had + 5000000]
+def running(pid, parked):
+    """Those of a replay's processes that run right now, without checkpoints: these are copied now and then."""
+    return [child for child in children(pid) if child not in parked and runs(child)]
 
 
 class Session:
     """timefork replay, a command at a time."""
 
     def __init__(self, recording, *options, before=None):
-        self.process = subprocess.Popen([TIMEFORK, "replay", recording, "--format", "json", *options], stdin=subprocess.PIPE,
+        self.process = subprocess.Popen([TIMEFORK, "replay", recording, "--format", "json", *MANY, *options], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_env(), preexec_fn=before)
 
     def say(self, command):
@@ -181,12 +182,13 @@ class Session:
 
     def most(self, command):
         """A command that takes long: how many processes ran at a time, at most, and its answer."""
-        most, ends = 0, time.monotonic() + LIMIT
+        most, ends, parked = 0, time.monotonic() + LIMIT, children(self.process.pid)
         os.set_blocking(self.process.stdout.fileno(), False)
         self.say(command)
         line = b""
         while not line.endswith(b"\n") and time.monotonic() < ends:
-            most = max(most, len(running(self.process.pid)))
+            most = max(most, len(running(self.process.pid, parked)))
+            time.sleep(0.005)
             line += self.process.stdout.read() or b""
         os.set_blocking(self.process.stdout.fileno(), True)
         return most, json.loads(line or b"{}")
@@ -219,11 +221,11 @@ def check_processes(tally, name, recording):
         s.close()
 
 
-def until_two_run(pid):
+def until_two_run(pid, parked):
     """The processes that run when there are two or more; fewer when that takes too long."""
     ran, ends = [], time.monotonic() + LIMIT
     while len(ran) < 2 and time.monotonic() < ends:
-        ran = running(pid)
+        ran = running(pid, parked)
     return ran
 
 
@@ -234,7 +236,7 @@ def check_killed(tally, name, recording, facts):
         s("goto end")
         parked = set(children(s.process.pid))
         s.say("history box.value 1")
-        ran = until_two_run(s.process.pid)
+        ran = until_two_run(s.process.pid, parked)
         for pid in ran[:1] if what == "killed" else ran:
             os.kill(pid, signal.SIGKILL)
         answer = s.hear()
@@ -247,12 +249,12 @@ def check_killed(tally, name, recording, facts):
 
 
 def check_interrupted(tally, name, recording, facts, folder):
-    t = Terminal([TIMEFORK, "replay", recording, "--jobs", "4"], folder, XDG_STATE_HOME=str(folder / "state"))
+    t = Terminal([TIMEFORK, "replay", recording, "--jobs", "4", *MANY], folder, XDG_STATE_HOME=str(folder / "state"))
     t.until(READY)
     t.command("goto end")
     parked = set(children(t.pid))
     t.send("history box.value 1\r")
-    ran = until_two_run(t.pid)
+    ran = until_two_run(t.pid, parked)
     t.send("\x03")
     answer = t.until("\n" + READY) or ""
     tally.check(f"{name}: Ctrl-C", len(ran) >= 2 and "interrupted" in answer, f"{len(ran)} ran; {answer}")

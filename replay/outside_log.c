@@ -10,7 +10,6 @@
 
 #define AHEAD (4u << 20) /* bytes loaded at a time, at least */
 #define BUFFER (1u << 20)
-#define MEMORY_MAX (512ul << 20) /* held in memory, at most (but for one larger block) */
 
 struct tf_log {
     struct tf_store *store;
@@ -21,12 +20,12 @@ struct tf_log {
     struct tf_outside_block *blocks;
     bool *loaded;
     size_t n;
-    uint64_t held;
+    uint64_t held, memory; /* bytes: those in memory, and how many may be */
     struct tf_log_hold *holds;
 };
 
-int tf_log_open(struct tf_store *store, const struct tf_run *run, int fd, struct tf_log **out,
-                struct tf_err *err)
+int tf_log_open(struct tf_store *store, const struct tf_run *run, int fd, uint64_t memory,
+                struct tf_log **out, struct tf_err *err)
 {
     struct tf_log *log = calloc(1, sizeof *log);
     int r;
@@ -36,6 +35,7 @@ int tf_log_open(struct tf_store *store, const struct tf_run *run, int fd, struct
     log->store = store;
     log->run = run;
     log->fd = fd;
+    log->memory = memory;
     log->map = mmap(NULL, TF_LOG_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
     if (log->map == MAP_FAILED) {
         log->map = NULL;
@@ -101,7 +101,7 @@ static bool is_held(const struct tf_log *log, size_t block)
 
 static void drop(struct tf_log *log, size_t keep_from, size_t keep_to)
 {
-    for (size_t i = 0; i < log->n && log->held > MEMORY_MAX; i++) {
+    for (size_t i = 0; i < log->n && log->held > log->memory; i++) {
         if (!log->loaded[i] || (i >= keep_from && i < keep_to) || is_held(log, i))
             continue;
         /* Whole pages only; an edge that a neighbour shares is kept, and simply loaded again. */

@@ -8,9 +8,11 @@
 #include "store/store.h"
 
 struct tf_log;
-/* fd: a memory file of TF_LOG_SIZE bytes; borrowed. */
-int tf_log_open(struct tf_store *store, const struct tf_run *run, int fd, struct tf_log **out,
-                struct tf_err *err);
+#define TF_LOG_MEMORY (512ul << 20)
+/* fd: a memory file of TF_LOG_SIZE bytes; borrowed. memory: bytes that are held, at most, but for one larger
+ * block, and for what is in use. */
+int tf_log_open(struct tf_store *store, const struct tf_run *run, int fd, uint64_t memory,
+                struct tf_log **out, struct tf_err *err);
 void tf_log_close(struct tf_log *log);
 /* What a process that runs reads at the moment, and is not dropped while others are served. The caller's;
  * zeros at first. */

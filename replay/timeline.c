@@ -127,7 +127,8 @@ static int open_common(struct tf_store *store, const struct tf_run *run, const s
     if ((r = fill_ctl(t, err)) || (r = find_reach(t, err)) ||
         (r = tf_store_threads(store, run, &t->threads, &t->threads_n, err)) ||
         (r = tf_cursor_open(store, run, &t->cursor, err)) ||
-        (r = tf_log_open(store, run, shared->log_fd, &t->log, err)) || (r = tf_timeline_add_images(t, err)))
+        (r = tf_log_open(store, run, shared->log_fd, TF_LOG_MEMORY, &t->log, err)) ||
+        (r = tf_timeline_add_images(t, err)))
         goto fail;
     *out = t;
     return 0;

@@ -116,6 +116,8 @@ def cost(b):
 def goto(b):
     seconds = 2 if b.quick else b.options.long
     for name, program in (("server", ["memory.py", "server", seconds, 20]), ("fib", fib_of(b, seconds))):
+        if b.options.program not in name:
+            continue
         recording = b.folder / "long.timefork"
         b.record(recording, ["--checkpoints", "auto"], program)
         info = b.rows("info", recording)[-1]
@@ -227,7 +229,7 @@ def main():
     parser.add_argument("--gotos", type=int, default=40)
     parser.add_argument("--python", default="3.12", help="a minor version")
     parser.add_argument("--only", default=",".join(PARTS))
-    parser.add_argument("--program", default="", help="of cost: only those whose name has this in it")
+    parser.add_argument("--program", default="", help="of cost and goto: only those whose name has this in it")
     parser.add_argument("--how", default="none,auto,keep", help="of cost: what is compared with the first")
     parser.add_argument("--quick", action="store_true", help="small programs: to try the bench itself, not to measure")
     options = parser.parse_args()

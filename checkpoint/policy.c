@@ -34,18 +34,34 @@ size_t tf_policy_victim(const uint64_t *work, const bool *fixed, size_t n, uint6
     return victim;
 }
 
+/* What is not seen: caches and address translation that are cold afterwards. */
+static uint64_t with_unseen(uint64_t ns)
+{
+    return ns + ns / 4;
+}
+
+void tf_policy_expect(struct tf_policy_cost *cost, uint64_t pages, uint64_t fault_ns)
+{
+    if (!cost->forks)
+        cost->next_ns = with_unseen(pages * fault_ns);
+}
+
+bool tf_policy_may_begin(const struct tf_policy_cost *cost, uint64_t run_ns)
+{
+    return (double)run_ns * cost->budget >= (double)cost->next_ns;
+}
+
 void tf_policy_taken(struct tf_policy_cost *cost, uint64_t fork_ns, uint64_t faults, uint64_t pages,
                      uint64_t fault_ns, bool stays)
 {
     uint64_t after = (cost->forks ? faults < pages ? faults : pages : 0) * fault_ns; /* the former fork's */
-    uint64_t whole = fork_ns + after;
-    whole += whole / 4; /* what is not seen: caches and address translation that are cold afterwards */
+    uint64_t whole = with_unseen(fork_ns + after);
     cost->forks++;
     cost->spent_ns += whole;
     /* Soon believed when it becomes dearer, slowly when it becomes cheaper. One that took long because the
      * machine was busy is no rule. */
     if (cost->forks == 1)
-        cost->next_ns = whole;
+        cost->next_ns += whole; /* to what was expected */
     else if (whole > cost->next_ns)
         cost->next_ns += (whole - cost->next_ns) / 2;
     else

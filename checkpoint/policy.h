@@ -43,6 +43,11 @@ struct tf_policy_cost {
     uint64_t forks;
     uint64_t idle_forks; /* in a row that did not stay: the limits had no room for them */
 };
+/* Before the first one is taken, of a process that has so many pages: what it writes to afterwards is not
+ * known yet, so it is taken to be all of them. */
+void tf_policy_expect(struct tf_policy_cost *cost, uint64_t pages, uint64_t fault_ns);
+/* Has the process run for so long, CPU time, that the first one is within the budget? */
+bool tf_policy_may_begin(const struct tf_policy_cost *cost, uint64_t run_ns);
 /* A checkpoint was taken. fork_ns: how long the process was held up; faults: minor faults since the one
  * before; pages: that the process had resident at that fork, for the fork is not to blame for more faults
  * than that; fault_ns: what one of them costs. stays: there was room for it. */

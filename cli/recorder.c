@@ -153,6 +153,19 @@ static uint64_t written_by_all(const struct tf_recorder *rec)
     return sum;
 }
 
+#define FIRST_LOOK_MS 50 /* between two looks whether the program has run for long enough */
+
+/* The first one: by what the program has in memory, can it be within the budget? */
+static bool may_begin(struct tf_recorder *rec, pid_t program)
+{
+    const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    tf_policy_expect(&rec->cost, tf_memory_resident(program) / page, rec->fault_ns);
+    if (rec->cost.forks || tf_policy_may_begin(&rec->cost, tf_memory_cpu_ns(program)))
+        return true;
+    rec->earliest_ms = tf_now_ms() + FIRST_LOOK_MS;
+    return false;
+}
+
 /* A durable checkpoint is wanted: the program forks at its next event. */
 static void want_snapshot(struct tf_recorder *rec)
 {
@@ -160,7 +173,8 @@ static void want_snapshot(struct tf_recorder *rec)
     struct tf_shm *shm = first->map.shm;
     if (rec->opts.snapshots || tf_now_ms() < rec->earliest_ms || rec->asked == rec->taken.announced + 1 ||
         rec->taken.announced != rec->taken.placed || /* the last one is still to be answered */
-        !tf_durables_want(rec->durables, first->in, (pid_t)shm->program_pid, written_by_all(rec)))
+        !tf_durables_want(rec->durables, first->in, (pid_t)shm->program_pid, written_by_all(rec)) ||
+        !may_begin(rec, (pid_t)shm->program_pid))
         return;
     rec->asked = rec->taken.announced + 1;
     __atomic_store_n(&shm->snapshot_ticks, 1, __ATOMIC_RELAXED);
@@ -211,6 +225,7 @@ static void keep_snapshot(struct tf_recorder *rec)
     } else {
         tf_runner_end(&rec->taken.checkpoint.runner);
     }
+    tf_policy_expect(&rec->cost, pages, rec->fault_ns);
     tf_policy_taken(&rec->cost, (uint64_t)((double)place->cost_ticks / tf_prepare_ticks_per_ns()), since,
                     rec->pages, rec->fault_ns, stays);
     rec->faults = place->faults;

@@ -6,11 +6,11 @@
 #include "cli/recorder_durable.h"
 #include "replay/durable.h"
 
-#define FIRST_NS 1000000000u /* shorter runs are re-executed from their start */
+#define FIRST_NS 800000000u /* shorter runs are re-executed from their start */
 /* Between two, at first: with what restoring takes, a goto takes less than a second. With limits: how often
  * it is asked whether one is wanted. */
 #define SPACING_NS 500000000u
-#define SHARE 8      /* making one takes an eighth of the time until the next, on another processor */
+#define SHARE 4      /* making one takes a quarter of the time until the next, on another processor */
 #define LAST_MS 1000 /* for one that is being made when the program ends */
 #define AGAIN_MS 200
 #define PATIENCE_MS 30000

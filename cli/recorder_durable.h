@@ -16,7 +16,7 @@ enum tf_durable_mode {
     TF_DURABLE_CRIU, /* asked for: what does not work is said */
 };
 
-#define TF_DURABLE_EACH 4 /* so many stay for each process that --max-checkpoints allows */
+#define TF_DURABLE_EACH 8 /* so many stay for each process that --max-checkpoints allows */
 
 /* What a program may have in memory, and all of them may take in the file, for AUTO. */
 #define TF_DURABLE_AUTO_MEMORY (256ull << 20)

@@ -136,6 +136,26 @@ static void test_cost_of_faults(void **state)
     assert_int_equal(cost.next_ns, before - (before - 1250) / 4);
 }
 
+/* What the first one costs is known only when the second is taken: until then, all that can be. */
+static void test_first(void **state)
+{
+    (void)state;
+    struct tf_policy_cost cost = {.budget = 0.05};
+    assert_true(tf_policy_may_begin(&cost, 0));
+    tf_policy_expect(&cost, 25600, 2500); /* 100 MB: 64 ms, and a quarter */
+    assert_int_equal(cost.next_ns, 80000000);
+    assert_false(tf_policy_may_begin(&cost, 1599999999));
+    assert_true(tf_policy_may_begin(&cost, 1600000000));
+    tf_policy_taken(&cost, 4000000, 999999, 25600, 2500, true);
+    assert_int_equal(cost.next_ns, 85000000);
+    assert_in_range(tf_policy_spacing_ns(&cost, (uint64_t)(1.6 * S), 32, 0), 1699000000, 1701000000);
+    tf_policy_expect(&cost, 1, 2500); /* too late */
+    assert_int_equal(cost.next_ns, 85000000);
+    for (int i = 0; i < 40; i++) /* it writes to little: believed by and by */
+        tf_policy_taken(&cost, 4000000, 100, 25600, 2500, true);
+    assert_true(cost.next_ns < 6000000);
+}
+
 /* Where the limits have no room for another one, the attempts get rarer. */
 static void test_no_room(void **state)
 {
@@ -299,10 +319,11 @@ static void test_simulation(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_forward), cmocka_unit_test(test_dense_near_the_present),
-        cmocka_unit_test(test_fixed),   cmocka_unit_test(test_smallest),
-        cmocka_unit_test(test_spacing), cmocka_unit_test(test_cost_of_faults),
-        cmocka_unit_test(test_no_room), cmocka_unit_test(test_simulation),
+        cmocka_unit_test(test_forward),    cmocka_unit_test(test_dense_near_the_present),
+        cmocka_unit_test(test_fixed),      cmocka_unit_test(test_smallest),
+        cmocka_unit_test(test_spacing),    cmocka_unit_test(test_cost_of_faults),
+        cmocka_unit_test(test_first),      cmocka_unit_test(test_no_room),
+        cmocka_unit_test(test_simulation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /* common.c: see common.h. */
 #include "cli/common.h"
+#include "cli/complete.h"
 #include "replay/timeline.h"
 #include "store/store.h"
 
@@ -91,6 +92,8 @@ int tf_find_process(struct tf_store *store, const char *id, uint64_t process, st
 {
     struct tf_run first;
     int rc = tf_store_find_run(store, id, &first, err);
+    if (!rc && (rc = tf_complete(store, &first, err)))
+        tf_run_clear(&first);
     if (rc || !process) {
         *out = rc ? (struct tf_run){0} : first;
         return rc;

@@ -49,6 +49,9 @@ static const char usage_text[] =
     "                   one run of thousands goes wrong soon (timefork race). The seed is a number; without "
     "one,\n"
     "                   it is chosen and told. It makes the chances the same, not the run\n"
+    "  --light          record what comes from outside only, and no frame events: costs nearly nothing where\n"
+    "                   the program computes. They are derived when the recording is first looked at, which\n"
+    "                   takes as long as the program ran. No threads, no forked children, no checkpoints\n"
     "  --quiet          no line of summary at the end\n"
     "\n"
     "Exit status: the program's own, 128 + n if signal n ended it; 125 if it could not be recorded and was "
@@ -286,6 +289,10 @@ int tf_record_parse(struct tf_record_opts *opts, int argc, char **argv, const st
             opts->quiet = true;
             continue;
         }
+        if (strcmp(a, "--light") == 0 && !own) {
+            opts->light = true;
+            continue;
+        }
         if (strcmp(a, "--follow") == 0) {
             opts->follow = true;
             continue;
@@ -439,6 +446,7 @@ int tf_record_run(const struct tf_record_opts *opts, struct tf_record_result *re
         .command = opts->command_line,
         .title = opts->title,
         .source_text = opts->source_text,
+        .light = opts->light,
         .follow = opts->follow,
         .wait = opts->wait,
         .snapshots = opts->snapshots,
@@ -577,6 +585,21 @@ void tf_record_summary(const struct tf_record_result *result)
 static int choose_checkpoints(struct tf_record_opts *opts)
 {
     bool bounded = tf_bound_limited(&opts->bound);
+    if (opts->light) {
+        const char *with = opts->keep                                               ? "--keep"
+                           : bounded                                                ? "--max-size and --last"
+                           : opts->follow                                           ? "--follow"
+                           : opts->chaos                                            ? "--chaos"
+                           : opts->checkpoints_given && opts->durable != TF_DURABLE_NONE &&
+                                     opts->durable != TF_DURABLE_AUTO
+                               ? "--checkpoints criu"
+                               : NULL;
+        if (with)
+            return bad("--light records one process without checkpoints and threads: it cannot be with %s",
+                       with);
+        opts->checkpoints_given = true;
+        opts->durable = TF_DURABLE_NONE;
+    }
     opts->snapshots = opts->keep;
     if (opts->keep && opts->checkpoints_given && opts->durable == TF_DURABLE_NONE && !opts->fork)
         return bad("--checkpoints none leaves no checkpoints, --keep some: one of the two%s", "");

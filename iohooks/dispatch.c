@@ -126,7 +126,7 @@ long tf_run_again(const struct tf_call_row *row, struct tf_call *call)
 {
     size_t len = tf_args_encode(row, call, args_buf);
     const struct tf_outside *e = NULL;
-    if (tf.mode == TF_REPLAYS) {
+    if (tf.mode == TF_REPLAYS && !(tf.light && tf_derive_is_free(call->nr, args_buf, len))) {
         e = tf_log_take(call->nr, args_buf, len);
         /* What failed changed nothing, whatever limit it was that it met: it fails again without being tried.
          */
@@ -376,6 +376,8 @@ long tf_dispatch(struct tf_call *call)
     if (tf.mode == TF_REPLAYS) {
         tf_fault_prepare();
         tf_stop_at_all();
+        if (tf.light)
+            tf_derive_end();
     }
     if (!is_between_threads(call->nr) || (r != 0 && r != -EAGAIN)) /* else it is not in the log */
         tf_signal_safe_point(TF_AFTER_CALL);

@@ -464,6 +464,7 @@ static void attach(int argc, char **argv, char **envp, const char *session)
         tf.shm->attach = TF_ATTACH_PROBED;
         tf_leave(0);
     }
+    tf.light = tf.shm->light;
     tf.std_fds[0] = 1u << 1;
     tf.err_fds[0] = 1u << 2;
     if (tf.shm->mode == TF_MODE_RECORD) {

@@ -292,6 +292,11 @@ long tf_thread_clone(struct tf_call *call, const struct tf_thread_birth *b, size
                    tf_call_rows[call->nr].name);
         return TF_NATIVE;
     }
+    if (tf.mode == TF_RECORDS && tf.light) {
+        tf_barrier("%s: a second thread, which a light recording does not cover (record without --light)",
+                   tf_call_rows[call->nr].name);
+        return TF_NATIVE;
+    }
     const struct tf_outside *e = tf.mode == TF_REPLAYS ? tf_log_take(call->nr, self->args, args_len) : NULL;
     if (e && TF_IS_ERR(e->result))
         return e->result;

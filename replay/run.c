@@ -57,6 +57,7 @@ int tf_run_until_stop(struct tf_timeline *t, struct tf_runner *runner, struct tf
                 t->progress(t->progress_ctx,
                             (double)(heard - t->progress_from) / (double)(t->progress_to - t->progress_from));
             __attribute__((fallthrough));
+        case TF_REP_DERIVED:
         case TF_REP_HIT:
         case TF_REP_LOG:
             if (t->on_scan && (r = t->on_scan(t->scan_ctx, m, err)))

@@ -42,6 +42,14 @@ void tf_db_hold(struct tf_store *store, int64_t rowid)
         fcntl(store->fd, F_OFD_SETLK, &lock);
 }
 
+bool tf_store_hold(struct tf_store *store, const struct tf_run *run)
+{
+    struct flock lock = {
+        .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = LOCKS_FROM + run->rowid, .l_len = 1};
+    tf_db_open_fd(store);
+    return store->fd < 0 || fcntl(store->fd, F_OFD_SETLK, &lock) == 0 || (errno != EAGAIN && errno != EACCES);
+}
+
 static bool is_held(struct tf_store *store, int64_t rowid)
 {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = LOCKS_FROM + rowid, .l_len = 1};

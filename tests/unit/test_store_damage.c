@@ -172,7 +172,7 @@ static void test_newer(void **state)
     size_t len, now;
     ok(make(path, 100, err));
     assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(db, "PRAGMA user_version=5; DROP TABLE marks", NULL, NULL, NULL),
+    assert_int_equal(sqlite3_exec(db, "PRAGMA user_version=6; DROP TABLE marks", NULL, NULL, NULL),
                      SQLITE_OK);
     sqlite3_close(db);
     char *before = fx_read(path, &len);

@@ -260,8 +260,8 @@ struct tf_engine {
     /* What threading calls the thread that is about to evaluate this frame, its first: as where(). 0: not
      * known. */
     size_t (*thread_name)(void *frame, char *buf, size_t size);
-    /* How many changes of dictionaries the interpreter has counted, the lower 32 bits; 0 before the program
-     * begins. Both modes, in any call that the program makes; allocates nothing. */
+    /* A hash of where the program stands (engine/pulse.c). Both modes, in any call that the program makes;
+     * allocates nothing. */
     uint32_t (*pulse)(void);
     /* Questions; in a fork of a stopped process. Sends items and TF_ITEM_DONE. */
     void (*inspect)(const struct tf_inspect_req *req, const char *text, size_t text_len);

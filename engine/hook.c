@@ -307,16 +307,13 @@ void tf_hook_install(void)
 #endif
     tf_shortcuts_close();
     tf_gil_find(interp);
-    tf_pulse_start(interp);
     tf_state.eval = (tf_eval_fn)_PyInterpreterState_GetEvalFrameFunc(interp);
     _PyInterpreterState_SetEvalFrameFunc(interp, (_PyFrameEvalFunction)hook);
 }
 
 void tf_hook_spare(void)
 {
-    PyInterpreterState *interp = PyThreadState_GetInterpreter(PyThreadState_Get());
-    tf_gil_find(interp);
-    tf_pulse_start(interp);
+    tf_gil_find(PyThreadState_GetInterpreter(PyThreadState_Get()));
 }
 
 void tf_hook_remove(void)

@@ -80,7 +80,6 @@ int64_t tf_thread_number(PyThreadState *ts, int32_t *tid);
 PyThreadState *tf_thread_by_number(PyInterpreterState *interp, uint32_t number);
 
 /* pulse.c */
-void tf_pulse_start(PyInterpreterState *interp);
 uint32_t tf_pulse(void);
 
 /* depth.c: how many values stand on the function's stack before, and after, the instruction at this index (a

@@ -1,51 +1,51 @@
 /*
- * pulse.c: a light recording has no frame events by which its completion could tell that it has come by the
- * same way. It has the outside events, and this number beside each: the interpreter gives every change of a
- * dictionary a new number, from one counter, so the counter says how many there were.
- *
- * 3.11 has the counter in a static variable: there a change of a dictionary of our own tells. Main's thread is
- * the only one (a second thread ends a light recording), and a system call is not in the midst of a change.
+ * pulse.c: a light recording has no frame events by which its completion could tell that it came by the same
+ * way. It has the outside events, and this number beside each: a hash of where the program stands. In it are
+ * the functions on top of the stack, and of the innermost one the variables: of numbers the value, of strings
+ * the length, of others the size of their type's objects. No addresses, for these differ (docs/light.md), and
+ * nothing that depends on which instructions the interpreter has specialised.
  */
 #include "engine/local.h"
-#if TF_PY311
 
-static PyObject *own, *key;
-static bool flip;
+#define FUNCTIONS_MAX 8
+#define VARIABLES_MAX 64
 
-void tf_pulse_start(PyInterpreterState *interp)
+static uint64_t mix(uint64_t h, uint64_t word)
 {
-    (void)interp;
-    own = PyDict_New();
-    key = PyUnicode_InternFromString("timefork");
-    if (!own || !key || PyDict_SetItem(own, key, Py_None))
-        Py_FatalError("timefork: no memory for a dictionary");
+    h = (h ^ word) * 0x9e3779b97f4a7c15ull;
+    return h ^ h >> 29;
+}
+
+static uint64_t mix_variable(uint64_t h, const PyObject *object)
+{
+    uint64_t value = 0;
+    if (!object)
+        return mix(h, 1);
+    if (PyLong_CheckExact(object))
+        value = TF_LONG_DIGIT(object);
+    else if (PyFloat_CheckExact(object))
+        memcpy(&value, &((const PyFloatObject *)object)->ob_fval, sizeof value);
+    else if (PyUnicode_CheckExact(object))
+        value = (uint64_t)((const PyASCIIObject *)object)->length;
+    return mix(h, value ^ (uint64_t)Py_TYPE(object)->tp_basicsize << 40);
 }
 
 uint32_t tf_pulse(void)
 {
-    if (!own)
-        return 0;
-    /* Another value, or nothing would change. Neither is ever freed. It needs no thread state: the call may be
-     * one without the GIL. */
-    flip = !flip;
-    PyDict_SetItem(own, key, flip ? Py_True : Py_None);
-    return (uint32_t)((PyDictObject *)own)->ma_version_tag;
-}
-
-#else
-#include <internal/pycore_dict.h>
-#include <internal/pycore_interp.h>
-
-static PyInterpreterState *of;
-
-void tf_pulse_start(PyInterpreterState *interp)
-{
-    of = interp;
-}
-
-uint32_t tf_pulse(void)
-{
-    return of ? (uint32_t)(of->dict_state.global_version / DICT_VERSION_INCREMENT) : 0;
-}
-
+    PyThreadState *ts = tf_this_thread();
+    uint64_t h = 0;
+    if (!ts) /* it has given the GIL away */
+        ts = PyGILState_GetThisThreadState();
+#if !TF_PY313
+    if (ts && !ts->cframe)
+        ts = NULL;
 #endif
+    tf_frame *f = ts ? tf_frame_complete(tf_current_frame(ts)) : NULL;
+    for (int i = 0; f && i < FUNCTIONS_MAX; i++, f = tf_frame_complete(f->previous)) {
+        const PyCodeObject *co = tf_frame_code(f);
+        h = mix(h, (uint64_t)co->co_firstlineno << 32 | (uint64_t)Py_SIZE(co));
+        for (int k = 0; i == 0 && k < co->co_nlocalsplus && k < VARIABLES_MAX; k++)
+            h = mix_variable(h, f->localsplus[k]);
+    }
+    return (uint32_t)(h ^ h >> 32);
+}

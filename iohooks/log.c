@@ -5,7 +5,6 @@
  * mismatch and no fall-through to the real call.
  */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include "iohooks/process.h"
@@ -113,9 +112,9 @@ static void pulse(void)
 {
     if (!tf.light || tf.mode != TF_RECORDS)
         return;
-    uint32_t changes = tf.engine->pulse();
+    uint32_t where = tf.engine->pulse();
     tf_ring_stamp(tf_tsc());
-    tf_log_record(TF_REC_PULSE, &changes, sizeof changes, NULL, 0);
+    tf_log_record(TF_REC_PULSE, &where, sizeof where, NULL, 0);
 }
 
 void tf_log_put(unsigned nr, unsigned flags, long result, const void *args, size_t args_len,
@@ -257,20 +256,18 @@ void tf_log_skip(const struct tf_outside *e)
         tf_emit_resume(); /* the event after which it comes has to take the slow path */
 }
 
-/* The interpreter has come here by another way, though it makes the same call: something that depends on
- * addresses or on when objects die. */
+/* The same call, but the program stands elsewhere, or its variables are others: something depended on
+ * addresses, or on when objects are freed. */
 static void check_pulse(const struct tf_outside *e, unsigned nr)
 {
-    uint32_t recorded = tf_outside_thread(e), now = tf.engine->pulse();
-    if (recorded == now)
-        return;
     char name[32];
+    if (tf_outside_thread(e) == tf.engine->pulse())
+        return;
     tf_diverge_from(&(struct tf_difference){.kind = TF_DIVERGED_OTHER, .call = TF_NO_CALL, .event = e},
-                    "at %s, the program has changed dictionaries %d times %s than in the light recording: "
-                    "something depended on the addresses of objects, or on when they are freed, which differ "
-                    "when frame events are counted ('timefork record' without --light has no such limit)",
-                    tf_call_name(nr, name, sizeof name), abs((int32_t)(now - recorded)),
-                    (int32_t)(now - recorded) > 0 ? "more" : "less");
+                    "at %s, the program was in other functions, or had other values in its variables, when it "
+                    "was recorded: something depends on the addresses of objects, or on when they are freed, "
+                    "which differ when frame events are counted. Record it without --light",
+                    tf_call_name(nr, name, sizeof name));
 }
 
 static const struct tf_outside *take(unsigned nr, const void *args, size_t args_len, size_t skip)

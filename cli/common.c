@@ -36,7 +36,9 @@ void tf_say_notice(const char *text)
 int tf_fail(const struct tf_err *err)
 {
     tf_say("%s", err->msg);
-    return err->code == TF_E_USAGE ? TF_EXIT_USAGE : TF_EXIT_ERROR;
+    return err->code == TF_E_USAGE        ? TF_EXIT_USAGE
+           : err->code == TF_E_DIVERGENCE ? TF_EXIT_DIVERGED
+                                          : TF_EXIT_ERROR;
 }
 
 int tf_usage(const char *command, const char *fmt, ...)
@@ -155,6 +157,11 @@ const char *tf_state_text(struct tf_store *store, const struct tf_run *run)
     return run->state == TF_RUN_COMPLETE      ? "complete"
            : tf_store_is_recorded(store, run) ? "recording"
                                               : "incomplete";
+}
+
+const char *tf_light_text(const struct tf_run *run)
+{
+    return run->light == TF_LIGHT_ONLY ? "pending" : run->light == TF_LIGHT_COMPLETED ? "completed" : NULL;
 }
 
 const char *tf_bytes_text(uint64_t bytes, char *buf, size_t size)

@@ -519,6 +519,10 @@ static void say_barrier(struct tf_store *store, const struct tf_run *process, bo
         if (marks[i].kind == TF_MARK_BARRIER || marks[i].kind == TF_MARK_LOOP) {
             /* A child that was forked behind it is not recorded: so it is this process's own. */
             char who[32] = "";
+            if (process->light == TF_LIGHT_ONLY) {
+                fprintf(stderr, "timefork: replay will stop at this place: %s\n", marks[i].text);
+                break;
+            }
             if (several)
                 snprintf(who, sizeof who, " of process %u", process->process);
             fprintf(stderr, "timefork: replay%s will be exact up to frame event %llu, and stop there: %s\n",
@@ -538,7 +542,7 @@ void tf_record_summary(const struct tf_record_result *result)
     size_t n = 0;
     uint64_t frames = run->frames, outside = run->outside;
     char size[32] = "?", frames_text[32], outside_text[32], several[48] = "", ended[64], kept[96] = "",
-         evicted[64] = "", durable[64] = "", first[32];
+         evicted[64] = "", durable[64] = "", first[32], events[64];
     if (stat(result->path, &st) == 0)
         tf_bytes_text((uint64_t)st.st_size, size, sizeof size);
     if (tf_store_open(result->path, &store, NULL) == 0)
@@ -562,12 +566,17 @@ void tf_record_summary(const struct tf_record_result *result)
     if (store && tf_images_list(store, run, &images, &images_n, NULL) == 0 && images_n)
         snprintf(durable, sizeof durable, ", %zu durable checkpoint%s", images_n, images_n == 1 ? "" : "s");
     tf_images_free(images, images_n);
+    if (run->light == TF_LIGHT_ONLY)
+        snprintf(events, sizeof events, "light (frame events are derived later)");
+    else
+        snprintf(events, sizeof events, "%s frame events",
+                 tf_count_text(frames, frames_text, sizeof frames_text));
     if (result->evicted)
         snprintf(evicted, sizeof evicted, ", %zu older run%s removed", result->evicted,
                  result->evicted == 1 ? "" : "s");
     fprintf(stderr,
-            "timefork: %s: run %.8s%s, %s frame events, %s outside calls, %.2f s%s, file %s%s%s%s%s%s\n",
-            result->path, run->id, several, tf_count_text(frames, frames_text, sizeof frames_text),
+            "timefork: %s: run %.8s%s, %s, %s outside calls, %.2f s%s, file %s%s%s%s%s%s\n",
+            result->path, run->id, several, events,
             tf_count_text(outside, outside_text, sizeof outside_text), (double)run->duration_ns / 1e9, kept,
             size, durable, evicted, run->state == TF_RUN_COMPLETE ? "" : " (incomplete)",
             run->exit_signal ? ", ended by " : "",

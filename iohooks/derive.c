@@ -126,12 +126,12 @@ void tf_derive_event(unsigned nr, unsigned flags, long result, const void *args,
     }
 }
 
-void tf_derive_taken(const struct tf_outside *e)
+void tf_derive_taken(const struct tf_outside *e, const void *args, size_t args_len)
 {
     struct iovec data = {(void *)tf_outside_data(e), e->data_len};
     items.tick = e->frame;
     if (e->call != TF_CALL_MARK) {
-        tf_derive_event(e->call, e->flags, e->result, tf_outside_args(e), e->args_len, &data, 1);
+        tf_derive_event(e->call, e->flags, e->result, args, args_len, &data, 1);
         return;
     }
     struct tf_rec_mark mark = {.text_len = e->args_len - 8};
@@ -149,15 +149,34 @@ void tf_derive_code(const struct tf_rec_code *code, const void *texts, size_t le
     memcpy(put_item(TF_REC_CODE, code, sizeof *code, len), texts, len);
 }
 
-void tf_derive_end(void)
+static const struct tf_outside *next_mark(enum tf_mark *kind)
 {
     const struct tf_outside *e = tf_log_peek();
-    uint32_t kind = 0;
-    if (e && e->call == TF_CALL_MARK)
-        memcpy(&kind, tf_outside_args(e), sizeof kind);
-    if (kind == TF_MARK_LOOP) { /* reports it: no call would */
-        tf_log_take(TF_CALL_MARK, NULL, 0);
-    } else if (!e && tf.run.stop.kind == TF_STOP_ALL) {
+    if (!e || e->call != TF_CALL_MARK)
+        return NULL;
+    memcpy(kind, tf_outside_args(e), sizeof(uint32_t));
+    return e;
+}
+
+void tf_derive_begin(const struct tf_call *call)
+{
+    const uint8_t anonymous[32] = {[24] = MAP_ANONYMOUS}; /* whatever kind of mmap it is */
+    const char *name = call->nr < TF_CALL_ROWS ? tf_call_rows[call->nr].name : NULL;
+    enum tf_mark kind;
+    if (!name || !tf_derive_is_free(call->nr, anonymous, sizeof anonymous))
+        return;
+    const struct tf_outside *e = next_mark(&kind);
+    /* The barrier's text begins with the call that it is about. */
+    if (e && kind == TF_MARK_BARRIER && e->args_len > 8 + strlen(name) &&
+        memcmp(tf_outside_args(e) + 8, name, strlen(name)) == 0)
+        tf_log_take(call->nr, NULL, 0); /* reports it */
+}
+
+void tf_derive_end(void)
+{
+    enum tf_mark kind;
+    if (next_mark(&kind) && kind == TF_MARK_LOOP)
+        tf_log_take(TF_CALL_MARK, NULL, 0); /* reports it: no call would */
+    if (tf.run.stop.kind == TF_STOP_ALL && !tf_log_peek())
         tf_core.stopped(TF_STOPPED_AT, 0);
-    }
 }

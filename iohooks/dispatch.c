@@ -343,6 +343,8 @@ long tf_dispatch(struct tf_call *call)
     if (call->nr == SYS_mmap || call->nr == SYS_munmap || call->nr == SYS_mremap || call->nr == SYS_brk)
         tf.maps++;
     tf_self->call = call;
+    if (tf.mode == TF_REPLAYS && tf.light)
+        tf_derive_begin(call);
     bool opened = tf.mode == TF_RECORDS && tf_lease_opened(call);
     if (opened || (tf.mode == TF_RECORDS && tf_maps_written(call))) {
         tf_barrier(opened

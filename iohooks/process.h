@@ -424,11 +424,14 @@ bool tf_derive_is_free(unsigned nr, const void *args, size_t args_len);
  * that is full. */
 void tf_derive_event(unsigned nr, unsigned flags, long result, const void *args, size_t args_len,
                      const struct iovec *data, int pieces);
-void tf_derive_taken(const struct tf_outside *event);
+/* That the program has come to this one of the log, with these arguments. */
+void tf_derive_taken(const struct tf_outside *event, const void *args, size_t args_len);
 void tf_derive_code(const struct tf_rec_code *code, const void *texts, size_t len);
 void tf_derive_block(void);
 /* Sends all that is known. */
 void tf_derive_flush(void);
+/* In front of a call: ends here when it is one that is free, and was not covered when it was recorded. */
+void tf_derive_begin(const struct tf_call *call);
 /* Behind a call: ends here when the log does so at no call. */
 void tf_derive_end(void);
 

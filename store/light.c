@@ -44,6 +44,8 @@ enum tf_light tf_light_of(struct tf_store *store, int64_t rowid)
     return light;
 }
 
+_Static_assert(TF_MARK_NOTE == 2 && TF_MARK_STOPPED == 4, "tf_store_complete()");
+
 /* A statement with the row of a run as ?1, and another number as ?2 where there is one. */
 static int exec_with(struct tf_store *store, const char *sql, int64_t a, int64_t b, struct tf_err *err)
 {
@@ -151,7 +153,14 @@ int tf_store_complete(struct tf_store *store, int64_t light, int64_t completion,
     int rc = tf_db_exec(store, "BEGIN IMMEDIATE", err);
     if (rc)
         return rc;
-    rc = delete_from(store, derived, N(derived), "run = ?1", light, err);
+    /* What the recorder has noted, which is not in the stream: notes, and that it could not go on. */
+    rc = exec_with(store,
+                   "INSERT INTO marks SELECT ?2, seq + (SELECT coalesce(max(seq), 0) FROM marks WHERE run = ?2),"
+                   " CASE kind WHEN 4 THEN (SELECT frames FROM runs WHERE run = ?2) ELSE 0 END, kind, text"
+                   " FROM marks WHERE run = ?1 AND kind IN (2, 4)",
+                   light, completion, err);
+    if (!rc)
+        rc = delete_from(store, derived, N(derived), "run = ?1", light, err);
     for (size_t i = 0; !rc && i < N(derived); i++) {
         snprintf(sql, sizeof sql, "UPDATE %s SET run = ?1 WHERE run = ?2", derived[i]);
         rc = exec_with(store, sql, light, completion, err);

@@ -67,11 +67,9 @@ static int derive(struct tf_store *store, const struct tf_run *run, struct tf_er
 {
     struct completing c = {.bytes = run->outside_bytes, .began_ms = tf_now_ms()};
     struct tf_ingest_opts opts = {.command = run->command, .title = run->title, .completes = run};
-    struct tf_timeline_opts bare = tf_timeline_opts_default();
     struct tf_timeline *t = NULL;
     int64_t rowid = 0;
-    bare.budget = 0; /* a checkpoint of it would be one of an execution that nobody goes back to */
-    int r = tf_timeline_open(store, run, &bare, &t, err);
+    int r = tf_timeline_open(store, run, NULL, &t, err);
     if (r)
         return r;
     r = tf_shm_create(&c.map, TF_MODE_RECORD, TF_RING_WORDS, err);
@@ -95,21 +93,38 @@ static int derive(struct tf_store *store, const struct tf_run *run, struct tf_er
 }
 
 /* Waits for another completion of the run, if there is one. */
-static void hold(struct tf_store *store, const struct tf_run *run)
+static int hold(const char *path, const struct tf_run *run, int *fd, struct tf_err *err)
 {
     const struct timespec wait = {0, WAIT_MS * 1000000};
-    for (bool said = false; !tf_store_hold(store, run); said = true) {
+    int r;
+    for (bool said = false; (r = tf_store_hold(path, run, fd, err)) == 1; said = true) {
         if (!said)
             tf_say("run %.8s is being completed by another timefork: waiting for that", run->id);
         nanosleep(&wait, NULL);
     }
+    return r;
+}
+
+static int complete(const char *path, const struct tf_run *run, struct tf_err *err)
+{
+    struct tf_store *store = NULL;
+    struct tf_run now = {0};
+    int fd = -1, r = hold(path, run, &fd, err);
+    if (r == 0 && (r = tf_store_create(path, &store, err)) == 0)
+        r = tf_store_find_run(store, run->id, &now, err);
+    if (r == 0 && now.light == TF_LIGHT_ONLY)
+        r = derive(store, &now, err);
+    tf_run_clear(&now);
+    tf_store_close(store);
+    if (fd >= 0)
+        close(fd);
+    return r;
 }
 
 int tf_complete(struct tf_store *reader, struct tf_run *run, struct tf_err *err)
 {
-    struct tf_store *store = NULL;
-    struct tf_run now = {0};
     struct tf_err resumed;
+    char id[sizeof run->id], *path;
     if (run->light != TF_LIGHT_ONLY)
         return 0;
     if (tf_store_is_recorded(reader, run))
@@ -117,28 +132,17 @@ int tf_complete(struct tf_store *reader, struct tf_run *run, struct tf_err *err)
                           "run %.8s is a light recording that is still going on: it has no frame events before "
                           "it has ended and been completed",
                           run->id);
-    char id[sizeof run->id], *path = strdup(tf_store_path(reader));
-    memcpy(id, run->id, sizeof id);
-    if (!path)
+    if (!(path = strdup(tf_store_path(reader))))
         return tf_err_set(err, TF_E_IO, "out of memory");
+    memcpy(id, run->id, sizeof id);
     tf_store_pause(reader); /* or the file would stay in the state of one that is written to */
-    int r = tf_store_create(path, &store, err);
-    if (r == 0) {
-        hold(store, run);
-        r = tf_store_find_run(store, id, &now, err);
-        if (r == 0 && now.light == TF_LIGHT_ONLY)
-            r = derive(store, &now, err);
-        tf_run_clear(&now);
-        tf_store_close(store);
-    }
-    if (r)
-        tf_err_prefix(err, "run %.8s is a light recording, and its frame events cannot be derived: ", id);
+    int r = complete(path, run, err);
     free(path);
-    int again = tf_store_resume(reader, &resumed);
-    if (r || again) {
-        if (r == 0)
-            *err = resumed;
-        return r ? r : again;
+    if (r)
+        return tf_err_prefix(err, "run %.8s is a light recording, and its frame events cannot be derived: ", id);
+    if ((r = tf_store_resume(reader, &resumed))) {
+        *err = resumed;
+        return r;
     }
     tf_run_clear(run);
     return tf_store_find_run(reader, id, run, err);

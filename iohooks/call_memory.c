@@ -37,6 +37,16 @@ enum { KIND_ANONYMOUS = 0, KIND_LIBRARY = 1, KIND_DATA = 2, KIND_SEMAPHORE = 3 }
 #define args_buf (tf_self->args)
 static char path[4096];
 
+void tf_memory_args(struct tf_call *call)
+{
+    if (call->nr == SYS_mmap && (call->a[3] & MAP_ANONYMOUS)) {
+        call->a[4] = -1;
+        call->a[5] = 0;
+    } else if (call->nr == SYS_mremap && !(call->a[3] & MREMAP_FIXED)) {
+        call->a[4] = 0;
+    }
+}
+
 static long map_at(long addr, size_t len, int prot, int flags, int fd, long offset)
 {
     /* Memory that forks would share would be changed by every look at it, and by other runs: here it is
@@ -191,17 +201,15 @@ static bool is_zero_device(const struct stat *st)
 TF_SPECIAL(mmap)
 {
     size_t len = (size_t)call->a[1];
-    int prot = (int)call->a[2], flags = (int)call->a[3], fd = (int)call->a[4];
+    int prot = (int)call->a[2], flags = (int)call->a[3], fd;
     uint64_t kind = KIND_ANONYMOUS;
     enum tf_map_kind map_kind = 0; /* nothing to note */
     struct iovec data[2] = {{&kind, 8}, {NULL, 0}};
     struct stat st = {0};
     size_t args_len;
 
-    if (flags & MAP_ANONYMOUS) {
-        call->a[4] = -1;
-        call->a[5] = 0;
-    }
+    tf_memory_args(call);
+    fd = (int)call->a[4];
     args_len = tf_args_encode(row, call, args_buf);
     if (tf.mode == TF_REPLAYS && tf.light && (flags & MAP_ANONYMOUS)) {
         flags = (flags & ~MAP_TYPE) | MAP_PRIVATE;
@@ -374,8 +382,7 @@ TF_SPECIAL(mremap)
 {
     uintptr_t old = (uintptr_t)call->a[0];
     size_t old_len = (size_t)call->a[1], new_len = (size_t)call->a[2];
-    if (!(call->a[3] & MREMAP_FIXED))
-        call->a[4] = 0; /* not an argument: may be anything */
+    tf_memory_args(call);
     if (tf.mode == TF_REPLAYS && !tf.light)
         return again_or_bytes(row, call, PAGES(old_len), true);
 

@@ -29,23 +29,33 @@ static struct {
     uint64_t tick; /* of the last event, which is the best that is known of what comes next */
 } items;
 
+static bool is_of_memory(unsigned nr)
+{
+    return nr == SYS_brk || nr == SYS_mmap || nr == SYS_munmap || nr == SYS_mremap || nr == SYS_mprotect ||
+           nr == SYS_madvise;
+}
+
 bool tf_derive_is_free(unsigned nr, const void *args, size_t args_len)
 {
     uint64_t flags;
-    switch (nr) {
-    case SYS_brk:
-    case SYS_munmap:
-    case SYS_mremap:
-    case SYS_mprotect:
-    case SYS_madvise:
+    if (nr != SYS_mmap)
+        return is_of_memory(nr);
+    if (args_len < 4 * sizeof flags)
+        return false;
+    memcpy(&flags, (const uint8_t *)args + 3 * sizeof flags, sizeof flags); /* its fourth argument */
+    return flags & MAP_ANONYMOUS;
+}
+
+/* One that failed met a limit, which the completion's process does not have: it has to fail again. */
+bool tf_derive_is_passed(const struct tf_outside *e)
+{
+    uint64_t wanted;
+    if (!tf_derive_is_free(e->call, tf_outside_args(e), e->args_len) || TF_IS_ERR(e->result))
+        return false;
+    if (e->call != SYS_brk || e->args_len < sizeof wanted)
         return true;
-    case SYS_mmap: /* its fourth argument */
-        if (args_len < 4 * sizeof flags)
-            return false;
-        memcpy(&flags, (const uint8_t *)args + 3 * sizeof flags, sizeof flags);
-        return flags & MAP_ANONYMOUS;
-    }
-    return false;
+    memcpy(&wanted, tf_outside_args(e), sizeof wanted);
+    return !wanted || (uint64_t)e->result == wanted;
 }
 
 static void send_items(void)
@@ -158,18 +168,30 @@ static const struct tf_outside *next_mark(enum tf_mark *kind)
     return e;
 }
 
-void tf_derive_begin(const struct tf_call *call)
+bool tf_derive_fails(const struct tf_call_row *row, struct tf_call *call, long *result)
 {
-    const uint8_t anonymous[32] = {[24] = MAP_ANONYMOUS}; /* whatever kind of mmap it is */
-    const char *name = call->nr < TF_CALL_ROWS ? tf_call_rows[call->nr].name : NULL;
     enum tf_mark kind;
-    if (!name || !tf_derive_is_free(call->nr, anonymous, sizeof anonymous))
-        return;
+    uint64_t length = (uint64_t)call->a[1];
+    if (!is_of_memory(call->nr))
+        return false;
+    tf_memory_args(call);
+    size_t args_len = tf_args_encode(row, call, tf_self->args);
+    if (!tf_derive_is_free(call->nr, tf_self->args, args_len))
+        return false;
     const struct tf_outside *e = next_mark(&kind);
     /* The barrier's text begins with the call that it is about. */
-    if (e && kind == TF_MARK_BARRIER && e->args_len > 8 + strlen(name) &&
-        memcmp(tf_outside_args(e) + 8, name, strlen(name)) == 0)
+    if (e && kind == TF_MARK_BARRIER && e->args_len > 8 + strlen(row->name) &&
+        memcmp(tf_outside_args(e) + 8, row->name, strlen(row->name)) == 0)
         tf_log_take(call->nr, NULL, 0); /* reports it */
+    e = tf_log_peek();
+    if (!e || e->call != call->nr || e->args_len != args_len)
+        return false;
+    if (call->nr != SYS_brk && memcmp(tf_outside_args(e) + 8, &length, sizeof length) != 0)
+        return false; /* it asks for something else */
+    tf_log_take_moved(call->nr, tf_self->args, args_len, args_len);
+    *result = call->nr == SYS_brk ? tf_sys(SYS_brk, 0) : e->result; /* the end that there is, or the error */
+    tf_derive_event(call->nr, 0, *result, tf_self->args, args_len, NULL, 0);
+    return true;
 }
 
 void tf_derive_end(void)

@@ -204,7 +204,7 @@ static const struct tf_outside *event_here(void)
 const struct tf_outside *tf_log_peek(void)
 {
     const struct tf_outside *e = event_here();
-    while (tf.light && e && tf_derive_is_free(e->call, tf_outside_args(e), e->args_len)) {
+    while (tf.light && e && tf_derive_is_passed(e)) {
         tf.offset += e->total_len;
         e = event_here();
     }

@@ -416,10 +416,16 @@ void tf_log_skip(const struct tf_outside *event);
 uint64_t tf_log_next_stop(void);
 void tf_log_record(enum tf_record type, const void *head, size_t head_len, const void *tail, size_t tail_len);
 void tf_log_mark(enum tf_mark kind, const char *text);
+/* ---- call_memory.c ---- */
+/* Of a call on memory: what is no argument, with these flags, may be anything; here it is always the same. */
+void tf_memory_args(struct tf_call *call);
+
 /* ---- derive.c: completing a light recording ---- */
 /* A call that changes memory of the process's own: how often and where it is made may differ, so it is made as
  * if this were recording. args: as calls.h encodes them. */
 bool tf_derive_is_free(unsigned nr, const void *args, size_t args_len);
+/* Does the log have it that such a call was made, and that it succeeded? */
+bool tf_derive_is_passed(const struct tf_outside *event);
 /* What becomes known: an outside event, as it would have been recorded; a code object; the words of a block
  * that is full. */
 void tf_derive_event(unsigned nr, unsigned flags, long result, const void *args, size_t args_len,
@@ -430,8 +436,9 @@ void tf_derive_code(const struct tf_rec_code *code, const void *texts, size_t le
 void tf_derive_block(void);
 /* Sends all that is known. */
 void tf_derive_flush(void);
-/* In front of a call: ends here when it is one that is free, and was not covered when it was recorded. */
-void tf_derive_begin(const struct tf_call *call);
+/* In front of a call that is free: does the log have it next, with a failure? Then it fails again, *result.
+ * Ends here when it was not covered when it was recorded. */
+bool tf_derive_fails(const struct tf_call_row *row, struct tf_call *call, long *result);
 /* Behind a call: ends here when the log does so at no call. */
 void tf_derive_end(void);
 

@@ -136,9 +136,9 @@ int tf_store_pid(struct tf_store *store, const struct tf_run *run, uint64_t offs
                  struct tf_err *err);
 /* Is it being recorded just now, by whoever? False also where the file system has no locks. */
 bool tf_store_is_recorded(struct tf_store *store, const struct tf_run *run);
-/* Of a store of tf_store_create(): this process completes the run from now on, until the store is closed. False:
- * another one does. */
-bool tf_store_hold(struct tf_store *store, const struct tf_run *run);
+/* This process completes the run from now on, until it closes *fd: after each store of this file that it has
+ * open. 1: another one does; TF_E_IO: the file cannot be written to. */
+int tf_store_hold(const char *path, const struct tf_run *run, int *fd, struct tf_err *err);
 /* Puts what a completion has written (struct tf_ingest_opts: completes), when that has ended, in the place of
  * what the light run had. */
 int tf_store_complete(struct tf_store *store, int64_t light, int64_t completion, struct tf_err *err);

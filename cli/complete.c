@@ -1,6 +1,7 @@
 /*
- * complete.c: see complete.h. The re-execution's items are put into a ring of our own, from which the ordinary
- * consumer takes them (store/ingest.c): what it writes is what it would have written of a recorded program.
+ * complete.c: see complete.h. The re-execution's items are put into a ring of our own, from which the
+ * ordinary consumer takes them (store/ingest.c): what it writes is what it would have written of a recorded
+ * program.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -128,10 +129,11 @@ int tf_complete(struct tf_store *reader, struct tf_run *run, struct tf_err *err)
     if (run->light != TF_LIGHT_ONLY)
         return 0;
     if (tf_store_is_recorded(reader, run))
-        return tf_err_set(err, TF_E_USAGE,
-                          "run %.8s is a light recording that is still going on: it has no frame events before "
-                          "it has ended and been completed",
-                          run->id);
+        return tf_err_set(
+            err, TF_E_USAGE,
+            "run %.8s is a light recording that is still going on: it has no frame events before "
+            "it has ended and been completed",
+            run->id);
     if (!(path = strdup(tf_store_path(reader))))
         return tf_err_set(err, TF_E_IO, "out of memory");
     memcpy(id, run->id, sizeof id);
@@ -139,7 +141,8 @@ int tf_complete(struct tf_store *reader, struct tf_run *run, struct tf_err *err)
     int r = complete(path, run, err);
     free(path);
     if (r)
-        return tf_err_prefix(err, "run %.8s is a light recording, and its frame events cannot be derived: ", id);
+        return tf_err_prefix(err,
+                             "run %.8s is a light recording, and its frame events cannot be derived: ", id);
     if ((r = tf_store_resume(reader, &resumed))) {
         *err = resumed;
         return r;

@@ -49,7 +49,8 @@ static const char usage_text[] =
     "                   one run of thousands goes wrong soon (timefork race). The seed is a number; without "
     "one,\n"
     "                   it is chosen and told. It makes the chances the same, not the run\n"
-    "  --light          record what comes from outside only, and no frame events: costs nearly nothing where\n"
+    "  --light          record what comes from outside only, and no frame events: costs nearly nothing "
+    "where\n"
     "                   the program computes. They are derived when the recording is first looked at, which\n"
     "                   takes as long as the program ran. No threads, no forked children, no checkpoints\n"
     "  --quiet          no line of summary at the end\n"
@@ -574,12 +575,10 @@ void tf_record_summary(const struct tf_record_result *result)
     if (result->evicted)
         snprintf(evicted, sizeof evicted, ", %zu older run%s removed", result->evicted,
                  result->evicted == 1 ? "" : "s");
-    fprintf(stderr,
-            "timefork: %s: run %.8s%s, %s, %s outside calls, %.2f s%s, file %s%s%s%s%s%s\n",
-            result->path, run->id, several, events,
-            tf_count_text(outside, outside_text, sizeof outside_text), (double)run->duration_ns / 1e9, kept,
-            size, durable, evicted, run->state == TF_RUN_COMPLETE ? "" : " (incomplete)",
-            run->exit_signal ? ", ended by " : "",
+    fprintf(stderr, "timefork: %s: run %.8s%s, %s, %s outside calls, %.2f s%s, file %s%s%s%s%s%s\n",
+            result->path, run->id, several, events, tf_count_text(outside, outside_text, sizeof outside_text),
+            (double)run->duration_ns / 1e9, kept, size, durable, evicted,
+            run->state == TF_RUN_COMPLETE ? "" : " (incomplete)", run->exit_signal ? ", ended by " : "",
             run->exit_signal ? tf_signal_text(run->exit_signal, ended, sizeof ended) : "");
     uint64_t seed;
     if (store && tf_chaos_of(store, run, &seed))
@@ -595,14 +594,14 @@ static int choose_checkpoints(struct tf_record_opts *opts)
 {
     bool bounded = tf_bound_limited(&opts->bound);
     if (opts->light) {
-        const char *with = opts->keep                                               ? "--keep"
-                           : bounded                                                ? "--max-size and --last"
-                           : opts->follow                                           ? "--follow"
-                           : opts->chaos                                            ? "--chaos"
-                           : opts->checkpoints_given && opts->durable != TF_DURABLE_NONE &&
-                                     opts->durable != TF_DURABLE_AUTO
-                               ? "--checkpoints criu"
-                               : NULL;
+        const char *with =
+            opts->keep     ? "--keep"
+            : bounded      ? "--max-size and --last"
+            : opts->follow ? "--follow"
+            : opts->chaos  ? "--chaos"
+            : opts->checkpoints_given && opts->durable != TF_DURABLE_NONE && opts->durable != TF_DURABLE_AUTO
+                ? "--checkpoints criu"
+                : NULL;
         if (with)
             return bad("--light records one process without checkpoints and threads: it cannot be with %s",
                        with);

@@ -4,11 +4,11 @@
  * events, code objects, and the outside events at their places among them. There they take the way that those
  * of a recorded program take.
  *
- * Memory is the one thing that a light log does not decide. With the hook, the interpreter holds the arguments
- * of a call for longer and allocates a little more, so objects have other addresses than in the light run, and
- * the heap grows at other moments. Calls by which the process changes memory of its own are therefore made
- * as if this were recording, and those of the light log are passed over. What comes out of here is the log of
- * this execution.
+ * Memory is the one thing that a light log does not decide. With the hook, the interpreter holds the
+ * arguments of a call for longer and allocates a little more, so objects have other addresses than in the
+ * light run, and the heap grows at other moments. Calls by which the process changes memory of its own are
+ * therefore made as if this were recording, and those of the light log are passed over. What comes out of
+ * here is the log of this execution.
  *
  * Words of frame events are in the block (tf.words), as in every replay; they are copied from there in front
  * of anything else.

@@ -16,7 +16,7 @@
 #define ERESTARTNOINTR 513      /* of raw.S: cut short before the kernel was entered */
 #define WAITED_TICKS (1u << 17) /* some 50 microseconds: a call that waited for something */
 
-#define CLASS_FAILS (-1)             /* completing a light recording: it has the log's answer already */
+#define CLASS_FAILS (-1) /* completing a light recording: it has the log's answer already */
 
 /* A thread has one call at a time: no handler of the program runs inside a call (signal.c). */
 #define args_buf (tf_self->args)

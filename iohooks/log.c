@@ -263,11 +263,12 @@ static void check_pulse(const struct tf_outside *e, unsigned nr)
     char name[32];
     if (tf_outside_thread(e) == tf.engine->pulse())
         return;
-    tf_diverge_from(&(struct tf_difference){.kind = TF_DIVERGED_OTHER, .call = TF_NO_CALL, .event = e},
-                    "at %s, the program was in other functions, or had other values in its variables, when it "
-                    "was recorded: something depends on the addresses of objects, or on when they are freed, "
-                    "which differ when frame events are counted. Record it without --light",
-                    tf_call_name(nr, name, sizeof name));
+    tf_diverge_from(
+        &(struct tf_difference){.kind = TF_DIVERGED_OTHER, .call = TF_NO_CALL, .event = e},
+        "at %s, the program was in other functions, or had other values in its variables, when it "
+        "was recorded: something depends on the addresses of objects, or on when they are freed, "
+        "which differ when frame events are counted. Record it without --light",
+        tf_call_name(nr, name, sizeof name));
 }
 
 /* What of the arguments is compared. The last one of futex(2) is what happens to be in the register, for most

@@ -421,8 +421,8 @@ void tf_log_mark(enum tf_mark kind, const char *text);
 void tf_memory_args(struct tf_call *call);
 
 /* ---- derive.c: completing a light recording ---- */
-/* A call that changes memory of the process's own: how often and where it is made may differ, so it is made as
- * if this were recording. args: as calls.h encodes them. */
+/* A call that changes memory of the process's own: how often and where it is made may differ, so it is made
+ * as if this were recording. args: as calls.h encodes them. */
 bool tf_derive_is_free(unsigned nr, const void *args, size_t args_len);
 /* Does the log have it that such a call was made, and that it succeeded? */
 bool tf_derive_is_passed(const struct tf_outside *event);

@@ -54,7 +54,8 @@ struct tf_ingest {
     size_t written_marks; /* and time marks: the last event's may come when it was written already */
 
     /* threads */
-    uint32_t thread; /* whose turn it is: whose the outside events are; of a light run, the pulse. Frame events have the block's */
+    uint32_t thread; /* whose turn it is: whose the outside events are; of a light run, the pulse. Frame
+                        events have the block's */
     struct live_threads threads;
 
     /* outside events: those that are not written, behind them one whose data is still coming */

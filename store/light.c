@@ -1,10 +1,10 @@
 /*
  * light.c: runs that were recorded without frame events (record --light), and their completion.
  *
- * The table `light` has a row for each of them. While it is completed there is a second row of `runs` with its
- * id, of process TF_COMPLETING, which nobody is shown: what the completion writes belongs to that. At the end
- * one transaction puts it in the place of what the light recording had. A completion that was cut off leaves
- * such a row behind; the next one removes it first.
+ * The table `light` has a row for each of them. While it is completed there is a second row of `runs` with
+ * its id, of process TF_COMPLETING, which nobody is shown: what the completion writes belongs to that. At the
+ * end one transaction puts it in the place of what the light recording had. A completion that was cut off
+ * leaves such a row behind; the next one removes it first.
  */
 #include "store/ingest.h"
 
@@ -74,7 +74,8 @@ static int delete_from(struct tf_store *store, const char *const *tables, size_t
 }
 
 #define N(array) (sizeof(array) / sizeof *(array))
-#define LEFT "run IN (SELECT run FROM runs WHERE id = (SELECT id FROM runs WHERE run = ?1) AND process = 2147483647)"
+#define LEFT                                                                                                 \
+    "run IN (SELECT run FROM runs WHERE id = (SELECT id FROM runs WHERE run = ?1) AND process = 2147483647)"
 _Static_assert(TF_COMPLETING == 2147483647, "LEFT");
 
 static int end_transaction(struct tf_store *store, int rc, struct tf_err *err)
@@ -154,11 +155,12 @@ int tf_store_complete(struct tf_store *store, int64_t light, int64_t completion,
     if (rc)
         return rc;
     /* What the recorder has noted, which is not in the stream: notes, and that it could not go on. */
-    rc = exec_with(store,
-                   "INSERT INTO marks SELECT ?2, seq + (SELECT coalesce(max(seq), 0) FROM marks WHERE run = ?2),"
-                   " CASE kind WHEN 4 THEN (SELECT frames FROM runs WHERE run = ?2) ELSE 0 END, kind, text"
-                   " FROM marks WHERE run = ?1 AND kind IN (2, 4)",
-                   light, completion, err);
+    rc = exec_with(
+        store,
+        "INSERT INTO marks SELECT ?2, seq + (SELECT coalesce(max(seq), 0) FROM marks WHERE run = ?2),"
+        " CASE kind WHEN 4 THEN (SELECT frames FROM runs WHERE run = ?2) ELSE 0 END, kind, text"
+        " FROM marks WHERE run = ?1 AND kind IN (2, 4)",
+        light, completion, err);
     if (!rc)
         rc = delete_from(store, derived, N(derived), "run = ?1", light, err);
     for (size_t i = 0; !rc && i < N(derived); i++) {

@@ -7,8 +7,8 @@
  * An event is valid only if its frame number equals the number of frame events that happened before it.
  *
  * A light recording (record --light) has no frame events until it has been completed (docs/light.md). In its
- * stream `frame` is the time of the event, in ticks since the start of the run, and `thread` and `thread_high`
- * are the pulse, a hash of where the program stood (engine/pulse.c).
+ * stream `frame` is the time of the event, in ticks since the start of the run, and `thread` and
+ * `thread_high` are the pulse, a hash of where the program stood (engine/pulse.c).
  */
 #ifndef TF_OUTSIDE_H
 #define TF_OUTSIDE_H

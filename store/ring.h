@@ -179,13 +179,13 @@ struct tf_shm {
     uint32_t ring_words;
     uint32_t attach; /* enum tf_attach */
     int32_t supervisor_pid;
-    uint32_t stop;        /* supervisor: record no more (disk full, ...); the program goes on */
-    uint32_t need_wake;   /* supervisor sleeps: the producer sends WAKE (proto.h) at the next chunk */
-    uint32_t pending;     /* program: a signal waits for the next event */
-    uint32_t program_pid; /* of the attached process */
-    uint32_t space_futex; /* incremented and woken by the supervisor when it freed space */
-    int32_t filter_error; /* replay: errno, if the filter of system calls could not be installed */
-    uint32_t light; /* record --light: no frame events (outside.h) */
+    uint32_t stop;              /* supervisor: record no more (disk full, ...); the program goes on */
+    uint32_t need_wake;         /* supervisor sleeps: the producer sends WAKE (proto.h) at the next chunk */
+    uint32_t pending;           /* program: a signal waits for the next event */
+    uint32_t program_pid;       /* of the attached process */
+    uint32_t space_futex;       /* incremented and woken by the supervisor when it freed space */
+    int32_t filter_error;       /* replay: errno, if the filter of system calls could not be installed */
+    uint32_t light;             /* record --light: no frame events (outside.h) */
     uint32_t snapshots;         /* 1: take fork checkpoints while recording */
     uint64_t tail;              /* words consumed since the start */
     uint64_t snapshot_ticks;    /* supervisor: TSC ticks between the last checkpoint and the next */

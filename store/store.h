@@ -43,7 +43,8 @@ enum tf_run_state { TF_RUN_INCOMPLETE = 0, TF_RUN_COMPLETE = 1 };
 /* Was it recorded without frame events (record --light)? */
 enum tf_light {
     TF_LIGHT_NOT = 0,
-    TF_LIGHT_ONLY,      /* and there are none yet: only the outside stream, with times in place of them (outside.h) */
+    TF_LIGHT_ONLY, /* and there are none yet: only the outside stream, with times in place of them (outside.h)
+                    */
     TF_LIGHT_COMPLETED, /* they were added since (tf_store_complete): it is as any other */
 };
 
@@ -331,7 +332,7 @@ struct tf_ingest_opts {
      * at. */
     void (*on_snapshot)(void *ctx, uint32_t serial, uint64_t frame, uint64_t outside_offset);
     void *ctx;
-    bool light; /* there will be no frame events: a light run */
+    bool light;                     /* there will be no frame events: a light run */
     const struct tf_run *completes; /* what comes completes this light run: no START. Not used after
                                        tf_ingest_begin() */
     const struct tf_ingest *parent; /* this process was executed by that one (TF_EXECUTED); NULL: it begins a

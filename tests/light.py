@@ -26,8 +26,8 @@ import time
 from lib import LONG, PROGRAMS, TIMEFORK, Folder, Tally, clean_env, json_lines, need_timefork, pythons, timefork
 
 SHARED = PROGRAMS / "cases"
-SAME = ["bignum", "chained", "constructs", "contexts", "coroutines", "deep", "descriptors", "exec_eval", "iterators", "ledger", "lifetimes",
-        "lookups", "objects", "raises", "recursion", "regex", "seldom", "texts", "uncaught"]
+SAME = ["bignum", "chained", "constructs", "contexts", "coroutines", "deep", "descriptors", "exec_eval", "iterators", "ledger", "lifetimes", "memory",
+        "objects", "raises", "recursion", "regex", "seldom", "texts", "uncaught"]
 CASES = ["call_free_loop", "exceptions", "generators", "history", "leaf_loop"]
 PLACES = 12 if LONG else 4
 
@@ -65,7 +65,7 @@ class Light:
         folder = self.top / name
         folder.mkdir(exist_ok=True)
         recording = folder / "r.timefork"
-        options = ["--light"] if light else ["--checkpoints", "none"]
+        options = ["--env", "PYTHONHASHSEED=0", *(["--light"] if light else ["--checkpoints", "none"])]
         return recording, timefork("record", *options, "-o", recording, "--python", self.exe, *program, cwd=folder, **how)
 
     def script(self, name, text):

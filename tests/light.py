@@ -27,8 +27,8 @@ from lib import LONG, PROGRAMS, TIMEFORK, Folder, Tally, clean_env, json_lines, 
 
 SHARED = PROGRAMS / "cases"
 SAME = ["bignum", "chained", "constructs", "contexts", "coroutines", "deep", "descriptors", "exec_eval", "iterators", "ledger", "lifetimes", "memory",
-        "objects", "raises", "recursion", "regex", "seldom", "texts", "uncaught"]
-CASES = ["call_free_loop", "exceptions", "generators", "history", "leaf_loop"]
+        "objects", "raises", "recursion", "regex", "texts", "uncaught"]
+CASES = ["call_free_loop", "exceptions", "history", "leaf_loop"]
 PLACES = 12 if LONG else 4
 
 VALUES = """\
@@ -79,18 +79,19 @@ class Light:
     def events(self, recording):
         """All frame events, without their times."""
         result = timefork("query", recording, "--frames", "--all", "--format", "json")
+        result.out = result.out.replace(str(recording.parent).encode(), b"FOLDER")
         return [{k: v for k, v in o.items() if k not in ("run", "time_ns")} for o in json_lines(result)], result
 
     def stats(self, recording):
         found = json_lines(timefork("query", recording, "--stats", "--all", "--format", "json"))
-        return sorted((str(o.get("function")), str(o.get("file")), str(o.get("calls"))) for o in found)
+        return sorted((o["function"], o["file"].replace(str(recording.parent), "FOLDER"), o["calls"], o["resumes"]) for o in found)
 
     def at(self, recording, frames):
         """Stack and variables at some places."""
         goto = [a for frame in frames for a in ("--goto-frame", str(frame))]
         found = json_lines(timefork("replay", recording, *goto, "--format", "json"))
         return [re.sub(r"0x[0-9a-f]+", "0x", str([o.get(k) for k in ("frame", "event", "function", "line", "stack", "locals", "returned")]))
-                for o in found]
+                .replace(str(recording.parent), "FOLDER") for o in found]
 
     def verify(self, what, recording, status=0):
         result = timefork("verify", recording)

@@ -217,7 +217,10 @@ void tf_checkpoints_visit(struct tf_checkpoints *set, uint64_t frame)
 
 static bool visited_lately(const struct tf_checkpoints *set, const struct tf_checkpoint *c)
 {
-    return c->visited && c->visited + set->limits.max / 2 > set->visits;
+    size_t later = 0;
+    for (size_t i = 0; i < set->n; i++)
+        later += set->v[i].visited > c->visited;
+    return c->visited && later < set->limits.max / 2;
 }
 
 /* Drops the process that matters least; false: none may go. */

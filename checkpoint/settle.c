@@ -58,15 +58,6 @@ void tf_settle_start(void)
     dl_iterate_phdr(find_own, NULL);
 }
 
-/* A line of /proc/self/maps. What cannot be written to comes from files, or stays as it was made. */
-static bool is_private(const char *line, uintptr_t *from, uintptr_t *to)
-{
-    char *at;
-    *from = strtoull(line, &at, 16);
-    *to = *at == '-' ? strtoull(at + 1, &at, 16) : 0;
-    return *at == ' ' && at[1] == 'r' && at[2] == 'w' && at[4] == 'p';
-}
-
 struct digest {
     XXH3_state_t state;
     uintptr_t stack;
@@ -114,43 +105,23 @@ static bool take_mapping(struct digest *digest, uintptr_t from, uintptr_t to)
     return true;
 }
 
-static bool take_mappings(struct digest *digest, long maps)
+/* What cannot be written to comes from files, or stays as it was made. */
+static bool take_private(void *digest, const struct tf_mapping *m)
 {
-    static char buf[16384];
-    size_t have = 0;
-    for (;;) {
-        long n = tf_sys(SYS_read, maps, buf + have, sizeof buf - 1 - have);
-        if (n == 0)
-            return have == 0;
-        if (TF_IS_ERR(n))
-            return false;
-        have += (size_t)n;
-        buf[have] = 0;
-        char *line = buf;
-        for (char *end; (end = strchr(line, '\n')); line = end + 1) {
-            uintptr_t from, to;
-            *end = 0;
-            if (is_private(line, &from, &to) && !take_mapping(digest, from, to))
-                return false;
-        }
-        have = strlen(line);
-        memmove(buf, line, have);
-    }
+    bool counts = !m->shared && (m->prot & (PROT_READ | PROT_WRITE)) == (PROT_READ | PROT_WRITE);
+    return !counts || take_mapping(digest, m->from, m->to);
 }
 
 /* stack: what stands above it counts. */
 static bool take_digest(uintptr_t stack, struct tf_settled *out)
 {
     static struct digest digest;
-    long maps = tf_sys(SYS_openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC);
     digest.pagemap = tf_sys(SYS_openat, AT_FDCWD, "/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
     digest.stack = stack;
     digest.rseq = (uintptr_t)tf_thread_at(0)->ident + (uintptr_t)__rseq_offset;
     digest.bytes = 0;
     XXH3_64bits_reset(&digest.state);
-    bool whole = !TF_IS_ERR(maps) && !TF_IS_ERR(digest.pagemap) && take_mappings(&digest, maps);
-    if (!TF_IS_ERR(maps))
-        tf_sys(SYS_close, maps);
+    bool whole = !TF_IS_ERR(digest.pagemap) && tf_each_mapping(take_private, &digest);
     if (!TF_IS_ERR(digest.pagemap))
         tf_sys(SYS_close, digest.pagemap);
     *out = (struct tf_settled){.digest = XXH3_64bits_digest(&digest.state), .bytes = digest.bytes};

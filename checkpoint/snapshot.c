@@ -344,6 +344,34 @@ static void raise_limits(void)
     }
 }
 
+#define UNSHARE_MAX (64ul << 20) /* a copy takes about 10 ms for that, in which the program stands still */
+
+/* A copy that shares memory with the program would see what that writes there later. So it has its own before
+ * the program goes on: a byte on the socket that is to be the copy's says so. */
+static bool wait_until_unshared(int socket)
+{
+    char ready;
+    long n;
+    do
+        n = tf_sys(SYS_read, socket, &ready, 1);
+    while (n == -EINTR);
+    return n == 1;
+}
+
+static void own_memory(int socket)
+{
+    if (!tf_unshare_memory())
+        tf_leave(0);
+    tf_sys(SYS_sendto, socket, "", 1, MSG_NOSIGNAL, 0, 0);
+}
+
+static enum tf_no_snapshot why_not(size_t shared)
+{
+    return tf.fork_differs        ? TF_SNAPSHOT_DIFFERS
+           : shared > UNSHARE_MAX ? TF_SNAPSHOT_SHARED
+                                  : TF_SNAPSHOT_CAN;
+}
+
 /*
  * While recording (debug, record --keep, and for durable checkpoints). The copy gives up every descriptor but
  * its socket: one that it kept open would keep the program's pipes from ending. Where it stands in the log
@@ -353,9 +381,11 @@ void tf_snapshot_record(uint64_t now)
 {
     int fds[2];
     struct tf_place place = {.serial = tf.snapshot_serial + 1};
+    size_t shared = tf_maps_shared();
 
     tf.snapshot_from = now;
-    if (tf.socket < 0)
+    tf.shm->no_snapshot = why_not(shared);
+    if (tf.socket < 0 || tf.shm->no_snapshot)
         return;
     if (tf_many &&
         !tf_turn_freeze()) { /* a thread is in the middle of something: at one of the next events */
@@ -374,12 +404,22 @@ void tf_snapshot_record(uint64_t now)
         tf_turn_adopt();
         raise_limits();
         tf_sys(SYS_setsid); /* what the terminal tells the program is not for it, nor is its end */
+        if (shared)
+            own_memory(fds[1]);
         take_socket(fds[1]);
         if (tf.socket > 0)
             tf_sys(SYS_close_range, 0, tf.socket - 1, 0);
         tf_sys(SYS_close_range, tf.socket + 1, ~0u, 0);
         tf_serve(); /* copies of this one come back here to replay */
         return;
+    }
+    if (!TF_IS_ERR(pid) && shared) { /* whose end at the copy alone tells of that one's end */
+        tf_sys(SYS_close, fds[1]);
+        fds[1] = -1;
+        if (!wait_until_unshared(fds[0])) {
+            tf.shm->no_snapshot = TF_SNAPSHOT_UNSHARED;
+            pid = -ENOMEM;
+        }
     }
     if (!TF_IS_ERR(pid)) {
         tf.snapshot_serial++;
@@ -389,7 +429,8 @@ void tf_snapshot_record(uint64_t now)
         tf_log_record(TF_REC_SNAPSHOT, &place.serial, sizeof place.serial, NULL, 0);
     }
     tf_sys(SYS_close, fds[0]);
-    tf_sys(SYS_close, fds[1]);
+    if (fds[1] >= 0)
+        tf_sys(SYS_close, fds[1]);
     tf.snapshot_from = tf_tsc();
 }
 

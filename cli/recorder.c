@@ -74,6 +74,7 @@ struct tf_recorder {
     struct tf_durables *durables; /* NULL: none are made */
     int64_t earliest_ms;          /* as the budget allows */
     uint32_t asked;               /* serial of the checkpoint that was asked for, for a durable one */
+    bool refused;                 /* it was told why the program could not take one */
     struct tf_policy_cost cost;
     uint64_t fault_ns;
     uint64_t faults, pages; /* of the program at the one before: faults so far, resident pages */
@@ -159,6 +160,29 @@ static void want_snapshot(struct tf_recorder *rec)
         return;
     rec->asked = rec->taken.announced + 1;
     __atomic_store_n(&shm->snapshot_ticks, 1, __ATOMIC_RELAXED);
+}
+
+/* The program could not take one when it was to. */
+static void look_at_refusal(struct tf_recorder *rec)
+{
+    static const char *const why[] = {
+        [TF_SNAPSHOT_DIFFERS] = "the program has memory that a copy of it would not have (madvise)",
+        [TF_SNAPSHOT_SHARED] =
+            "the program has more than 64 MiB of memory that a copy would share (mmap, MAP_SHARED)",
+        [TF_SNAPSHOT_UNSHARED] =
+            "memory that a copy would share with the program (mmap, MAP_SHARED) could not be copied",
+    };
+    struct process *first = rec->processes[0];
+    uint32_t reason = first->in ? first->map.shm->no_snapshot : TF_SNAPSHOT_CAN;
+    if (rec->refused || reason == TF_SNAPSHOT_CAN || reason >= sizeof why / sizeof *why)
+        return;
+    rec->refused = true;
+    if (rec->durables)
+        tf_durables_give_up(rec->durables, first->in, why[reason]);
+    if (rec->opts.snapshots)
+        tf_say("no checkpoint is kept at the moment: %s", why[reason]);
+    else
+        __atomic_store_n(&first->map.shm->snapshot_ticks, UINT64_MAX, __ATOMIC_RELAXED);
 }
 
 /* Its process and its place are known: keeps it, thins them if there are too many. */
@@ -675,6 +699,7 @@ void tf_recorder_run(struct tf_recorder *rec, pid_t pid, int *wait_status, struc
             tf_durables_step(rec->durables, rec->processes[0]->in, written_by_all(rec));
             want_snapshot(rec);
         }
+        look_at_refusal(rec);
         note_chaos(rec);
         if (ended && !taken) {
             if (!until)

@@ -6,9 +6,10 @@
 #include "cli/recorder_durable.h"
 #include "replay/durable.h"
 
-#define FIRST_NS 1000000000u  /* shorter runs are re-executed from their start */
-#define USUAL_NS 700000000u   /* between two, at first: with what restoring takes, a goto takes a second */
-#define BOUNDED_NS 500000000u /* with limits: how often it is asked whether one is wanted */
+#define FIRST_NS 1000000000u /* shorter runs are re-executed from their start */
+/* Between two, at first: with what restoring takes, a goto takes less than a second. With limits: how often
+ * it is asked whether one is wanted. */
+#define SPACING_NS 500000000u
 #define SHARE 8      /* making one takes an eighth of the time until the next, on another processor */
 #define LAST_MS 1000 /* for one that is being made when the program ends */
 #define AGAIN_MS 200
@@ -28,8 +29,7 @@ struct tf_durables {
     bool said;                   /* why the limits are not kept */
 };
 
-/* No more of them in this run. */
-static void give_up(struct tf_durables *d, struct tf_ingest *in, const char *why)
+void tf_durables_give_up(struct tf_durables *d, struct tf_ingest *in, const char *why)
 {
     char text[1200];
     d->failed = true;
@@ -54,8 +54,8 @@ int tf_durables_new(const struct tf_durables_opts *opts, struct tf_durables **ou
     if (!d)
         return tf_err_set(err, TF_E_IO, "out of memory");
     d->opts = *opts;
-    d->spacing_ns = tf_bound_limited(&opts->bound) ? BOUNDED_NS : USUAL_NS;
-    d->next_ms = tf_now_ms() + (int64_t)((tf_bound_limited(&opts->bound) ? BOUNDED_NS : FIRST_NS) / 1000000);
+    d->spacing_ns = SPACING_NS;
+    d->next_ms = tf_now_ms() + (int64_t)((tf_bound_limited(&opts->bound) ? SPACING_NS : FIRST_NS) / 1000000);
     tf_bound_init(&d->bound, &opts->bound, (uint64_t)tf_now_ms());
     if (opts->mode == TF_DURABLE_CRIU && (tf_criu_find(&d->criu, &why) || tf_criu_probe(&d->criu, &why))) {
         tf_say("no durable checkpoints: %s. The run is recorded without", why.msg);
@@ -85,16 +85,17 @@ bool tf_durables_want(struct tf_durables *d, struct tf_ingest *in, pid_t program
         return false;
     if (d->opts.mode == TF_DURABLE_AUTO &&
         (tf_memory_resident(program) > TF_DURABLE_AUTO_MEMORY || d->stored > TF_DURABLE_AUTO_BYTES)) {
-        give_up(d, in,
-                "the program has so much in memory that they would take much of the disk (--checkpoints criu "
-                "makes them)");
+        tf_durables_give_up(
+            d, in,
+            "the program has so much in memory that they would take much of the disk (--checkpoints criu "
+            "makes them)");
         return false;
     }
     int r = d->criu.argv ? 0 : tf_criu_find(&d->criu, &err);
     if (r == 0 && !d->maker)
         r = renew_maker(d, &err);
     if (r)
-        give_up(d, in, err.msg);
+        tf_durables_give_up(d, in, err.msg);
     return r == 0;
 }
 
@@ -104,7 +105,7 @@ void tf_durables_offer(struct tf_durables *d, const struct tf_checkpoint *c, str
     struct tf_err err;
     if (tf_durables_want(d, in, program, written) &&
         tf_maker_begin(d->maker, c, tf_ingest_run(in)->rowid, &err))
-        give_up(d, in, err.msg);
+        tf_durables_give_up(d, in, err.msg);
 }
 
 /* There are as many as there may be: every second one goes, and from now on half as many are made. */
@@ -144,7 +145,7 @@ static void look_at_limits(struct tf_durables *d, struct tf_ingest *in, uint64_t
     int r = tf_bound_added(&d->bound, d->opts.store, in, written, (uint64_t)now, &err);
     d->ask_limits_ms = r == TF_E_USAGE && now - d->made_ms < PATIENCE_MS ? now + AGAIN_MS : 0;
     if (r && !d->ask_limits_ms)
-        give_up(d, in, err.msg);
+        tf_durables_give_up(d, in, err.msg);
     if (r == 0 && d->bound.why[0] && !d->said) {
         d->said = true;
         tf_say("the recording is larger than it was to be (--max-size, --last): %s", d->bound.why);
@@ -162,7 +163,7 @@ static void on_made(struct tf_durables *d, struct tf_ingest *in)
     if (limited)
         d->ask_limits_ms = d->made_ms;
     else if (thin(d, tf_ingest_run(in), &err))
-        give_up(d, in, err.msg);
+        tf_durables_give_up(d, in, err.msg);
 }
 
 void tf_durables_step(struct tf_durables *d, struct tf_ingest *in, uint64_t written)
@@ -173,7 +174,7 @@ void tf_durables_step(struct tf_durables *d, struct tf_ingest *in, uint64_t writ
         return;
     int r = tf_maker_step(d->maker, &image, &err);
     if (r < 0) {
-        give_up(d, in, err.msg);
+        tf_durables_give_up(d, in, err.msg);
         return;
     }
     if (image)
@@ -187,7 +188,7 @@ void tf_durables_step(struct tf_durables *d, struct tf_ingest *in, uint64_t writ
     if (r == 0 && images && !d->bound.images) /* some were removed */
         r = renew_maker(d, &err);
     if (r)
-        give_up(d, in, err.msg);
+        tf_durables_give_up(d, in, err.msg);
 }
 
 int tf_durables_fd(const struct tf_durables *d, bool *at_once)

@@ -41,6 +41,8 @@ void tf_durables_offer(struct tf_durables *durables, const struct tf_checkpoint 
                        struct tf_ingest *in, pid_t program, uint64_t written);
 /* Goes on with what is going on. */
 void tf_durables_step(struct tf_durables *durables, struct tf_ingest *in, uint64_t written);
+/* No more of them in this run, and why: said, if they were asked for, and noted in the recording. */
+void tf_durables_give_up(struct tf_durables *durables, struct tf_ingest *in, const char *why);
 /* What becomes readable when there is something to go on with; -1: nothing. *at_once: there is now. */
 int tf_durables_fd(const struct tf_durables *durables, bool *at_once);
 /* The program has ended: finishes what does not take long. Before tf_ingest_end(). */

@@ -264,8 +264,6 @@ TF_SPECIAL(mmap)
             tf_maps_remove((uintptr_t)r, len);
             tf_semaphore_unmap((uintptr_t)r, len);
         }
-        if (map_kind == TF_MAP_OWN_FILE || map_kind == TF_MAP_ANONYMOUS)
-            tf.shared_memory = true;
         bool noted = map_kind == TF_MAP_SEMAPHORE ? tf_semaphore_map((uintptr_t)r, len)
                      : map_kind ? tf_maps_add((uintptr_t)r, len, map_kind, &st, (uint64_t)call->a[5])
                                 : true;
@@ -462,7 +460,7 @@ TF_SPECIAL(madvise)
     if (m && m->kind == TF_MAP_DROPPABLE)
         m = NULL; /* as other private memory */
     if (advice == MADV_DONTFORK || advice == MADV_WIPEONFORK)
-        tf.shared_memory = tf.fork_differs = true;
+        tf.fork_differs = true;
     long r = tf_sys(SYS_madvise, from, bytes, advice);
     if (gives_back && !m)
         head = 0;

@@ -196,7 +196,7 @@ static void slow_record(void)
     normalise();
     if (position() - tf.last_wake > WAKE_WORDS)
         wake_supervisor(position());
-    if (tf.shm->snapshots && tf.mode == TF_RECORDS && !tf.shared_memory &&
+    if (tf.shm->snapshots && tf.mode == TF_RECORDS &&
         is_due(now, tf.snapshot_from, &tf.shm->snapshot_ticks, &tf.shm->snapshot_answered,
                tf.snapshot_serial))
         tf_snapshot_record(now); /* in the copy, this returns in replay mode */

@@ -200,12 +200,18 @@ bool tf_maps_own(void)
     return false;
 }
 
-bool tf_maps_shared(void)
+bool tf_map_is_shared(enum tf_map_kind kind)
 {
+    return kind == TF_MAP_OWN_FILE || kind == TF_MAP_ANONYMOUS;
+}
+
+size_t tf_maps_shared(void)
+{
+    size_t sum = 0;
     for (int i = 0; i < count; i++)
-        if (maps[i].kind == TF_MAP_OWN_FILE || maps[i].kind == TF_MAP_ANONYMOUS)
-            return true;
-    return false;
+        if (tf_map_is_shared(maps[i].kind))
+            sum += maps[i].to - maps[i].from;
+    return sum;
 }
 
 int tf_maps_wipe(struct tf_range *wiped)

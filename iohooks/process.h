@@ -75,9 +75,8 @@ struct tf_process {
     uint32_t
         forked_pid; /* replay: this process was forked, and has that pid; 0: it is the first of its lineage */
     bool moved;     /* the program changed its folder: paths that are not absolute mean something else here */
-    bool shared_memory; /* record: there is memory that a fork would share: no more checkpoints */
-    bool fork_differs;  /* record: a fork would not have all memory that the program has */
-    bool files_passed;  /* record: files have been shared with other processes, and which is not known */
+    bool fork_differs; /* record: a fork would not have all memory that the program has */
+    bool files_passed; /* record: files have been shared with other processes, and which is not known */
     struct timespec last_clock[TF_CLOCKS]; /* what the program last read of each clock */
     uint64_t maps;                         /* calls that have changed what is mapped */
     uint64_t run_from;                     /* TSC from which on the time to the next checkpoint counts */
@@ -114,6 +113,19 @@ void tf_settle_start(void); /* at the start of the process: finds out what is ou
 bool tf_settle_process(uintptr_t stack, bool own_namespace, struct tf_settled *out);
 /* Takes the descriptors of the control page and the outside stream. False: this cannot go on. */
 bool tf_revive_process(uintptr_t stack, int ctl, int log, struct tf_settled *out);
+
+/* ---- mappings.c (checkpoint/): what is mapped, in any process ---- */
+struct tf_mapping {
+    uintptr_t from, to;
+    int prot; /* PROT_* */
+    bool shared;
+};
+/* Calls fn for each mapping of this process, by address, until it says false. True: it never did. Not from
+ * within fn. */
+bool tf_each_mapping(bool (*fn)(void *ctx, const struct tf_mapping *m), void *ctx);
+/* In a copy of the recorded process: memory that it shares with that becomes its own, with the bytes that are
+ * there now. False: some could not be copied. */
+bool tf_unshare_memory(void);
 
 /* ---- dispatch.c: what happens to a call ---- */
 #define TF_NATIVE LONG_MIN /* let the program execute the call itself */
@@ -350,8 +362,9 @@ const struct tf_map *tf_maps_find(uintptr_t from, size_t len);
  * TF_MAP_OWN_FILE. */
 bool tf_maps_alias(const struct stat *st, uint64_t offset, size_t len, bool own);
 bool tf_maps_own(void); /* is there a TF_MAP_OWN_FILE? */
-/* Is there memory that a fork would share, and could write to? Semaphores aside. */
-bool tf_maps_shared(void);
+/* Memory that a fork would share, and could write to. Semaphores aside. */
+bool tf_map_is_shared(enum tf_map_kind kind);
+size_t tf_maps_shared(void);                /* bytes */
 bool tf_maps_passed(const struct stat *st); /* may others have a descriptor of it that they got from here? */
 bool tf_maps_own_passed(void);              /* of a TF_MAP_OWN_FILE? */
 struct tf_range {

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -155,18 +156,20 @@ static int revive(struct tf_timeline *t, struct tf_checkpoint *c, struct tf_err 
     return restore(t, c, err);
 }
 
-/* It could not be restored: nor will it be next time, and others most likely fail for the same reason. */
+/* It could not be restored: nor will it be next time. When a second one fails for the same reason (a file has
+ * changed, memory is short), it is not tried with the others. */
 static void give_up_durable(struct tf_timeline *t, const struct tf_checkpoint *c, const struct tf_err *why)
 {
     char text[1400];
+    bool again = strcmp(why->msg, t->restore_error) == 0, all = again || !t->criu.argv;
+    snprintf(t->restore_error, sizeof t->restore_error, "%s", why->msg);
     snprintf(
         text, sizeof text,
         "the durable checkpoint after frame event %llu cannot be used: %s. The replay goes on without it, "
         "from an earlier point",
         (unsigned long long)c->frame, why->msg);
-    if (t->notice)
+    if (t->notice && !again)
         t->notice(text);
-    bool all = !t->criu.argv;
     for (size_t i = t->set.n; i-- > 1;) /* the first stays: there is nothing before it */
         if (t->set.v[i].kind == TF_CHECKPOINT_DURABLE && (all || &t->set.v[i] == c) &&
             t->set.v[i].runner.socket < 0)
@@ -314,7 +317,7 @@ void tf_pace_checkpoint(struct tf_timeline *t, const struct tf_runner *runner, c
         .made_ms = tf_now_ms(),
     };
     if (t->leave_at_stop && place->frame == t->leave_frame) /* it must not be the one that has to go for it */
-        c.visited = ++t->set.visits;
+        c.visited = t->set.visits + 1;
     if (runner->keeper && tf_runner_identify(&c.runner, &ignored))
         c.runner.pid = 0; /* its number is another namespace's */
     if (!t->fault_ns)

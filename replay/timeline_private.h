@@ -37,8 +37,9 @@ struct tf_timeline {
     void (*notice)(const char *text);
     struct tf_image *images; /* durable checkpoints that the recording has */
     size_t images_n;
-    double restore_factor; /* what the last one took, to what is usual; 0: none yet */
-    struct tf_criu criu;   /* argv NULL: not looked for yet */
+    double restore_factor;    /* what the last one took, to what is usual; 0: none yet */
+    char restore_error[1024]; /* why the last that could not be restored could not; empty: all could */
+    struct tf_criu criu;      /* argv NULL: not looked for yet */
     pid_t *keepers; /* first processes of the namespaces of restored ones: our children, to be reaped */
     size_t keepers_n;
     uint64_t leave_frame;      /* where that is */

@@ -173,6 +173,14 @@ enum tf_attach {
 
 enum tf_shm_mode { TF_MODE_OFF = 0, TF_MODE_RECORD = 1, TF_MODE_REPLAY = 2, TF_MODE_PROBE = 3 };
 
+/* Why a process could not take a checkpoint. */
+enum tf_no_snapshot {
+    TF_SNAPSHOT_CAN = 0,
+    TF_SNAPSHOT_DIFFERS, /* a copy would not have all memory that it has (madvise: DONTFORK, WIPEONFORK) */
+    TF_SNAPSHOT_SHARED,  /* so much of its memory is shared that copying that would hold it up: UNSHARE_MAX */
+    TF_SNAPSHOT_UNSHARED, /* its shared memory could not be copied */
+};
+
 struct tf_shm {
     uint32_t magic, version;
     uint32_t mode; /* enum tf_shm_mode: what the process shall do */
@@ -185,7 +193,7 @@ struct tf_shm {
     uint32_t program_pid;       /* of the attached process */
     uint32_t space_futex;       /* incremented and woken by the supervisor when it freed space */
     int32_t filter_error;       /* replay: errno, if the filter of system calls could not be installed */
-    uint32_t light;             /* record --light: no frame events (outside.h) */
+    uint32_t no_snapshot;       /* program: enum tf_no_snapshot, when it could not take the last one */
     uint32_t snapshots;         /* 1: take fork checkpoints while recording */
     uint64_t tail;              /* words consumed since the start */
     uint64_t snapshot_ticks;    /* supervisor: TSC ticks between the last checkpoint and the next */
@@ -195,6 +203,7 @@ struct tf_shm {
     uint32_t became;            /* program: it becomes another one (execve) */
     uint32_t snapshot_answered; /* supervisor: the checkpoint that snapshot_ticks is about (tf_place.serial).
                                    Until then no other is taken */
+    uint32_t light;             /* record --light: no frame events (outside.h) */
     uint64_t chaos;             /* record --chaos: the seed, odd; 0: threads are switched as usual */
     char follow[96];            /* value of TIMEFORK= for programs that are executed, or empty */
     char python_version[32];

@@ -495,6 +495,11 @@ def test_refused(bench):
     for name, script in scripts.items():
         fails(f"a criu that {name}", file, "", script)
 
+    two, plain, frames, at_two = work_with_checkpoints(bench, "refused-two", "0.2", parts=(1, 2))
+    result, got = bench.places(two, [at_two[1] + 100], TIMEFORK_CRIU=str(scripts["fails"]))
+    tally.equal("refused: two for one reason: the answer is right", strip(got), strip(bench.places(plain, [at_two[1] + 100])[1]), result)
+    tally.check("refused: two for one reason: one message", len(result.errtext.splitlines()) == 1, result)
+
     def change(name, having, *statements):
         changed = bench.copy(file, f"refused-{name}")
         db = sqlite3.connect(changed)
@@ -754,6 +759,63 @@ def check_recorded(bench, name, file):
     bench.tally.check(f"{name}: from a durable checkpoint", any(a.get("checkpoint", {}).get("kind") == "durable" for a in got), second)
 
 
+# ---- memory that a copy would share with the program ----
+
+SHARED = """
+import mmap, os, sys, tempfile, time
+size, advice = int(sys.argv[2]), sys.argv[3:]
+fd, path = tempfile.mkstemp(dir=".")
+os.unlink(path)
+os.ftruncate(fd, 8192)
+nameless, of_file = mmap.mmap(-1, size), mmap.mmap(fd, 8192)
+if advice:
+    nameless.madvise(mmap.MADV_DONTFORK)
+should = bytearray(8192)
+def change(n):
+    at = n * 31 % 8192
+    nameless[at] = of_file[at] = should[at] = n % 251
+def same():
+    return nameless[:8192] == should and of_file[:] == should and any(should)
+n, end = 0, time.monotonic() + float(sys.argv[1])
+while time.monotonic() < end:
+    for _ in range(200):
+        n += 1
+        change(n)
+    assert same()
+print("done")
+"""
+
+
+def test_shared(bench):
+    """A checkpoint has the memory as it was there, whatever the program writes to it later."""
+    tally = bench.tally
+    (bench.folder / "shared.py").write_text(SHARED)
+    found = pythons()
+    for i, (version, exe) in enumerate(found if LONG else [found[SEED % len(found)]]):
+        name = f"shared {version}"
+        file, result = bench.record(f"shared{version}", "--checkpoints", "criu", "--python", exe, "shared.py", "2.5", "65536")
+        made = bench.checkpoints(file)
+        if not tally.check(f"{name}: durable checkpoints", len(made) >= 2 and "no more" not in result.errtext, result):
+            continue
+        restores_everywhere(file)
+        result, answers = bench.places(file, [made[-1] + 5000, made[-2] + 400], evals=("same()",))
+        tally.equal(f"{name}: memory is what it was", [e["value"] for a in answers for e in a["eval"]], ["True"] * 2, result)
+        tally.equal(f"{name}: from durable checkpoints", {a["checkpoint"]["kind"] for a in answers}, {"durable"}, result)
+        file, _ = bench.record(f"kept{version}", "--keep", "--checkpoints", "fork", "--python", exe, "shared.py", "1", "65536")
+        frames = bench.frames(file)
+        result, answers = bench.places(file, [frames - 100, frames // 2], evals=("same()",))
+        tally.equal(f"{name}: and in those that are kept", [e["value"] for a in answers for e in a["eval"]], ["True"] * 2, result)
+        tally.check(f"{name}: from those", any(a["checkpoint"]["kind"] == "fork" for a in answers), result)
+        bench.timefork("sessions", "--end", answers[0]["run"])
+    for why, args, text in (("too much", [str(65 << 20)], "more than 64 MiB of memory that a copy would share"),
+                            ("not copied", ["65536", "DONTFORK"], "memory that a copy of it would not have")):
+        file, result = bench.record(why.replace(" ", "-"), "--checkpoints", "criu", "--python", found[0][1], "shared.py", "1.5", *args)
+        tally.check(f"shared, {why}: said", result.status == 0 and result.errtext.count(text) == 1, result)
+        tally.equal(f"shared, {why}: none", bench.checkpoints(file), [], result)
+        tally.equal(f"shared, {why}: replays from the start", bench.timefork("replay", file, "--goto-frame", "end").status, 0)
+    bench.nothing_left("shared")
+
+
 def sweep(bench, *scripts):
     """By hand: places in these programs, with every Python."""
     for version, exe in pythons():
@@ -775,7 +837,7 @@ def works(bench):
     return made.errtext.strip()
 
 
-SECTIONS = ("harmless", "places", "bounded", "several", "dumps", "user", "refused")
+SECTIONS = ("harmless", "places", "bounded", "shared", "several", "dumps", "user", "refused")
 
 
 def timed(bench, name, test):
@@ -808,7 +870,7 @@ def main():
             for future in [pool.submit(timed, bench, name, test) for name, test in together.items() if name in wanted]:
                 future.result()
         bench.nothing_left(", ".join(together))
-        for name, test in {"several": test_several, "dumps": test_dumps, "user": test_user, "refused": test_refused}.items():
+        for name, test in {"shared": test_shared, "several": test_several, "dumps": test_dumps, "user": test_user, "refused": test_refused}.items():
             if name in wanted:
                 timed(bench, name, test)
     return tally.close()

@@ -89,6 +89,8 @@ static void test_visited(void **state)
         tf_checkpoints_visit(&set, frame);
     }
     tf_checkpoints_visit(&set, 1000); /* there is none: nothing happens */
+    for (int i = 0; i < 20; i++)      /* to and fro: the other places are still among the last */
+        tf_checkpoints_visit(&set, 7 + (uint64_t)i % 2);
     for (uint64_t frame = 100; frame < 140; frame++)
         add(&set, make(frame, TF_CHECKPOINT_FORK, 0));
     assert_int_equal(set.n, 8);

@@ -117,8 +117,10 @@ class Light:
                        ("completed", len(expected), before["duration_ns"], before["started_unix_ns"]))
             self.equal(f"{name}: statistics", self.stats(recording), self.stats(full_recording))
             self.verify(name, recording)
-            if expected:
-                places = [self.random.randint(1, len(expected)) for _ in range(PLACES)]
+            # The import system's variables tell of the folder and of when its files were made.
+            own = [o["frame"] for o in expected if not o["file"].startswith("<frozen")]
+            if own:
+                places = [self.random.choice(own) for _ in range(PLACES)]
                 self.equal(f"{name}: at {places}", self.at(recording, places), self.at(full_recording, places))
             recording.unlink()
             full_recording.unlink()
@@ -151,7 +153,8 @@ class Light:
         self.equal("killed: status", child.wait(), 137)
         got, result = self.events(recording)
         calls = sum(1 for o in got if o["function"] == "f" and o["event"] == "call")
-        self.check("killed: up to its last call", printed * 1000 <= calls < (printed + 1) * 1000 + 2, f"{printed} {calls}\n{result.errtext}")
+        # The signal may have come between its last write and the log's entry of that.
+        self.check("killed: up to its last call", (printed - 1) * 1000 <= calls < (printed + 1) * 1000 + 2, f"{printed} {calls}\n{result.errtext}")
         self.verify("killed", recording)
 
     def ends(self):

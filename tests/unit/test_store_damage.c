@@ -176,9 +176,9 @@ static void test_newer(void **state)
                      SQLITE_OK);
     sqlite3_close(db);
     char *before = fx_read(path, &len);
-    refused(tf_store_open(path, &store, err), TF_E_FORMAT, "format 5");
+    refused(tf_store_open(path, &store, err), TF_E_FORMAT, "format 6");
     refused(tf_store_open(path, &store, err), TF_E_FORMAT, "timefork " TF_VERSION);
-    refused(tf_store_create(path, &store, err), TF_E_FORMAT, "format 5");
+    refused(tf_store_create(path, &store, err), TF_E_FORMAT, "format 6");
     char *after = fx_read(path, &now);
     assert_int_equal(now, len);
     assert_memory_equal(before, after, len);

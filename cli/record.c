@@ -49,7 +49,7 @@ static const char usage_text[] =
     "                   one run of thousands goes wrong soon (timefork race). The seed is a number; without "
     "one,\n"
     "                   it is chosen and told. It makes the chances the same, not the run\n"
-    "  --light          record what comes from outside only, and no frame events: costs nearly nothing "
+    "  --light          record what comes from outside only, and no frame events: that costs less "
     "where\n"
     "                   the program computes. They are derived when the recording is first looked at, which\n"
     "                   takes as long as the program ran. No threads, no forked children, no checkpoints\n"

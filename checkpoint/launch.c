@@ -18,8 +18,6 @@
 #include <unistd.h>
 #include "checkpoint/launch.h"
 
-#define STACK_WANTED (1ul << 30)
-
 extern char **environ;
 
 int tf_launch_first_fd(void)
@@ -42,9 +40,11 @@ uint64_t tf_launch_stack(void)
     struct rlimit limit;
     if (getrlimit(RLIMIT_STACK, &limit) != 0)
         return 0;
-    if (limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= STACK_WANTED)
+    if (limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= TF_STACK)
         return limit.rlim_cur;
-    return limit.rlim_max < STACK_WANTED ? limit.rlim_max : STACK_WANTED;
+    if (limit.rlim_max >= TF_STACK_EXEC)
+        return TF_STACK_EXEC;
+    return limit.rlim_max < TF_STACK ? limit.rlim_max : TF_STACK;
 }
 
 /* What failed in the child, before the exec. */

@@ -29,7 +29,7 @@ int tf_launch(const struct tf_launch *launch, pid_t *pid, struct tf_err *err);
  * set higher; else high below it. */
 int tf_launch_first_fd(void);
 /* What RLIMIT_STACK should be for a recording: large, because with a frame hook every Python call uses C
- * stack. */
+ * stack, and TF_STACK_EXEC if it may be. */
 uint64_t tf_launch_stack(void);
 
 /* The shared header, with a ring if ring_words is not 0. Maps it; *ring gets the words, mapped twice. */

@@ -38,6 +38,10 @@
 #define STRAGGLER_MS 1000           /* children that end right after the first process are still recorded */
 #define GRACE_MS 2000               /* to end by itself, for a program that was interrupted */
 #define CHILD_RING_WORDS (1u << 20) /* 4 MiB: there may be many */
+/* Words that are worth a round of their own. After fewer the recorder sleeps: behind a program that never
+ * pauses there is always something in the ring, and who takes it word by word has a system call for a few
+ * events, and gets from the program's cache, each time, the line that it is just writing. */
+#define MUCH_WORDS (1u << 15)
 
 struct process {
     struct tf_shm_map map;
@@ -172,8 +176,8 @@ static void look_at_refusal(struct tf_recorder *rec)
         [TF_SNAPSHOT_UNSHARED] =
             "memory that a copy would share with the program (mmap, MAP_SHARED) could not be copied",
     };
-    struct process *first = rec->processes[0];
-    uint32_t reason = first->in ? first->map.shm->no_snapshot : TF_SNAPSHOT_CAN;
+    struct process *first = rec->n ? rec->processes[0] : NULL; /* --follow: none has asked yet */
+    uint32_t reason = first && first->in ? first->map.shm->no_snapshot : TF_SNAPSHOT_CAN;
     if (rec->refused || reason == TF_SNAPSHOT_CAN || reason >= sizeof why / sizeof *why)
         return;
     rec->refused = true;
@@ -630,10 +634,10 @@ static void sleep_for_more(struct tf_recorder *rec)
             __atomic_store_n(&rec->processes[i]->map.shm->need_wake, 0, __ATOMIC_SEQ_CST);
 }
 
-/* One round over all processes. Returns whether anything was taken. */
-static bool attend(struct tf_recorder *rec)
+/* One round over all processes. Returns how many words were taken. */
+static int64_t attend(struct tf_recorder *rec)
 {
-    bool taken = false;
+    int64_t taken = 0;
     struct pollfd fd = {.fd = rec->listener, .events = POLLIN};
     while (rec->listener >= 0 && poll(&fd, 1, 0) > 0)
         on_connection(rec);
@@ -644,7 +648,7 @@ static bool attend(struct tf_recorder *rec)
         bool over = i > 0 && is_over(rec, p); /* before its ring is looked at for the last time */
         hear(rec, p);
         int64_t n = drain(rec, p);
-        taken |= n > 0;
+        taken += n;
         nudge(p);
         if (over && n <= 0)
             finish_child(rec, i);
@@ -694,7 +698,7 @@ void tf_recorder_run(struct tf_recorder *rec, pid_t pid, int *wait_status, struc
     if (rec->listener < 0)
         begin(rec, rec->processes[0], pid, NULL, &err);
     for (;;) {
-        bool taken = attend(rec);
+        int64_t taken = attend(rec);
         if (rec->durables) {
             tf_durables_step(rec->durables, rec->processes[0]->in, written_by_all(rec));
             want_snapshot(rec);
@@ -717,7 +721,7 @@ void tf_recorder_run(struct tf_recorder *rec, pid_t pid, int *wait_status, struc
             kill_all(rec, pid);
             killed = true;
         }
-        if (!taken && !(ended && !until))
+        if (taken < MUCH_WORDS && !(ended && !until))
             sleep_for_more(rec);
     }
     child_pid = 0;

@@ -32,6 +32,8 @@ static const char usage_text[] =
     "  --eval EXPR      an expression in the innermost function there; may be repeated\n"
     "  --timeout S      time limit for each expression and repr (default 5)\n"
     "  --format F       text, or json: one object a command, or a position\n"
+    "  --jobs N         let a search run in so many processes at a time (default: as many as there are\n"
+    "                   processors)\n"
     "  --require-filter  do nothing if the kernel cannot filter the system calls of a replay (timefork "
     "doctor)\n" TF_DIVERGENCE_OPTIONS TF_CHECKPOINT_OPTIONS "\n"
     "Without -c, -x and --goto-frame, commands are read from standard input, one a line: with line editing,\n"
@@ -85,13 +87,15 @@ static int take_option(void *ctx, int argc, char **argv)
         PROCESS,
         SHORT_COMMAND,
         REQUIRE_FILTER,
+        JOBS,
         NAMES
     };
-    static const char *const names[NAMES] = {"--goto-frame", "--eval",          "--run", "--timeout",
-                                             "--format",     "--command",       "-x",    "--process",
-                                             "-c",           "--require-filter"};
+    static const char *const names[NAMES] = {"--goto-frame", "--eval",           "--run", "--timeout",
+                                             "--format",     "--command",        "-x",    "--process",
+                                             "-c",           "--require-filter", "--jobs"};
     struct tf_err err = {0};
     size_t which = 0;
+    uint64_t jobs;
     char *end;
     int took = tf_divergence_option(argc, argv, &o->on_divergence, &o->divergence_calls);
     if (!took)
@@ -147,6 +151,13 @@ static int take_option(void *ctx, int argc, char **argv)
             return -1;
         }
         o->script = argv[1];
+        break;
+    case JOBS:
+        if (!tf_number(argv[1], 1, &jobs) || jobs > TF_JOBS_MAX) {
+            fprintf(stderr, "timefork: --jobs %s: a number from 1 to %d is expected\n", argv[1], TF_JOBS_MAX);
+            return -1;
+        }
+        o->checkpoints.cost.jobs = (unsigned)jobs;
         break;
     default:
         if (strcmp(argv[1], "json") && strcmp(argv[1], "text")) {

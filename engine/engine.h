@@ -21,7 +21,7 @@
 #include <stdint.h>
 #include "store/outside.h"
 
-#define TF_ENGINE_ABI 3
+#define TF_ENGINE_ABI 4
 
 /* Where a runner shall stop. */
 enum tf_stop_kind {
@@ -183,11 +183,15 @@ struct tf_scan_aside {
     uint64_t fingerprint;
 };
 
+/* Where the next event word goes, and from where on slow() is called. Process-wide, under the GIL. */
+struct tf_cursor {
+    uint32_t *p, *limit;
+};
+
 struct tf_core {
     uint32_t abi;
-    /* Emit: the engine's fast path is `*(*p)++ = word; if (*p >= *limit) slow(word)`. Process-wide, under the
-     * GIL. */
-    uint32_t **p, **limit;
+    /* Emit: the engine's fast path is `*cursor->p++ = word; if (cursor->p >= cursor->limit) slow(word)`. */
+    struct tf_cursor *cursor;
     /* Limit reached after the event `word` was put. Called in record mode (time stamps, space, checkpoints),
      * replay mode (block ends, digests, checkpoints, targets) and off mode. tstate and frame are as the hook
      * got them; for exits frame is NULL (it is gone). May call engine->arm(). */

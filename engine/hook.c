@@ -3,7 +3,7 @@
  *
  * With a hook, the interpreter takes none of its shortcuts from Python function to Python function, so a
  * frame event is seen for each call. An ordinary call costs two stores and a few compares in hook(); what is
- * rare is in rare().
+ * rare is in enter_rare() and leave_rare().
  *
  * Generators. A frame that a generator owns is run piece by piece; the first piece is a CALL, the others are
  * RESUMEs, whether entered by next, send, throw or close. The evaluation that only makes the generator object
@@ -49,14 +49,26 @@ static __attribute__((noinline)) void slow(uint32_t word, PyThreadState *ts, tf_
     tf_state.slow(word, ts, frame);
 }
 
-static inline __attribute__((always_inline)) void emit(uint32_t word, PyThreadState *ts, tf_frame *frame)
+/* At an exit: hook() has not kept its thread. */
+static __attribute__((noinline)) void slow_exit(uint32_t word)
 {
-    uint32_t **p = tf_state.p;
-    uint32_t *q = *p;
-    /* Release: a consumer that sees the word sees what was stored before. */
-    __atomic_store_n(q, word, __ATOMIC_RELEASE);
-    *p = ++q;
-    if (TF_UNLIKELY(q >= *tf_state.limit))
+    slow(word, tf_this_thread(), NULL);
+}
+
+/* Puts the word; says whether the slow path is to be taken. Release: a consumer that sees the word sees what
+ * was stored before. */
+static inline __attribute__((always_inline)) bool put(uint32_t word)
+{
+    struct tf_cursor *cursor = tf_state.cursor;
+    uint32_t *p = cursor->p;
+    __atomic_store_n(p, word, __ATOMIC_RELEASE);
+    cursor->p = ++p;
+    return TF_UNLIKELY(p >= cursor->limit);
+}
+
+static void emit(uint32_t word, PyThreadState *ts, tf_frame *frame)
+{
+    if (put(word))
         slow(word, ts, frame);
 }
 
@@ -206,92 +218,114 @@ static __attribute__((noinline, cold)) uint64_t define(PyCodeObject *co, PyThrea
     return tf_code_define(co);
 }
 
-static inline __attribute__((always_inline)) uint64_t code_value(PyCodeObject *co, PyThreadState *ts)
-{
-    uint64_t value = tf_code_extra_of(co);
-    return TF_LIKELY(value) ? value : define(co, ts);
-}
-
-/* What the rare cases change for the time of one evaluation. */
-struct rare {
+/* What has to outlast a call, put into memory where that is rare: so hook() saves no registers for it, which
+ * was a quarter of its instructions. Volatile, or the compiler would keep it in registers all the same. */
+struct kept {
+    PyThreadState *ts;
+    tf_frame *frame;
+    PyObject *result;
+    uint64_t value;
 #if !TF_PY311
     const tf_frame *given_to;
     int c_units, python_units;
 #endif
+    int exc;
     bool silent; /* no event: a generator object is made */
 };
 
-/* In front of the evaluation: returns after the event. It is hook() that evaluates, in these cases too, for
- * the distances on the C stack have to be the same. */
-static __attribute__((noinline)) void enter_rare(PyThreadState *ts, tf_frame *frame, int exc, uint64_t value,
-                                                 struct rare *r)
+/* The rare cases, in front of the evaluation: returns after the event. It is hook() that evaluates, in these
+ * cases too, for the distances on the C stack have to be the same. */
+static __attribute__((noinline)) void enter_rare(volatile struct kept *k)
 {
-    r->silent = false;
+    PyThreadState *ts = k->ts;
+    tf_frame *frame = k->frame;
+    uint64_t value = tf_code_extra_of(tf_frame_code(frame));
+    if (TF_UNLIKELY(!value))
+        value = define(tf_frame_code(frame), ts);
+    k->value = value;
+    k->silent = false;
 #if !TF_PY311
-    r->given_to = given_to;
-    r->c_units = 0;
+    k->given_to = given_to;
+    k->c_units = 0;
     if (TF_UNLIKELY(ts->c_recursion_remaining < deep_below)) {
-        r->c_units = units_to_give(ts);
+        k->c_units = units_to_give(ts);
         given_to = tf_current_frame(ts);
-        ts->c_recursion_remaining += r->c_units;
+        ts->c_recursion_remaining += k->c_units;
     }
-    r->python_units = 0;
+    k->python_units = 0;
 #if TF_PY313
     /* Plain Python has a frame of its own below such an __init__, and counts it. */
     if (value & TF_CODE_INIT)
-        r->python_units = is_constructed(tf_current_frame(ts), frame);
-    ts->py_recursion_remaining -= r->python_units;
+        k->python_units = is_constructed(tf_current_frame(ts), frame);
+    ts->py_recursion_remaining -= k->python_units;
 #endif
 #endif
     uint32_t tag = TF_CALL;
     if (value & TF_CODE_GENERATOR) {
-        r->silent = frame->owner != FRAME_OWNED_BY_GENERATOR;
-        if (r->silent)
+        k->silent = frame->owner != FRAME_OWNED_BY_GENERATOR;
+        if (k->silent)
             return;
-        tf_state.throwing = exc != 0;
+        tf_state.throwing = k->exc != 0;
         if (tf_frame_started(frame))
             tag = TF_RESUME;
     }
     emit(TF_WORD(tag, TF_CODE_ID(value)), ts, frame);
 }
 
-static __attribute__((noinline)) void leave_rare(PyThreadState *ts, tf_frame *frame, uint64_t value,
-                                                 PyObject *result, const struct rare *r)
+static __attribute__((noinline)) void leave_rare(const volatile struct kept *k)
 {
+    PyThreadState *ts = k->ts;
 #if !TF_PY311
-    ts->c_recursion_remaining -= r->c_units;
-    ts->py_recursion_remaining += r->python_units;
-    given_to = r->given_to;
+    ts->c_recursion_remaining -= k->c_units;
+    ts->py_recursion_remaining += k->python_units;
+    given_to = k->given_to;
 #endif
-    if (r->silent)
+    if (k->silent)
         return;
-    uint32_t tag = result ? TF_RETURN : TF_UNWIND;
+    uint32_t tag = k->result ? TF_RETURN : TF_UNWIND;
     /* Whoever resumed the generator holds it, and looks at its state after us too. */
-    if (result && (value & TF_CODE_GENERATOR) && tf_gen_suspended(tf_gen_state(frame)))
+    if (k->result && (k->value & TF_CODE_GENERATOR) && tf_gen_suspended(tf_gen_state(k->frame)))
         tag = TF_YIELD;
     /* Who resumed it has not yet made its state what it will be: no other thread may resume it before. */
-    tf_state.keep = value & TF_CODE_GENERATOR;
+    tf_state.keep = k->value & TF_CODE_GENERATOR;
     emit(TF_WORD(tag, 0), ts, NULL);
     tf_state.keep = false;
 }
 
 static PyObject *hook(PyThreadState *ts, tf_frame *frame, int exc)
 {
-    uint64_t value = code_value(tf_frame_code(frame), ts);
-    bool is_rare = (value & TF_CODE_SPECIAL) != 0;
+    volatile struct kept k;
+    uint64_t value = tf_code_extra_of(tf_frame_code(frame));
+    /* Neither new (0) nor of a special kind (the upper half)? */
+    bool is_rare = value - 1 > UINT32_MAX;
 #if !TF_PY311
     is_rare |= ts->c_recursion_remaining < deep_below;
 #endif
     if (TF_UNLIKELY(is_rare)) {
-        struct rare r;
-        enter_rare(ts, frame, exc, value, &r);
-        PyObject *result = tf_state.eval(ts, frame, exc);
-        leave_rare(ts, frame, value, result, &r);
-        return result;
+        k.ts = ts;
+        k.frame = frame;
+        k.exc = exc;
+        enter_rare(&k);
+        k.result = tf_state.eval(k.ts, k.frame, k.exc);
+        leave_rare(&k);
+        return k.result;
     }
-    emit(TF_WORD(TF_CALL, TF_CODE_ID(value)), ts, frame);
+    if (put(TF_WORD(TF_CALL, TF_CODE_ID(value)))) {
+        k.ts = ts;
+        k.frame = frame;
+        k.exc = exc;
+        slow(TF_WORD(TF_CALL, TF_CODE_ID(value)), ts, frame);
+        ts = k.ts;
+        frame = k.frame;
+        exc = k.exc;
+    }
     PyObject *result = tf_state.eval(ts, frame, exc);
-    emit(result ? TF_WORD(TF_RETURN, 0) : TF_WORD(TF_UNWIND, 0), ts, NULL);
+    uint32_t word = TF_LIKELY(result) ? TF_WORD(TF_RETURN, 0) : TF_WORD(TF_UNWIND, 0);
+    if (put(word)) {
+        k.result = result;
+        slow_exit(word);
+        result = k.result;
+    }
     return result;
 }
 

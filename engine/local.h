@@ -16,7 +16,7 @@
 
 struct tf_state {
     /* Hot: one cache line. */
-    uint32_t **p, **limit;
+    struct tf_cursor *cursor;
     tf_eval_fn eval; /* the evaluator that was there before */
     Py_ssize_t slot; /* of co_extra */
     void (*slow)(uint32_t word, void *tstate, void *frame);

@@ -48,8 +48,7 @@ __attribute__((visibility("default"))) const struct tf_engine *tf_engine_init(co
     if (core->abi != TF_ENGINE_ABI || (Py_Version >> 16) != (PY_VERSION_HEX >> 16))
         return NULL;
     tf_state.core = core;
-    tf_state.p = core->p;
-    tf_state.limit = core->limit;
+    tf_state.cursor = core->cursor;
     tf_state.slow = core->slow;
     return &engine;
 }

@@ -477,22 +477,27 @@ void tf_child_loose(void)
         environ = follow_env(environ);
 }
 
-/* As without timefork: the stack limit, and randomised addresses. Returns what has to be set again. */
+/* As without timefork: the stack limit, and randomised addresses. With --follow, as timefork executes a
+ * program. */
 struct altered {
     struct rlimit stack;
     long persona;
 };
 
-static void set_plain(struct altered *before)
+static void set_for_exec(struct altered *before)
 {
-    struct rlimit plain;
+    struct rlimit stack;
     tf_sys(SYS_prlimit64, 0, RLIMIT_STACK, 0, &before->stack);
     before->persona = tf_sys(SYS_personality, 0xffffffffu);
-    plain = before->stack;
-    if (tf.shm->stack_limit && plain.rlim_cur == tf.own_stack_limit)
-        plain.rlim_cur = tf.shm->stack_limit;
-    tf_sys(SYS_prlimit64, 0, RLIMIT_STACK, &plain, 0);
-    if (!TF_IS_ERR(before->persona) && !tf.shm->was_fixed)
+    stack = before->stack;
+    if (tf.follow[0]) {
+        if (stack.rlim_cur == TF_STACK && tf.own_stack_limit == TF_STACK && stack.rlim_max >= TF_STACK_EXEC)
+            stack.rlim_cur = TF_STACK_EXEC;
+    } else if (tf.shm->stack_limit && stack.rlim_cur == tf.own_stack_limit) {
+        stack.rlim_cur = tf.shm->stack_limit;
+    }
+    tf_sys(SYS_prlimit64, 0, RLIMIT_STACK, &stack, 0);
+    if (!TF_IS_ERR(before->persona) && !tf.shm->was_fixed && !tf.follow[0])
         tf_sys(SYS_personality, before->persona & ~ADDR_NO_RANDOMIZE);
 }
 
@@ -510,11 +515,9 @@ static long true_exec(const struct tf_call *call)
     int env = call->nr == SYS_execve ? 2 : 3;
     if (tf.follow[0])
         c.a[env] = (long)follow_env((char **)c.a[env]);
-    else
-        set_plain(&before);
+    set_for_exec(&before);
     long r = tf_raw((long)c.nr, c.a[0], c.a[1], c.a[2], c.a[3], c.a[4], 0);
-    if (!tf.follow[0])
-        set_again(&before);
+    set_again(&before);
     return r;
 }
 

@@ -20,8 +20,15 @@
 #include "iohooks/process.h"
 
 #define BLOCK_FRAMES 65536u /* as TF_BLOCK_FRAMES of store.h: the unit of digests */
-#define TIME_EVERY 32       /* events between two time stamps: a stamp costs about four events */
-#define SLACK_WORDS 64      /* what the slow path itself writes, at most */
+/* Events between two time stamps: so many that a stamp comes every few microseconds, for it costs as much as
+ * some events. Where a program works long between two events, they are few: the times of those are told
+ * apart. */
+#define STAMP_LEAST 8
+#define STAMP_MOST 128
+#define STAMP_SOON (1u << 14) /* TSC ticks: 4 to 8 us */
+#define STAMP_LATE (1u << 16)
+#define LINE_WORDS 16  /* of the processor's cache */
+#define SLACK_WORDS 64 /* what the slow path itself writes, at most */
 #define WAKE_WORDS (1u << 17)
 #define REPLAY_LOOK 8192 /* replay: events between two looks at the clock, for checkpoints */
 
@@ -105,8 +112,8 @@ static void normalise(void)
 uint32_t *tf_ring_reserve(size_t words)
 {
     normalise();
-    if (position() + words + TIME_EVERY + SLACK_WORDS > tf.space_end &&
-        !have_space(words + TIME_EVERY + SLACK_WORDS)) {
+    if (position() + words + STAMP_MOST + SLACK_WORDS > tf.space_end &&
+        !have_space(words + STAMP_MOST + SLACK_WORDS)) {
         tf_emit_off();
         return NULL;
     }
@@ -158,6 +165,7 @@ void tf_emit_start_record(void)
 {
     tf.p = tf.ring;
     tf.space_end = tf.ring_words;
+    tf.stamp_every = STAMP_LEAST;
     tf.last_tsc = tf.shm->tsc_start = tf_tsc();
     tf.snapshot_from = tf.last_tsc;
     tf.pid = (int)tf_sys(SYS_getpid);
@@ -184,14 +192,31 @@ static bool is_due(uint64_t now, uint64_t from, const uint64_t *ticks, const uin
            now - from > __atomic_load_n(ticks, __ATOMIC_RELAXED);
 }
 
+/* How many events there shall be up to the next stamp, when the last ones took so long. */
+static uint32_t events_to_stamp(uint32_t events, uint64_t ticks)
+{
+    if (ticks < STAMP_SOON && events < STAMP_MOST)
+        return events * 2;
+    if (ticks > STAMP_LATE && events > STAMP_LEAST)
+        return events / 2;
+    return events;
+}
+
+/* The supervisor had the lines of the ring last, to clear them: fetches them back before they are needed, to
+ * be written. */
+__attribute__((target("prfchw"))) static void fetch_lines(const uint32_t *p, uint32_t words)
+{
+    for (uint32_t i = 0; i < words; i += LINE_WORDS)
+        __builtin_prefetch(p + i, 1, 3);
+}
+
 static void slow_record(void)
 {
     uint64_t now = tf_tsc();
     if (!tf_ring_reserve(0))
         return;
-    /* The supervisor had these lines last, to clear them: fetch them back before they are needed. */
-    for (int line = 0; line < 4; line++)
-        __builtin_prefetch(tf.p + TIME_EVERY + line * 16, 1, 3);
+    fetch_lines(tf.p + tf.stamp_every, tf.stamp_every + LINE_WORDS);
+    tf.stamp_every = events_to_stamp(tf.stamp_every, now - tf.last_tsc);
     stamp(now);
     normalise();
     if (position() - tf.last_wake > WAKE_WORDS)
@@ -202,7 +227,7 @@ static void slow_record(void)
         tf_snapshot_record(now); /* in the copy, this returns in replay mode */
     if (tf.mode == TF_RECORDS || tf.mode == TF_LOOSE) {
         /* With chaos every event is a place at which another thread may go on. */
-        tf.stamp_at = position() + (tf.shm->chaos && tf_many ? 1 : TIME_EVERY);
+        tf.stamp_at = position() + (tf.shm->chaos && tf_many ? 1 : tf.stamp_every);
         set_record_limit();
     }
 }
@@ -454,8 +479,7 @@ static void on_item(int type, const void *part1, size_t len1, const void *part2,
 
 const struct tf_core tf_core = {
     .abi = TF_ENGINE_ABI,
-    .p = &tf.p,
-    .limit = &tf.limit,
+    .cursor = &tf.cursor,
     .slow = tf_slow,
     .code = on_code,
     .next_code = next_code,

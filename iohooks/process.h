@@ -36,7 +36,12 @@ enum tf_mode {
 #define TF_CLOCKS 12
 struct tf_process {
     enum tf_mode mode;
-    uint32_t *p, *limit; /* the engine's emit pointers */
+    union {
+        struct {
+            uint32_t *p, *limit;
+        };
+        struct tf_cursor cursor; /* the same, as the engine sees it */
+    };
 
     const struct tf_engine *engine;
     int first_fd; /* TIMEFORK=first_fd */
@@ -55,12 +60,13 @@ struct tf_process {
     uint64_t space_end;     /* absolute word number up to which may be written, as known */
     uint64_t last_tsc;      /* of the last TIME */
     uint64_t stamp_at;      /* absolute word number from which on the next event gets a time stamp */
+    uint32_t stamp_every;   /* events between the last stamp and the next */
     uint64_t last_wake;     /* absolute word number at which the supervisor was last woken */
     uint64_t snapshot_from; /* TSC from which on the time to the next checkpoint counts */
     uint32_t snapshot_serial;
     bool is_child;            /* of the supervisor, directly */
     int pid;                  /* record: of this process, to know it from a child that is not recorded */
-    uint64_t own_stack_limit; /* record: what timefork set RLIMIT_STACK to */
+    uint64_t own_stack_limit; /* RLIMIT_STACK as timefork set it */
     char follow[96]; /* record --follow: the value of TIMEFORK= for programs that are executed; or empty */
 
     /* replay */

@@ -337,16 +337,29 @@ static bool add_text(const char *text)
     return true;
 }
 
-static void record_start(int argc, char **argv, char **envp)
+/* Lowers the limit with which this process was executed, if it was only for the places of its maps. Returns
+ * it. */
+static uint64_t take_stack_limit(void)
 {
-    struct tf_rec_start start = {.pid = (uint32_t)tf_sys(SYS_getpid), .argc = (uint32_t)argc};
     struct rlimit stack = {0, 0};
+    tf_sys(SYS_prlimit64, 0, RLIMIT_STACK, 0, &stack);
+    uint64_t executed = stack.rlim_cur;
+    if (executed == TF_STACK_EXEC) {
+        stack.rlim_cur = TF_STACK;
+        tf_sys(SYS_prlimit64, 0, RLIMIT_STACK, &stack, 0);
+    }
+    tf.own_stack_limit = stack.rlim_cur;
+    return executed;
+}
+
+static void record_start(int argc, char **argv, char **envp, uint64_t stack_limit)
+{
+    struct tf_rec_start start = {
+        .pid = (uint32_t)tf_sys(SYS_getpid), .argc = (uint32_t)argc, .stack_limit = stack_limit};
     char cwd[PATH_MAX] = "";
     bool fits;
 
     tf_sys(SYS_getcwd, cwd, sizeof cwd);
-    tf_sys(SYS_prlimit64, 0, RLIMIT_STACK, 0, &stack);
-    start.stack_limit = tf.own_stack_limit = stack.rlim_cur;
     start.layout_digest = layout_digest();
     fits = add_text(tf.shm->python_version) && add_text(tf.shm->exe) &&
            add_text((const char *)getauxval(AT_EXECFN)) && add_text(cwd) && add_text("");
@@ -467,10 +480,11 @@ static void attach(int argc, char **argv, char **envp, const char *session)
     tf.light = tf.shm->light;
     tf.std_fds[0] = 1u << 1;
     tf.err_fds[0] = 1u << 2;
+    uint64_t stack_limit = take_stack_limit();
     if (tf.shm->mode == TF_MODE_RECORD) {
         tf_emit_start_record();
         tf.mode = TF_RECORDS;
-        record_start(argc, argv, envp);
+        record_start(argc, argv, envp, stack_limit);
         tf.shm->attach = TF_ATTACH_OK;
     } else {
         tf.mode = TF_REPLAYS;

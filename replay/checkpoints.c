@@ -58,8 +58,8 @@ struct tf_checkpoints *tf_timeline_checkpoints(struct tf_timeline *t)
 
 /* ---- where a run begins ---- */
 
-#define DEATHS_MAX 3 /* of one checkpoint's processes, memory being scarce for example: no more then */
-#define FAR_NS 20e6  /* a place that takes so long to go to gets a checkpoint of its own */
+#define DEATHS_MAX 3  /* of one checkpoint's processes, memory being scarce for example: no more then */
+#define APART_NS 10e6 /* windows of a search that may be looked through side by side are no shorter */
 
 /* What restoring takes: so much, and so much for each page. Measured on a quiet machine; what this one makes
  * of it is seen with the first that is restored. */
@@ -187,10 +187,10 @@ static double work_between(const struct tf_timeline *t, const struct tf_checkpoi
     return (double)(to->frame - from->frame) * (double)t->run->duration_ns / frames;
 }
 
-bool tf_timeline_is_far(struct tf_timeline *t, uint64_t frame)
+bool tf_timeline_is_far(struct tf_timeline *t, uint64_t frame, double ns)
 {
     const struct tf_checkpoint there = {.frame = frame}, *c = tf_checkpoints_nearest(&t->set, frame);
-    return c && !t->bare && t->cost.budget > 0 && work_between(t, c, &there) > FAR_NS;
+    return c && !t->bare && t->cost.budget > 0 && t->set.limits.max > 2 && work_between(t, c, &there) > ns;
 }
 
 /* The best one to begin at: the nearest, unless it would have to be restored first and re-executing from the
@@ -208,6 +208,22 @@ static struct tf_checkpoint *best(struct tf_timeline *t, uint64_t frame)
                    work_between(t, live, nearest) < restore_ns(t, nearest)
                ? live
                : nearest;
+}
+
+uint64_t tf_timeline_next_start(struct tf_timeline *t, uint64_t frame)
+{
+    struct tf_checkpoint here = {.frame = frame};
+    const struct tf_checkpoint *before = tf_checkpoints_nearest(&t->set, frame);
+    if (before && before->work_ns) { /* where that is in CPU time is known of checkpoints only */
+        here.work_ns = before->work_ns;
+        here.frame = before->frame;
+    }
+    for (size_t i = 0; i < t->set.n; i++) {
+        const struct tf_checkpoint *c = &t->set.v[i];
+        if (c->frame > frame && best(t, c->frame)->frame == c->frame && work_between(t, &here, c) >= APART_NS)
+            return c->frame;
+    }
+    return 0;
 }
 
 int tf_timeline_fork_start(struct tf_timeline *t, struct tf_runner *copy, struct tf_checkpoint *from,
@@ -339,23 +355,30 @@ void tf_timeline_drop_behind(struct tf_timeline *t, uint64_t frame)
     tf_checkpoints_drop_run(&t->set, t->run_number, frame);
 }
 
+int tf_timeline_leave(struct tf_timeline *t, uint64_t frame, struct tf_checkpoint *from, struct tf_err *err)
+{
+    struct tf_stop_req stop = {.frame = frame, .kind = TF_STOP_EVENT};
+    struct tf_runner runner;
+    struct tf_stop_rep rep;
+    t->leave_at_stop = true;
+    int r = tf_run_to(t, &stop, frame, &runner, from, &rep, err);
+    t->leave_at_stop = false;
+    if (r == 0)
+        tf_runner_end(&runner);
+    return r;
+}
+
 /* ---- making durable ones ---- */
 
 int tf_timeline_make_durable(struct tf_timeline *t, struct tf_maker *maker, uint64_t frame,
                              const struct tf_image **image, struct tf_err *err)
 {
-    struct tf_stop_req stop = {.frame = frame, .kind = TF_STOP_EVENT};
-    struct tf_runner runner;
     struct tf_checkpoint from;
-    struct tf_stop_rep rep;
     if (frame > t->reach)
         return tf_out_of_reach(t, frame, err);
-    t->leave_at_stop = true;
-    int r = tf_run_to(t, &stop, frame, &runner, &from, &rep, err);
-    t->leave_at_stop = false;
+    int r = tf_timeline_leave(t, frame, &from, err);
     if (r)
         return r;
-    tf_runner_end(&runner);
     struct tf_checkpoint *c = tf_checkpoints_nearest(&t->set, frame);
     if (c->frame != frame || c->runner.socket < 0)
         return tf_err_set(err, TF_E_REPLAY, "no checkpoint could be left after frame event %llu",

@@ -10,7 +10,6 @@
 
 #define AHEAD (4u << 20) /* bytes loaded at a time, at least */
 #define BUFFER (1u << 20)
-#define MEMORY_MAX (512ul << 20) /* held in memory, at most (but for one larger block) */
 
 struct tf_log {
     struct tf_store *store;
@@ -20,12 +19,13 @@ struct tf_log {
     uint8_t *buffer; /* BUFFER bytes */
     struct tf_outside_block *blocks;
     bool *loaded;
-    size_t n, oldest;
-    uint64_t held;
+    size_t n;
+    uint64_t held, memory; /* bytes: those in memory, and how many may be */
+    struct tf_log_hold *holds;
 };
 
-int tf_log_open(struct tf_store *store, const struct tf_run *run, int fd, struct tf_log **out,
-                struct tf_err *err)
+int tf_log_open(struct tf_store *store, const struct tf_run *run, int fd, uint64_t memory,
+                struct tf_log **out, struct tf_err *err)
 {
     struct tf_log *log = calloc(1, sizeof *log);
     int r;
@@ -35,6 +35,7 @@ int tf_log_open(struct tf_store *store, const struct tf_run *run, int fd, struct
     log->store = store;
     log->run = run;
     log->fd = fd;
+    log->memory = memory;
     log->map = mmap(NULL, TF_LOG_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
     if (log->map == MAP_FAILED) {
         log->map = NULL;
@@ -90,10 +91,18 @@ static size_t find(const struct tf_log *log, uint64_t offset)
     return low;
 }
 
+static bool is_held(const struct tf_log *log, size_t block)
+{
+    for (const struct tf_log_hold *h = log->holds; h; h = h->next)
+        if (block >= h->from && block < h->to)
+            return true;
+    return false;
+}
+
 static void drop(struct tf_log *log, size_t keep_from, size_t keep_to)
 {
-    for (size_t i = 0; i < log->n && log->held > MEMORY_MAX; i++) {
-        if (!log->loaded[i] || (i >= keep_from && i < keep_to))
+    for (size_t i = 0; i < log->n && log->held > log->memory; i++) {
+        if (!log->loaded[i] || (i >= keep_from && i < keep_to) || is_held(log, i))
             continue;
         /* Whole pages only; an edge that a neighbour shares is kept, and simply loaded again. */
         uint64_t from = (log->blocks[i].offset + 4095) & ~4095ul,
@@ -122,7 +131,18 @@ static int load_block(struct tf_log *log, const struct tf_outside_block *block, 
     return r;
 }
 
-int tf_log_load(struct tf_log *log, uint64_t offset, uint64_t *end, struct tf_err *err)
+void tf_log_release(struct tf_log *log, struct tf_log_hold *hold)
+{
+    struct tf_log_hold **at = &log->holds;
+    while (*at && *at != hold)
+        at = &(*at)->next;
+    if (*at)
+        *at = hold->next;
+    *hold = (struct tf_log_hold){0};
+}
+
+int tf_log_load(struct tf_log *log, uint64_t offset, struct tf_log_hold *hold, uint64_t *end,
+                struct tf_err *err)
 {
     size_t i = find(log, offset), first = i;
     uint64_t done = 0;
@@ -142,7 +162,17 @@ int tf_log_load(struct tf_log *log, uint64_t offset, uint64_t *end, struct tf_er
         *end = log->blocks[i].offset + log->blocks[i].len;
     }
     /* Who takes the last event of a block looks at the next one before it has read the data of this one. */
-    drop(log, first ? first - 1 : 0, i);
+    first -= first > 0;
+    if (hold && !hold->held) {
+        hold->held = true;
+        hold->next = log->holds;
+        log->holds = hold;
+    }
+    if (hold) {
+        hold->from = first;
+        hold->to = i;
+    }
+    drop(log, first, i);
     return 0;
 }
 
@@ -170,7 +200,7 @@ const struct tf_outside *tf_log_event(struct tf_log *log, uint64_t offset, struc
             log->run->id, (unsigned long long)log->blocks[i].offset);
         return NULL;
     }
-    if (i >= log->n || tf_log_load(log, log->blocks[i].offset, &end, err))
+    if (i >= log->n || tf_log_load(log, log->blocks[i].offset, NULL, &end, err))
         return NULL;
     const struct tf_outside *e = event_at(log, i, offset);
     if (!e)
@@ -186,7 +216,7 @@ size_t tf_log_last(struct tf_log *log, uint64_t offset, uint64_t frame, uint64_t
         size_t in_block = 0, older = n;
         if (i >= log->n || log->blocks[i].first_frame > frame)
             continue;
-        if (tf_log_load(log, log->blocks[i].offset, &end, NULL))
+        if (tf_log_load(log, log->blocks[i].offset, NULL, &end, NULL))
             break;
         /* The last ones of the block, in a ring; then in front of those of later blocks. */
         uint64_t *ring = malloc(max * sizeof *ring);
@@ -216,7 +246,7 @@ uint64_t tf_log_events_before(struct tf_log *log, uint64_t offset)
     uint64_t end, events = 0;
     if (i >= log->n)
         return log->run->outside;
-    if (tf_log_load(log, log->blocks[i].offset, &end, NULL))
+    if (tf_log_load(log, log->blocks[i].offset, NULL, &end, NULL))
         return log->blocks[i].first_seq - 1;
     for (uint64_t at = log->blocks[i].offset; at < offset; events++) {
         const struct tf_outside *e = (const struct tf_outside *)(log->map + at);

@@ -37,13 +37,20 @@ struct tf_stop_req tf_run_all(const struct tf_timeline *t)
 int tf_run_until_stop(struct tf_timeline *t, struct tf_runner *runner, struct tf_stop_rep *rep,
                       struct tf_place *at, struct tf_err *err)
 {
+    struct tf_copy copy = {.runner = *runner};
+    int r = tf_run_serve(t, &copy, rep, at, err);
+    tf_log_release(t->log, &copy.hold);
+    return r;
+}
+
+int tf_run_serve(struct tf_timeline *t, struct tf_copy *copy, struct tf_stop_rep *rep, struct tf_place *at,
+                 struct tf_err *err)
+{
     struct tf_message *m = &t->message;
     struct tf_place place;
     uint64_t heard = 0; /* frame events that had happened when it was heard of last */
     for (;;) {
-        int r = tf_runner_wait(runner, t->cancel, err);
-        if (r == 0)
-            r = tf_runner_recv(runner, m, -1, err);
+        int r = tf_copy_next(t, copy, m, err);
         if (r == TF_E_REPLAY) /* it has gone */
             return tf_err_set(err, r, "%s; it had come as far as frame event %llu, or further", err->msg,
                               (unsigned long long)heard);
@@ -69,20 +76,15 @@ int tf_run_until_stop(struct tf_timeline *t, struct tf_runner *runner, struct tf
                 return tf_err_set(err, TF_E_REPLAY, "the replaying process answered nonsense");
             memcpy(rep, m->data, sizeof *rep);
             return 0;
-        case TF_REP_NEED: {
-            uint64_t offset, end;
-            memcpy(&offset, m->data, sizeof offset);
-            if ((r = tf_log_load(t->log, offset, &end, err)))
-                return r;
-            if ((r = tf_runner_send(runner, TF_REQ_LOADED, &end, sizeof end, NULL, 0, err)))
+        case TF_REP_NEED:
+            if ((r = tf_copy_load(t, copy, m, err)))
                 return r;
             break;
-        }
         case TF_REP_SNAPSHOT:
             memcpy(&place, m->data, sizeof place);
             heard = place.frame > heard ? place.frame : heard;
             if (m->fd >= 0)
-                tf_pace_checkpoint(t, runner, &place, m->fd);
+                tf_pace_checkpoint(t, &copy->runner, &place, m->fd);
             break;
         case TF_REP_DIVERGENCE:
         case TF_REP_BARRIER:
@@ -116,19 +118,27 @@ int tf_run_start(struct tf_timeline *t, const struct tf_stop_req *stop, uint64_t
 {
     t->run_number++;
     tf_divergence_free(tf_timeline_take_divergence(t)); /* is of an earlier run */
+    return tf_run_begin(t, t->scan, stop, present, runner, from, err);
+}
+
+int tf_run_begin(struct tf_timeline *t, const struct tf_scan *scan, const struct tf_stop_req *stop,
+                 uint64_t present, struct tf_runner *runner, struct tf_checkpoint *from, struct tf_err *err)
+{
     int r = tf_timeline_fork_nearest(t, stop->frame, runner, from, err);
     if (r)
         return r;
-    struct tf_run_req req = {.stop = *stop, .snapshot_at_stop = t->leave_at_stop};
-    t->leave_frame = stop->frame;
-    if (!t->scan) /* a copy that scans is no checkpoint for others */
+    struct tf_run_req req = {.stop = *stop};
+    if (!scan) { /* a copy that scans is no checkpoint for others */
+        req.snapshot_at_stop = t->leave_at_stop;
+        t->leave_frame = stop->frame;
         req.snapshots = tf_pace_begin(t, from, present);
+    }
     const uint32_t *prefix = NULL;
     if ((r = tf_run_place(t, from, &req, &prefix, err))) {
         tf_runner_end(runner);
         return r;
     }
-    r = t->scan ? tf_runner_send(runner, TF_REQ_SCAN, t->scan, t->scan->size, NULL, 0, err) : 0;
+    r = scan ? tf_runner_send(runner, TF_REQ_SCAN, scan, scan->size, NULL, 0, err) : 0;
     if (r == 0)
         r = tf_runner_send(runner, TF_REQ_RUN, &req, sizeof req, prefix, req.prefix_words * sizeof *prefix,
                            err);

@@ -214,17 +214,6 @@ static void want_sender(const struct tf_runner *runner)
     setsockopt(runner->socket, SOL_SOCKET, SO_PASSCRED, &(int){1}, sizeof(int));
 }
 
-int tf_runner_wait(const struct tf_runner *runner, const volatile bool *cancel, struct tf_err *err)
-{
-    for (;;) {
-        struct pollfd poll_fd = {.fd = runner->socket, .events = POLLIN};
-        if (cancel && *cancel)
-            return tf_err_set(err, TF_E_CANCELLED, "interrupted");
-        if (poll(&poll_fd, 1, cancel ? 100 : -1) > 0)
-            return 0;
-    }
-}
-
 int tf_runner_send_fd(const struct tf_runner *runner, enum tf_op op, int fd, struct tf_err *err)
 {
     struct tf_msg msg = {.op = op};

@@ -45,9 +45,6 @@ bool tf_runner_is_gone(const struct tf_runner *runner, int wait_ms);
  * (the message says how it ended, as far as is known). */
 int tf_runner_recv(const struct tf_runner *runner, struct tf_message *message, int64_t deadline_ms,
                    struct tf_err *err);
-/* Waits until a message comes (or the process is gone: recv tells). TF_E_CANCELLED when *cancel (may be NULL)
- * becomes true meanwhile. */
-int tf_runner_wait(const struct tf_runner *runner, const volatile bool *cancel, struct tf_err *err);
 /* Makes a copy of a parked process. */
 int tf_runner_fork(const struct tf_runner *runner, struct tf_runner *copy, struct tf_place *place,
                    struct tf_err *err);

@@ -4,6 +4,7 @@
 #include "replay/scan.h"
 
 typedef struct tf_position position;
+#define AHEAD_AFTER_MS 5 /* a search that is over by then lets nobody run ahead */
 
 /* From which event on a part must be scanned in one piece; 0: it need not. Hits are numbered from the start
  * of the run; and while a generator is suspended only who has seen it begin knows where its variables are. */
@@ -36,7 +37,7 @@ static int add_part(struct tf_search *s, struct tf_search_part part, enum tf_cho
 int tf_search_init(struct tf_search *s, struct tf_timeline *t, const struct tf_point *points, size_t n,
                    enum tf_chosen chosen, const struct tf_search_opts *opts, struct tf_err *err)
 {
-    *s = (struct tf_search){.t = t, .opts = opts, .only_named = true};
+    *s = (struct tf_search){.t = t, .opts = opts, .only_named = true, .began_ms = tf_now_ms()};
     for (size_t i = 0; i < n; i++) {
         const struct tf_point *p = &points[i];
         struct tf_search_part part = {.point = p, .number = (uint32_t)i};
@@ -66,6 +67,7 @@ int tf_search_init(struct tf_search *s, struct tf_timeline *t, const struct tf_p
         s->any_line |= p->kind == TF_POINT_LINE && !p->codes_n;
         s->watches |= p->kind == TF_POINT_WATCH;
         s->raises |= p->kind == TF_POINT_RAISE;
+        s->on_stack |= p->on_stack;
         s->counted |= p->hit_first || p->hit_last || p->hit_every;
         if (whole && (!s->whole_from || whole < s->whole_from))
             s->whole_from = whole;
@@ -76,6 +78,7 @@ int tf_search_init(struct tf_search *s, struct tf_timeline *t, const struct tf_p
 
 void tf_search_free(struct tf_search *s)
 {
+    tf_ahead_drop(s->t, s);
     free(s->named.bits);
 }
 
@@ -204,9 +207,11 @@ static int is_alive(struct tf_timeline *t, const struct tf_expr *watch, uint64_t
     return r;
 }
 
-static int build(struct tf_search *s, uint64_t arm, position from, position end, enum tf_scan_mode mode,
+static int build(struct tf_search *s, const struct tf_window *window, enum tf_scan_mode mode,
                  struct builder *b, struct tf_err *err)
 {
+    const uint64_t arm = window->arm;
+    const position from = window->from, end = window->end;
     struct tf_activation a;
     struct tf_scan scan = {.from_frame = from.frame,
                            .from_lines = from.lines,
@@ -340,7 +345,8 @@ static int refine(struct tf_search *s, uint64_t frame, enum tf_scan_mode mode, s
     inner.ctx = s->ctx;
     inner.told = s->told;
     inner.skip = s->skip;
-    int r = tf_scan_window(&inner, frame ? frame : 1, from, end, mode, err);
+    const struct tf_window window = {frame ? frame : 1, from, end};
+    int r = tf_scan_window(&inner, &window, mode, err);
     s->late = inner.late;
     if (r == 0 && !inner.hit && !inner.late && mode != TF_SCAN_EACH)
         r = tf_err_set(err, TF_E_DIVERGENCE,
@@ -436,27 +442,43 @@ static int on_scan(void *ctx, const struct tf_message *m, struct tf_err *err)
         struct tf_hit hit = tf_public_hit(s, &s->last);
         if (!is_new(s, hit.position))
             return 0;
+        if ((r = tf_search_find_line(s, &hit, err)))
+            return r;
         s->stopped = s->each(s->ctx, &hit);
         return s->stopped;
     }
     return 0;
 }
 
-/* Scans behind event `arm`: for hits behind `from`, up to `end`. s->hit, s->last. */
-int tf_scan_window(struct tf_search *s, uint64_t arm, position from, position end, enum tf_scan_mode mode,
+/* While the search waits: a copy for the next window that it will come to. What fails here fails again, and
+ * is told, when the search is there. */
+static int scan_ahead(void *ctx)
+{
+    struct tf_search *s = ctx;
+    struct tf_window window;
+    struct tf_err ignored;
+    struct builder b = {0};
+    bool begun = s->next(s, &s->ahead, &window, &ignored) > 0 &&
+                 build(s, &window, s->mode, &b, &ignored) == 0 &&
+                 tf_ahead_start(s->t, s, &window, (const struct tf_scan *)b.data, &ignored) == 0;
+    free(b.data);
+    return begun;
+}
+
+int tf_scan_window(struct tf_search *s, const struct tf_window *window, enum tf_scan_mode mode,
                    struct tf_err *err)
 {
     struct tf_timeline *t = s->t;
     struct builder b = {0};
-    struct tf_runner runner;
-    struct tf_checkpoint checkpoint;
     struct tf_stop_rep rep;
-    struct tf_stop_req stop = {.frame = arm, .kind = TF_STOP_SCAN};
+    struct tf_stop_req stop = {.frame = window->arm, .kind = TF_STOP_SCAN};
+    const uint64_t arm = window->arm;
+    const position end = window->end;
 
     bool again;
     s->hit = false;
     s->late = 0;
-    int r = build(s, arm, from, end, mode, &b, err);
+    int r = build(s, window, mode, &b, err);
     if (r) {
         free(b.data);
         return r;
@@ -467,25 +489,39 @@ int tf_scan_window(struct tf_search *s, uint64_t arm, position from, position en
     void *outer_ctx = t->scan_ctx;
     const volatile bool *outer_cancel = t->cancel;
     struct tf_message outer_message = t->message;
+    struct tf_aheads outer_aheads = {
+        .more = t->aheads.more, .ctx = t->aheads.ctx, .after_ms = t->aheads.after_ms};
     t->message = (struct tf_message){0};
     t->scan = (const struct tf_scan *)b.data;
     t->on_scan = on_scan;
     t->scan_ctx = s;
     if (s->opts->cancel)
         t->cancel = s->opts->cancel;
+    struct tf_copy *ahead = s->next ? tf_ahead_take(t, s, window) : NULL;
+    t->aheads.more = s->next ? scan_ahead : NULL;
+    t->aheads.ctx = s;
+    t->aheads.after_ms = s->began_ms + AHEAD_AFTER_MS;
+    if (!ahead)
+        s->ahead = s->after;
     do {
+        struct tf_copy begun = {.runner = TF_RUNNER_NONE}, *copy = ahead ? ahead : &begun;
         again = false;
-        r = tf_run_start(t, &stop, arm, &runner, &checkpoint, err);
+        if (!ahead)
+            r = tf_run_start(t, &stop, arm, &begun.runner, &begun.from, err);
         if (r)
             break;
         struct tf_place at = {0};
-        r = tf_run_until_stop(t, &runner, &rep, &at, err);
+        tf_ahead_fill(t, copy);
+        r = tf_run_serve(t, copy, &rep, &at, err);
         if (r == 0)
             r = tf_run_check_prefix(t, NULL, &rep, err);
         s->diverged_there = at.frame > arm && at.frame < end.frame;
         s->diverged = s->diverged_there ? at.frame : arm + (end.frame - arm) / 2;
-        tf_runner_end(&runner);
-        if (r == TF_E_REPLAY && !s->stopped && tf_timeline_drop_gone(t, &checkpoint)) {
+        const struct tf_checkpoint from = copy->from;
+        tf_copy_end(t, copy);
+        free(ahead);
+        ahead = NULL;
+        if (r == TF_E_REPLAY && !s->stopped && tf_timeline_drop_gone(t, &from)) {
             again = true;
             s->hit = false;
             s->refined = 0; /* what has been told is known by s->told */
@@ -493,6 +529,9 @@ int tf_scan_window(struct tf_search *s, uint64_t arm, position from, position en
     } while (again);
     free(t->message.data);
     t->message = outer_message;
+    t->aheads.more = outer_aheads.more;
+    t->aheads.ctx = outer_aheads.ctx;
+    t->aheads.after_ms = outer_aheads.after_ms;
     t->scan = outer_scan;
     t->on_scan = outer_fn;
     t->scan_ctx = outer_ctx;

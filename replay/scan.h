@@ -5,6 +5,7 @@
 #ifndef TF_SCAN_H
 #define TF_SCAN_H
 
+#include "replay/ahead.h"
 #include "replay/codeset.h"
 #include "replay/search.h"
 
@@ -22,6 +23,13 @@ struct tf_search_part {
     enum tf_watched watched;
 };
 
+/* Which windows a search looks through, one after the other: where the next one begins (forward) or ends. */
+struct tf_windows {
+    struct tf_position at;
+    uint64_t near; /* for lines of any function: so many events */
+    bool over;     /* none comes any more */
+};
+
 struct tf_search {
     struct tf_timeline *t;
     struct tf_search_part parts[TF_SCAN_POINTS];
@@ -33,6 +41,7 @@ struct tf_search {
     bool only_named;         /* there are no other points */
     bool any_line;           /* lines of all functions are wanted */
     bool watches, raises, counted;
+    bool on_stack;                    /* what is on the present stack is followed from event to event */
     uint64_t whole_from;              /* nonzero: must be scanned in one piece from this event on */
     uint64_t first_event, last_event; /* of the whole search, for progress */
     bool backward;
@@ -50,7 +59,15 @@ struct tf_search {
     /* EACH: the last place that was told; places up to `skip` have been told by an earlier scan. */
     struct tf_position told, skip;
     bool diverged_there; /* `diverged` is not just about */
-    int stopped;         /* what each() returned */
+    /* The next window in which there may be something, that windows->at stands in front of, and moves them
+     * behind it. 1, 0: none, or an error. NULL: nothing is scanned ahead. */
+    int (*next)(struct tf_search *s, struct tf_windows *windows, struct tf_window *window,
+                struct tf_err *err);
+    struct tf_windows after; /* those behind the one that is scanned */
+    struct tf_windows ahead; /* those behind the ones that are scanned ahead */
+    enum tf_scan_mode mode;  /* of these */
+    int64_t began_ms;
+    int stopped; /* what each() returned */
 };
 
 int tf_position_compare(struct tf_position a, struct tf_position b);
@@ -63,10 +80,11 @@ uint64_t tf_search_reach(const struct tf_timeline *t);
 int tf_search_init(struct tf_search *s, struct tf_timeline *t, const struct tf_point *points, size_t n,
                    enum tf_chosen chosen, const struct tf_search_opts *opts, struct tf_err *err);
 void tf_search_free(struct tf_search *s);
-/* Scans behind event `arm`: for hits behind `from`, up to `end`. Fills s->hit and s->last, or calls
- * s->each(). */
-int tf_scan_window(struct tf_search *s, uint64_t arm, struct tf_position from, struct tf_position end,
-                   enum tf_scan_mode mode, struct tf_err *err);
+/* Fills s->hit and s->last, or calls s->each(). */
+int tf_scan_window(struct tf_search *s, const struct tf_window *window, enum tf_scan_mode mode,
+                   struct tf_err *err);
+/* Of a watch's hit: finds where the line began that changed it, if that was before the scan. In search.c. */
+int tf_search_find_line(struct tf_search *s, struct tf_hit *hit, struct tf_err *err);
 struct tf_hit tf_public_hit(const struct tf_search *s, const struct tf_scan_hit *hit);
 
 #endif

@@ -10,6 +10,7 @@
 typedef struct tf_position position;
 /* A window in which any line of any function is a hit is tried in pieces of so many events first. */
 #define NEAR_EVENTS 512u
+#define NEAR_NS 3e6 /* what takes longer to go to is not gone to twice */
 #define NEAR_GROWS 16u
 #define NEAR_MOST (1u << 18)
 
@@ -150,8 +151,7 @@ static bool asks_at_calls(const struct tf_search *s)
 
 /* ---- watches: the line that changed it ---- */
 
-/* The line began before the scan: finds it. */
-static int find_line(struct tf_search *s, struct tf_hit *hit, struct tf_err *err)
+int tf_search_find_line(struct tf_search *s, struct tf_hit *hit, struct tf_err *err)
 {
     struct tf_activation a;
     struct tf_search_opts opts = {.cancel = s->opts->cancel};
@@ -159,7 +159,10 @@ static int find_line(struct tf_search *s, struct tf_hit *hit, struct tf_err *err
     uint32_t depth, thread;
     position at = hit->position;
     uint64_t event = at.lines ? at.frame : at.frame - 1;
-    if (hit->before.frame || event < 1)
+    bool watch = false;
+    for (size_t i = 0; i < s->n; i++)
+        watch |= (hit->points >> s->parts[i].number & 1) && s->parts[i].point->kind == TF_POINT_WATCH;
+    if (!watch || hit->before.frame || event < 1)
         return 0;
     int r = tf_timeline_running(s->t, event, &a, &depth, &thread, err);
     if (r || !depth)
@@ -176,12 +179,8 @@ static int finish_hit(struct tf_search *s, const struct tf_scan_hit *found, stru
                       struct tf_err *err)
 {
     *hit = tf_public_hit(s, found);
-    for (size_t i = 0; i < s->n; i++)
-        if (hit->points >> s->parts[i].number & 1 && s->parts[i].point->kind == TF_POINT_WATCH) {
-            int r = find_line(s, hit, err);
-            return r ? r : 1;
-        }
-    return 1;
+    int r = tf_search_find_line(s, hit, err);
+    return r ? r : 1;
 }
 
 /* ---- searching ---- */
@@ -212,32 +211,99 @@ static bool may_split(const struct tf_search *s, int r, uint64_t arm, position e
     return r == TF_E_DIVERGENCE && end.frame > arm + 1 && s->diverged > arm;
 }
 
+/* The window behind windows->at, which goes no further than to where another copy could begin. */
+static bool window_behind(struct tf_search *s, struct tf_windows *windows, struct tf_window *window)
+{
+    *window = (struct tf_window){windows->at.frame, s->mode == TF_SCAN_EACH ? windows->at : s->from, s->end};
+    if (windows->over)
+        return false;
+    uint64_t next = s->next ? tf_timeline_next_start(s->t, window->arm) : 0;
+    if (next && next < s->end.frame)
+        window->end = (position){next, 0};
+    if (s->any_line && s->mode != TF_SCAN_EACH && window->end.frame > window->arm + windows->near) {
+        window->end = (position){window->arm + windows->near, 0};
+        windows->near = windows->near * NEAR_GROWS < NEAR_MOST ? windows->near * NEAR_GROWS : NEAR_MOST;
+    }
+    windows->at = window->end;
+    windows->over = tf_position_compare(window->end, s->end) == 0;
+    return true;
+}
+
+/* The window in front of windows->at. */
+static bool window_before(struct tf_search *s, struct tf_windows *windows, struct tf_window *window)
+{
+    const position end = windows->at;
+    uint64_t low = s->from.lines == TF_LINES_END ? s->from.frame + 1 : s->from.frame;
+    if (low < tf_timeline_first(s->t))
+        low = tf_timeline_first(s->t);
+    if (windows->over)
+        return false;
+    uint64_t arm = checkpoint_before(s->t, end.lines ? end.frame : end.frame - 1);
+    if (s->any_line && end.frame > windows->near && arm < end.frame - windows->near)
+        arm = end.frame - windows->near;
+    if (arm < low)
+        arm = low;
+    *window = (struct tf_window){arm, s->from, end};
+    windows->at = (position){arm, 0};
+    windows->near *= NEAR_GROWS;
+    windows->over = arm <= low;
+    return true;
+}
+
+static bool next_window(struct tf_search *s, struct tf_windows *windows, struct tf_window *window)
+{
+    return s->backward ? window_before(s, windows, window) : window_behind(s, windows, window);
+}
+
+/* May anything that is looked for be in this window? The index tells. 1, 0 or an error. */
+static int may_have(struct tf_search *s, const struct tf_window *window, struct tf_err *err)
+{
+    if (!s->only_named || s->mode == TF_SCAN_EACH)
+        return 1;
+    return tf_codeset_may_run(s->t, &s->named, window->arm, window->end.frame, err);
+}
+
+static int next_to_scan(struct tf_search *s, struct tf_windows *windows, struct tf_window *window,
+                        struct tf_err *err)
+{
+    int r = 0;
+    while (r == 0 && next_window(s, windows, window))
+        r = may_have(s, window, err);
+    return r;
+}
+
+static void scan_ahead_of(struct tf_search *s, enum tf_scan_mode mode)
+{
+    s->mode = mode;
+    s->next = s->t->aheads.jobs > 1 && !s->whole_from && !s->on_stack ? next_to_scan : NULL;
+}
+
 static int forward(struct tf_search *s, struct tf_scan_hit *found, struct tf_err *err)
 {
-    uint64_t arm = first_to_scan(s->t, s->from), near = NEAR_EVENTS, cut = 0;
+    struct tf_windows windows = {.at = {first_to_scan(s->t, s->from), 0}, .near = NEAR_EVENTS};
+    struct tf_window window;
+    uint64_t cut = 0;
     if (s->whole_from) {
-        int r = tf_scan_window(s, s->whole_from, s->from, s->end, TF_SCAN_FIRST, err);
+        window = (struct tf_window){s->whole_from, s->from, s->end};
+        int r = tf_scan_window(s, &window, TF_SCAN_FIRST, err);
         *found = s->last;
         return r ? r : s->hit;
     }
+    scan_ahead_of(s, TF_SCAN_FIRST);
     for (;;) {
-        position end = s->end;
-        bool last = true;
-        if (s->any_line && s->end.frame > arm + near) {
-            end = (position){arm + near, 0};
-            last = false;
+        s->after = windows;
+        if (!window_behind(s, &s->after, &window))
+            return 0;
+        if (cut && cut < window.end.frame) {
+            window.end = s->after.at = (position){cut, 0};
+            s->after.over = false;
         }
-        if (cut && cut < end.frame) {
-            end = (position){cut, 0};
-            last = false;
-        }
-        int r = 1;
-        if (s->only_named)
-            r = tf_codeset_may_run(s->t, &s->named, arm, end.frame, err);
+        int r = may_have(s, &window, err);
+        s->hit = false;
         if (r > 0)
-            r = tf_scan_window(s, arm, s->from, end, TF_SCAN_FIRST, err);
-        if (may_split(s, r, arm, end)) {
-            cut = arm + (s->diverged - arm + 1) / 2;
+            r = tf_scan_window(s, &window, TF_SCAN_FIRST, err);
+        if (may_split(s, r, window.arm, window.end)) {
+            cut = window.arm + (s->diverged - window.arm + 1) / 2;
             continue;
         }
         cut = 0;
@@ -247,43 +313,52 @@ static int forward(struct tf_search *s, struct tf_scan_hit *found, struct tf_err
             *found = s->last;
             return 1;
         }
-        if (last)
-            return 0;
-        arm = end.frame;
-        near = near * NEAR_GROWS < NEAR_MOST ? near * NEAR_GROWS : NEAR_MOST;
+        windows = s->after;
     }
+}
+
+/* A step back: what it finds is gone to next, and steps follow each other. So there is a checkpoint in front
+ * of the window, and of those of the next steps. */
+static int stay_near(struct tf_search *s, const struct tf_window *window, struct tf_err *err)
+{
+    struct tf_checkpoint from;
+    uint64_t before = window->arm > NEAR_EVENTS ? window->arm - NEAR_EVENTS : 0;
+    if (s->any_line && !s->t->scan && window->end.frame <= window->arm + NEAR_EVENTS &&
+        before >= tf_timeline_first(s->t) && tf_timeline_is_far(s->t, window->arm, NEAR_NS))
+        return tf_timeline_leave(s->t, before, &from, err);
+    return 0;
 }
 
 static int backward(struct tf_search *s, struct tf_scan_hit *found, struct tf_err *err)
 {
     /* s->from: hits behind it count; s->end: up to it. */
-    position end = s->end;
-    uint64_t near = NEAR_EVENTS, low = s->from.lines == TF_LINES_END ? s->from.frame + 1 : s->from.frame;
+    struct tf_windows windows = {.at = s->end, .near = NEAR_EVENTS};
+    struct tf_window window;
+    uint64_t cut = 0;
     if (s->whole_from) {
         if (s->end.frame < s->whole_from) /* before the generator was called */
             return 0;
-        int r = tf_scan_window(s, s->whole_from, s->from, s->end, TF_SCAN_LAST, err);
+        window = (struct tf_window){s->whole_from, s->from, s->end};
+        int r = tf_scan_window(s, &window, TF_SCAN_LAST, err);
         *found = s->last;
         return r ? r : s->hit;
     }
-    if (low < tf_timeline_first(s->t))
-        low = tf_timeline_first(s->t);
-    uint64_t cut = 0;
+    scan_ahead_of(s, TF_SCAN_LAST);
     for (;;) {
-        uint64_t arm = checkpoint_before(s->t, end.lines ? end.frame : end.frame - 1);
-        if (s->any_line && end.frame > near && arm < end.frame - near)
-            arm = end.frame - near;
-        if (arm < low)
-            arm = low;
-        if (arm < cut)
-            arm = cut;
+        s->after = windows;
+        if (!window_before(s, &s->after, &window))
+            return 0;
+        if (window.arm < cut) {
+            window.arm = cut;
+            s->after.at = (position){cut, 0};
+            s->after.over = false;
+        }
         s->hit = false;
-        int r = 1;
-        if (s->only_named)
-            r = tf_codeset_may_run(s->t, &s->named, arm, end.frame, err);
-        if (r > 0)
-            r = tf_scan_window(s, arm, s->from, end, TF_SCAN_LAST, err);
-        if (may_split(s, r, arm, end)) {
+        s->late = 0;
+        int r = may_have(s, &window, err);
+        if (r > 0 && (r = stay_near(s, &window, err)) == 0)
+            r = tf_scan_window(s, &window, TF_SCAN_LAST, err);
+        if (may_split(s, r, window.arm, window.end)) {
             cut = s->diverged;
             continue;
         }
@@ -295,16 +370,13 @@ static int backward(struct tf_search *s, struct tf_scan_hit *found, struct tf_er
             return 1;
         }
         if (s->late) { /* what lies in front of it */
-            end = tf_position_before((position){s->late, 0});
+            windows.at = tf_position_before((position){s->late, 0});
             continue;
         }
-        if (arm <= low)
-            return 0;
-        end = (position){arm, 0};
-        near *= NEAR_GROWS;
+        windows = s->after;
         if (s->opts->progress)
-            s->opts->progress(s->opts->ctx,
-                              (double)(s->last_event - arm) / (double)(s->last_event - s->first_event + 1));
+            s->opts->progress(s->opts->ctx, (double)(s->last_event - window.arm) /
+                                                (double)(s->last_event - s->first_event + 1));
     }
 }
 
@@ -312,14 +384,26 @@ static int backward(struct tf_search *s, struct tf_scan_hit *found, struct tf_er
  * scan parted from the recording. */
 static int each(struct tf_search *s, uint64_t arm, position from, position end, struct tf_err *err)
 {
+    struct tf_windows windows = {.at = {arm, 0}};
+    struct tf_window window;
+    s->end = end;
+    scan_ahead_of(s, TF_SCAN_EACH);
     for (;;) {
-        int r = tf_scan_window(s, arm, from, end, TF_SCAN_EACH, err);
-        if (s->whole_from || s->stopped || !may_split(s, r, arm, end) || !s->diverged_there ||
-            s->told.frame > s->diverged)
+        s->after = windows;
+        if (!window_behind(s, &s->after, &window))
+            return 0;
+        if (windows.at.frame == arm)
+            window.from = from;
+        int r = tf_scan_window(s, &window, TF_SCAN_EACH, err);
+        if (!s->whole_from && !s->stopped && may_split(s, r, window.arm, window.end) && s->diverged_there &&
+            s->told.frame <= s->diverged) {
+            s->skip = s->told;
+            windows.at = (position){s->diverged, 0};
+            continue;
+        }
+        if (r || s->stopped)
             return r;
-        s->skip = s->told;
-        arm = s->diverged;
-        from = (position){arm, 0};
+        windows = s->after;
     }
 }
 

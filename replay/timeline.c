@@ -114,6 +114,7 @@ static int open_common(struct tf_store *store, const struct tf_run *run, const s
     tf_checkpoints_init(&t->set, opts ? &opts->limits : &usual.limits);
     t->bare = opts && opts->bare;
     t->notice = opts ? opts->notice : NULL;
+    t->aheads.jobs = opts && opts->jobs ? opts->jobs : tf_ahead_processors();
     t->cost.budget = opts ? opts->budget : usual.budget;
     t->present = TF_RUNNER_NONE;
     t->words_block = UINT64_MAX;
@@ -126,7 +127,8 @@ static int open_common(struct tf_store *store, const struct tf_run *run, const s
     if ((r = fill_ctl(t, err)) || (r = find_reach(t, err)) ||
         (r = tf_store_threads(store, run, &t->threads, &t->threads_n, err)) ||
         (r = tf_cursor_open(store, run, &t->cursor, err)) ||
-        (r = tf_log_open(store, run, shared->log_fd, &t->log, err)) || (r = tf_timeline_add_images(t, err)))
+        (r = tf_log_open(store, run, shared->log_fd, TF_LOG_MEMORY, &t->log, err)) ||
+        (r = tf_timeline_add_images(t, err)))
         goto fail;
     *out = t;
     return 0;
@@ -226,6 +228,7 @@ void tf_timeline_close(struct tf_timeline *t)
     tf_threads_free(t->threads, t->threads_n);
     tf_divergence_free(t->divergence);
     free(t->message.data);
+    free(t->aheads.message.data);
     free(t->words);
     free(t->why);
     free(t);
@@ -377,7 +380,39 @@ static bool before_last_call(struct tf_timeline *t, const struct tf_frame *exit,
     return true;
 }
 
+#define FAR_NS 10e6 /* a place that takes so long to go to gets a checkpoint */
+/* That is left so many events in front of the place: who stands somewhere goes back in small steps. But not
+ * so many that to execute them takes this long. */
+#define BEFORE_EVENTS 1024u
+#define BEFORE_NS 4000000u
+
+/* *leave: where the checkpoint of a place is to be left. */
+static int place_to_leave(struct tf_timeline *t, uint64_t frame, uint64_t *leave, struct tf_err *err)
+{
+    const struct tf_checkpoint *c = tf_checkpoints_nearest(&t->set, frame);
+    uint64_t behind = c->frame > tf_timeline_first(t) ? c->frame : tf_timeline_first(t);
+    struct tf_frame there, before;
+    *leave = frame;
+    if (frame <= behind + BEFORE_EVENTS)
+        return 0;
+    int r = event_at(t, frame, &there, err);
+    for (uint64_t events = BEFORE_EVENTS; r == 0 && events && *leave == frame; events /= 8) {
+        r = event_at(t, frame - events, &before, err);
+        if (r == 0 && there.time_ns - before.time_ns <= BEFORE_NS)
+            *leave = frame - events;
+    }
+    return r;
+}
+
 #define DROPPED_MAX 64 /* calls by variables that a function dropped, that are gone back over */
+
+/* Its checkpoint is one that is used again. */
+static void visit(struct tf_timeline *t, uint64_t frame)
+{
+    const struct tf_checkpoint *c = tf_checkpoints_nearest(&t->set, frame);
+    if (c && c->frame + BEFORE_EVENTS >= frame)
+        tf_checkpoints_visit(&t->set, c->frame);
+}
 
 int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct tf_stop *stop,
                      struct tf_err *err)
@@ -385,7 +420,7 @@ int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct 
     double began = tf_timeline_ms();
     struct tf_frame event;
     struct tf_runner runner;
-    struct tf_checkpoint from;
+    struct tf_checkpoint from, start;
     struct tf_stop_rep rep;
 
     if (position.frame < 1)
@@ -406,9 +441,16 @@ int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct 
     if (position.lines == 0 && tf_is_exit(event.event))
         req = (struct tf_stop_req){
             .frame = position.frame - 1, .kind = TF_STOP_EXIT, .exit_event = (uint32_t)event.event};
-    t->leave_at_stop = tf_timeline_is_far(t, req.frame);
+    uint64_t leave = 0;
+    if (tf_timeline_is_far(t, req.frame, FAR_NS) &&
+        ((r = place_to_leave(t, req.frame, &leave, err)) ||
+         (leave < req.frame && (r = tf_timeline_leave(t, leave, &start, err)))))
+        return r;
+    t->leave_at_stop = leave == req.frame;
     r = tf_run_to(t, &req, position.frame, &runner, &from, &rep, err);
     t->leave_at_stop = false;
+    if (leave && leave < req.frame)
+        from = start;
     for (int i = 0; r == 0 && rep.why != TF_STOPPED_AT && req.kind == TF_STOP_EXIT && i < DROPPED_MAX &&
                     before_last_call(t, &event, &req.frame, err);
          i++) {
@@ -431,7 +473,7 @@ int tf_timeline_goto(struct tf_timeline *t, struct tf_position position, struct 
     t->present = runner;
     t->standing = true;
     t->here = position;
-    tf_checkpoints_visit(&t->set, req.frame);
+    visit(t, req.frame);
     *stop = (struct tf_stop){
         .position = position,
         .frame = event,

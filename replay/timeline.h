@@ -41,10 +41,12 @@ struct tf_verified {
 };
 
 struct tf_timeline;
+#define TF_JOBS_MAX 64
 /* What its checkpoints may cost. NULL where it is taken: the usual limits and budget. */
 struct tf_timeline_opts {
     struct tf_checkpoint_limits limits;
     double budget; /* share of the time that replays run, 0 to 1; 0: no checkpoints but the start */
+    unsigned jobs; /* processes that a search lets run at a time; 0: as many as there are processors */
     bool bare;     /* without the kernel's filter, which cannot be dumped, and without durable checkpoints: to
                       make     such (replay/durable.h) */
     void (*notice)(const char *text); /* what the user should know, though it goes on; NULL: not told */

@@ -6,6 +6,7 @@
 #define TF_TIMELINE_PRIVATE_H
 
 #include "checkpoint/policy.h"
+#include "replay/ahead.h"
 #include "replay/divergence.h"
 #include "replay/outside_log.h"
 #include "replay/durable.h"
@@ -72,6 +73,7 @@ struct tf_timeline {
     int (*on_scan)(void *ctx, const struct tf_message *message, struct tf_err *err);
     void *scan_ctx;
     const volatile bool *cancel;
+    struct tf_aheads aheads;
 
     struct tf_divergence *divergence; /* of the last run, or NULL */
     size_t report_calls;
@@ -113,8 +115,14 @@ int tf_run_place(struct tf_timeline *t, const struct tf_checkpoint *from, struct
  * them. *from: what it was. */
 int tf_timeline_fork_nearest(struct tf_timeline *t, uint64_t frame, struct tf_runner *copy,
                              struct tf_checkpoint *from, struct tf_err *err);
-/* Whether going there takes so long that a checkpoint shall be left there. */
-bool tf_timeline_is_far(struct tf_timeline *t, uint64_t frame);
+/* The first event behind `frame` that has a checkpoint at which a copy would begin that goes there, and to
+ * execute up to there takes long enough to be worth another copy; 0: there is none. */
+uint64_t tf_timeline_next_start(struct tf_timeline *t, uint64_t frame);
+/* Whether going there takes longer than that, so that a checkpoint shall be left on the way. */
+bool tf_timeline_is_far(struct tf_timeline *t, uint64_t frame, double ns);
+/* Leaves a checkpoint right after that event, if there is room for it. *from: the one that it was gone there
+ * from. */
+int tf_timeline_leave(struct tf_timeline *t, uint64_t frame, struct tf_checkpoint *from, struct tf_err *err);
 /* A copy has ended before its time. Has the checkpoint that it was made from, too (its keeper was killed)?
  * Then the set has that process no longer: another one may serve, or a durable one is restored again. */
 bool tf_timeline_drop_gone(struct tf_timeline *t, const struct tf_checkpoint *from);
@@ -133,10 +141,16 @@ void tf_pace_checkpoint(struct tf_timeline *t, const struct tf_runner *runner, c
  * end. *from: a copy of the checkpoint's description. */
 int tf_run_start(struct tf_timeline *t, const struct tf_stop_req *stop, uint64_t present,
                  struct tf_runner *runner, struct tf_checkpoint *from, struct tf_err *err);
+/* The same, for a scan (NULL: none), without a word to anybody that another run has begun. */
+int tf_run_begin(struct tf_timeline *t, const struct tf_scan *scan, const struct tf_stop_req *stop,
+                 uint64_t present, struct tf_runner *runner, struct tf_checkpoint *from, struct tf_err *err);
 /* Serves the runner until it stops (or, of a scan, has ended). TF_E_DIVERGENCE, or TF_E_NOTFOUND for a
  * barrier: *at (may be NULL) says where. */
 int tf_run_until_stop(struct tf_timeline *t, struct tf_runner *runner, struct tf_stop_rep *rep,
                       struct tf_place *at, struct tf_err *err);
+/* The same. */
+int tf_run_serve(struct tf_timeline *t, struct tf_copy *copy, struct tf_stop_rep *rep, struct tf_place *at,
+                 struct tf_err *err);
 /* The events since the last whole block must be the recorded ones, too. runner: parked there, or NULL if it
  * has ended. */
 int tf_run_check_prefix(struct tf_timeline *t, const struct tf_runner *runner, const struct tf_stop_rep *rep,

@@ -40,8 +40,9 @@
  *
  * One pass over the words keeps the stack of the current thread, so that an exit is counted for the function
  * that is left, gives each code that is met a local index (an array indexed by code id, whose entries are
- * valid if they carry the number of this pass), and writes the symbols. There is no branch on the kind of
- * event, which no processor can predict. A SWITCH never comes there: it is the first event of a run.
+ * valid if they carry the number of this pass), and writes the symbols. It branches on entry or exit:
+ * programs repeat themselves, so processors predict that well, and a pass without the branch waits for the
+ * stack in memory at each event. A SWITCH never comes there: it is the first event of a run.
  *
  * INVARIANTS
  *
@@ -436,8 +437,7 @@ static int walk_run(struct tf_encoder *enc, const struct tf_block *block, uint32
                     struct tf_stack *stack, uint32_t n_codes, struct walk *w)
 {
     static const uint8_t exit_symbol[8] = {[TF_RETURN] = 0, [TF_YIELD] = 1, [TF_UNWIND] = 2};
-    /* Entry 0 is a dummy below the stack, so that an exit from an empty one has something to look at. */
-    if (tf_stack_reserve(stack, stack->n + (to - from) + 1))
+    if (tf_stack_reserve(stack, stack->n + (to - from)))
         return -1;
     struct tf_stack_entry *v = stack->v;
     const uint32_t *words = block->words;
@@ -450,26 +450,24 @@ static int walk_run(struct tf_encoder *enc, const struct tf_block *block, uint32
     uint32_t bad = 0;
 
     for (uint32_t i = from; i < to; i++) {
-        uint32_t word = words[i], tag = TF_TAG(word), low = TF_LOW(word);
-        uint32_t entry = TF_IS_ENTRY(word);
-        uint32_t code = low;
-        bad |= (entry != 0) != (low != 0);
+        uint32_t word = words[i], tag = TF_TAG(word), low = TF_LOW(word), code, symbol;
         w->kinds[tag]++;
-        if (__builtin_expect(depth + entry == 0, 0)) {
-            code = 0; /* an exit from an empty stack */
+        if (TF_IS_ENTRY(word)) {
+            code = low;
+            bad |= code == 0 || code >= n_codes;
+            if (__builtin_expect(bad, 0))
+                code = 0;
+            v[depth++] = (struct tf_stack_entry){.entry = block->first_frame + i, .code = code};
+            symbol = FIRST_ENTRY + (tag == TF_RESUME);
+            symbol += 2 * meet(&seen[code], pass, code, dict, counts, &n_dict);
         } else {
-            struct tf_stack_entry *top = &v[depth - 1 + entry];
-            code = entry ? low : top->code;
-            top->code = code;
-            top->entry = entry ? block->first_frame + i : top->entry;
-            depth = depth - 1 + 2 * entry;
+            code = depth ? v[--depth].code : 0; /* an exit from an empty stack */
+            bad |= low != 0 || code >= n_codes;
+            if (__builtin_expect(bad, 0))
+                code = 0;
+            meet(&seen[code], pass, code, dict, counts, &n_dict);
+            symbol = exit_symbol[tag];
         }
-        if (__builtin_expect(code >= n_codes, 0)) {
-            bad = 1;
-            code = 0;
-        }
-        uint32_t local = meet(&seen[code], pass, code, dict, counts, &n_dict);
-        uint32_t symbol = entry ? FIRST_ENTRY + 2 * local + (tag == TF_RESUME) : exit_symbol[tag];
         if (__builtin_expect(symbol < 1u << 14, 1)) {
             /* Two bytes are written and one or both of them kept: cheaper than a branch on which. */
             uint32_t more = symbol >= 128;

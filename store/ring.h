@@ -143,7 +143,7 @@ enum tf_thread_news {
  * strings (the complete environment at exec, timefork's own variables included). */
 struct tf_rec_start {
     uint32_t pid, argc, envc, blob_len;
-    uint64_t stack_limit;   /* RLIMIT_STACK, soft, as the process has it */
+    uint64_t stack_limit;   /* RLIMIT_STACK, soft, with which it was executed */
     uint64_t layout_digest; /* XXH3-64 of the loaded objects' names and addresses */
 };
 

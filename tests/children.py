@@ -124,9 +124,21 @@ class Case:
             self.equal(f"process {p['process']}: the past before its fork", mine, parents)
 
 
+def begins_late(tally, version, exe):
+    """--follow: for a while there is no process that asks to be recorded."""
+    with Folder() as top:
+        done = timefork("record", "--quiet", "--follow", "-o", top / "late.timefork", "--", "sh", "-c",
+                        f"sleep 0.2; exec '{exe}' -c 'print(6 * 7)'", cwd=top)
+        tally.check(f"{version}: a shell that becomes Python later", done.status == 0 and done.text == "42\n", done)
+        verified = timefork("verify", top / "late.timefork", cwd=top)
+        tally.check(f"{version}: verify of that", verified.status == 0, verified)
+
+
 def main():
     need_timefork()
     tally = Tally()
+    if len(sys.argv) == 1:
+        begins_late(tally, *pythons()[0])
 
     def one(whole, version, exe, name, *what):
         try:

@@ -39,7 +39,8 @@
 #define CAPACITY ((size_t)64 << 20) /* words */
 #define WRAP_WORDS 16384
 
-static uint32_t *words, *p, *limit;
+static uint32_t *words;
+static struct tf_cursor at;
 static uint32_t scratch[1024];
 static const struct tf_engine *engine;
 static struct {
@@ -81,7 +82,7 @@ static char *take_env(const char *name)
 
 static uint64_t count_events(void)
 {
-    for (; counted < p; counted++)
+    for (; counted < at.p; counted++)
         events += TF_IS_FRAME(*counted);
     return events;
 }
@@ -101,9 +102,9 @@ static void set_limit(void)
         next = where_at;
     if (pure_at > events && pure_at < next)
         next = pure_at;
-    limit = words + CAPACITY - 16;
-    if (next != UINT64_MAX && counted + (next - events) < limit)
-        limit = counted + (next - events);
+    at.limit = words + CAPACITY - 16;
+    if (next != UINT64_MAX && counted + (next - events) < at.limit)
+        at.limit = counted + (next - events);
 }
 
 static void emit_text(int type, const void *a, size_t al, const void *b, size_t bl, const void *c, size_t cl)
@@ -135,8 +136,8 @@ static void ask_about(struct tf_inspect_req req, const char *text)
 {
     pid_t pid = fork();
     if (pid == 0) {
-        p = scratch;
-        limit = scratch + 1000;
+        at.p = scratch;
+        at.limit = scratch + 1000;
         engine->inspect(&req, text, text ? strlen(text) : 0);
         fflush(out);
         _exit(0);
@@ -188,8 +189,8 @@ static void evaluate_here(const char *text, void *frame)
         _exit(94);
     pid_t pid = fork();
     if (pid == 0) {
-        p = scratch;
-        limit = scratch + 1000;
+        at.p = scratch;
+        at.limit = scratch + 1000;
         program_fd = ends[1];
         engine->inspect(&(struct tf_inspect_req){.what = TF_INSPECT_PREPARE}, text, strlen(text));
         _exit(0);
@@ -282,8 +283,8 @@ static void tell_thread(uint32_t word, void *frame)
     static uint32_t last;
     uint32_t number = number_of_thread(frame);
     if (number != last) {
-        p[-1] = TF_WORD(TF_SWITCH, number);
-        *p++ = word;
+        at.p[-1] = TF_WORD(TF_SWITCH, number);
+        *at.p++ = word;
         last = number;
     }
 }
@@ -358,12 +359,12 @@ static void yield_now_and_then(void)
 
 static void core_slow(uint32_t word, void *tstate, void *frame)
 {
-    if (p >= scratch && p <= scratch + 1024) {
-        p = scratch;
+    if (at.p >= scratch && at.p <= scratch + 1024) {
+        at.p = scratch;
         return;
     }
     if (wrap) {
-        p = words;
+        at.p = words;
         return;
     }
     if (armed)
@@ -388,7 +389,7 @@ static void core_slow(uint32_t word, void *tstate, void *frame)
         pid_t pid = fork();
         if (pid == 0) {
             armed = 1;
-            limit = p;
+            at.limit = at.p;
             engine->arm(&stops[stop_next].req, tstate, frame, (int)TF_TAG(word));
             return;
         }
@@ -401,7 +402,7 @@ static void core_slow(uint32_t word, void *tstate, void *frame)
         }
         stop_next++;
     }
-    if (p >= words + CAPACITY - 16) {
+    if (at.p >= words + CAPACITY - 16) {
         fprintf(stderr, "harness: too many events\n");
         _exit(9);
     }
@@ -429,8 +430,7 @@ static void core_divergence(const char *fmt, ...)
 
 static const struct tf_core core = {
     .abi = TF_ENGINE_ABI,
-    .p = &p,
-    .limit = &limit,
+    .cursor = &at,
     .slow = core_slow,
     .code = core_code,
     .stopped = (void *)core_stopped,
@@ -447,7 +447,7 @@ static void dump(void)
     FILE *f = fopen(dump_path, "w");
     fflush(codes);
     fwrite(codes_text, 1, codes_size, f);
-    for (uint32_t *w = words; w < p; w++) {
+    for (uint32_t *w = words; w < at.p; w++) {
         switch (TF_TAG(*w)) {
         case TF_CALL:
             fprintf(f, "C %u\n", TF_LOW(*w));
@@ -517,7 +517,7 @@ static int wrapped_main(int argc, char **argv, char **envp)
     main_pid = getpid();
     words = mmap((void *)TF_RING_ADDR, CAPACITY * 4, PROT_READ | PROT_WRITE,
                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
-    p = counted = words;
+    at.p = counted = words;
     engine = init(&core);
     if (!engine) {
         fprintf(stderr, "harness: the engine is for another Python\n");
@@ -537,7 +537,7 @@ static int wrapped_main(int argc, char **argv, char **envp)
     }
     set_limit();
     if (wrap)
-        limit = words + WRAP_WORDS;
+        at.limit = words + WRAP_WORDS;
     atexit(dump);
     return engine->main(argc, argv);
 }

@@ -97,6 +97,7 @@ enum tf_op {
     TF_REP_PROGRESS, /* u64: frame events that have happened; at the end of each block */
     TF_REP_SCANNED,  /* struct tf_stop_rep: the scan has ended; so does the process */
     TF_REP_SETTLED,  /* struct tf_settled: it can be dumped now */
+    TF_REP_DERIVED,  /* of a light recording that is completed: u64 offset in its log, then items (ring.h) */
     TF_REP_REVIVED,  /* struct tf_settled, computed anew: has to be the same */
     /* while recording */
     TF_REP_WAKE, /* there is much in the ring */

@@ -1,5 +1,6 @@
 /* common.c: see common.h. */
 #include "cli/common.h"
+#include "cli/complete.h"
 #include "replay/timeline.h"
 #include "store/store.h"
 
@@ -35,7 +36,9 @@ void tf_say_notice(const char *text)
 int tf_fail(const struct tf_err *err)
 {
     tf_say("%s", err->msg);
-    return err->code == TF_E_USAGE ? TF_EXIT_USAGE : TF_EXIT_ERROR;
+    return err->code == TF_E_USAGE        ? TF_EXIT_USAGE
+           : err->code == TF_E_DIVERGENCE ? TF_EXIT_DIVERGED
+                                          : TF_EXIT_ERROR;
 }
 
 int tf_usage(const char *command, const char *fmt, ...)
@@ -91,6 +94,8 @@ int tf_find_process(struct tf_store *store, const char *id, uint64_t process, st
 {
     struct tf_run first;
     int rc = tf_store_find_run(store, id, &first, err);
+    if (!rc && (rc = tf_complete(store, &first, err)))
+        tf_run_clear(&first);
     if (rc || !process) {
         *out = rc ? (struct tf_run){0} : first;
         return rc;
@@ -152,6 +157,11 @@ const char *tf_state_text(struct tf_store *store, const struct tf_run *run)
     return run->state == TF_RUN_COMPLETE      ? "complete"
            : tf_store_is_recorded(store, run) ? "recording"
                                               : "incomplete";
+}
+
+const char *tf_light_text(const struct tf_run *run)
+{
+    return run->light == TF_LIGHT_ONLY ? "pending" : run->light == TF_LIGHT_COMPLETED ? "completed" : NULL;
 }
 
 const char *tf_bytes_text(uint64_t bytes, char *buf, size_t size)

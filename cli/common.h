@@ -26,7 +26,8 @@ enum {
 /* "timefork: MESSAGE" on standard error. */
 void tf_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void tf_say_notice(const char *text); /* the same, for struct tf_timeline_opts */
-/* Prints an error; returns TF_EXIT_ERROR, or TF_EXIT_USAGE for TF_E_USAGE. */
+/* Prints an error; returns TF_EXIT_ERROR, but TF_EXIT_USAGE for TF_E_USAGE and TF_EXIT_DIVERGED for
+ * TF_E_DIVERGENCE. */
 int tf_fail(const struct tf_err *err);
 /* Prints a message about wrong use and where to find help; returns TF_EXIT_USAGE. */
 int tf_usage(const char *command, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -42,7 +43,8 @@ int tf_check_filter(const struct tf_timeline *t, bool required, struct tf_err *e
 struct tf_store;
 struct tf_run;
 /* The process that is meant by --run (id, NULL: the last run) and --process (0: not given, the first). An
- * unknown number is a mistake in the command line: TF_E_USAGE. */
+ * unknown number is a mistake in the command line: TF_E_USAGE. A light recording is completed first
+ * (cli/complete.h). */
 int tf_find_process(struct tf_store *store, const char *id, uint64_t process, struct tf_run *out,
                     struct tf_err *err);
 
@@ -56,10 +58,12 @@ int tf_finish_output(int status);
 /* Number of single-letter edits between two names, or more than `most`. */
 size_t tf_edits(const char *a, const char *b, size_t most);
 
-/* "12.3 MB". Returns buf. */
+/* Of a light recording: "pending" (it has no frame events yet), "completed"; else NULL. */
+const char *tf_light_text(const struct tf_run *run);
 /* Of a run or process: "complete", "recording" (it still is), "incomplete" (the recorder was lost, or could
  * not go on). */
 const char *tf_state_text(struct tf_store *store, const struct tf_run *run);
+/* "12.3 MB". Returns buf. */
 const char *tf_bytes_text(uint64_t bytes, char *buf, size_t size);
 /* "12,345". Returns buf. */
 const char *tf_count_text(uint64_t n, char *buf, size_t size);

@@ -186,6 +186,8 @@ static json_t *describe(struct tf_store *store, const struct tf_run *run, struct
         signalled ? json_integer(run->exit_signal) : json_null(), "checkpoints", stored);
     if (!o)
         tf_err_set(err, TF_E_IO, "out of memory");
+    else if (tf_light_text(run))
+        json_object_set_new(o, "light", json_string(tf_light_text(run)));
     return o;
 }
 
@@ -210,6 +212,10 @@ static void print_run(const struct tf_run *run, const json_t *o)
         printf("  state        complete: ended with status %d\n", run->exit_status);
     else
         printf("  state        complete: how it ended is not known\n");
+    if (run->light == TF_LIGHT_ONLY)
+        puts("  light        pending: its frame events are derived when it is first replayed or queried");
+    else if (run->light == TF_LIGHT_COMPLETED)
+        puts("  light        completed: its frame events were derived since");
     printf("  duration     %.3f s\n", (double)run->duration_ns / 1e9);
     printf("  events       %s frame events, %s outside events\n",
            tf_count_text((uint64_t)json_integer_value(json_object_get(o, "frames")), text, sizeof text),

@@ -201,6 +201,8 @@ static int list_run_json(struct tf_store *store, const struct tf_run *run, size_
                (unsigned long long)run->outside, texts[2]);
         query_exit_json(run);
         printf("\"command\": %s, \"title\": %s, \"processes\": %zu", texts[0], texts[1], processes);
+        if (tf_light_text(run))
+            printf(", \"light\": \"%s\"", tf_light_text(run));
         if (chaos)
             printf(", \"chaos\": %llu", (unsigned long long)*chaos);
         printf("}\n");
@@ -252,6 +254,8 @@ static int list_runs(struct query *q)
             printf("  (%zu processes)", n_processes);
         if (chaos)
             printf("  (--chaos %llu)", (unsigned long long)seed);
+        if (tf_light_text(run))
+            printf("  (light, %s)", tf_light_text(run));
         if (tf_run_has_base(run))
             printf("  (from frame %llu on)", (unsigned long long)tf_run_first(run));
         putchar('\n');

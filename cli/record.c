@@ -49,6 +49,10 @@ static const char usage_text[] =
     "                   one run of thousands goes wrong soon (timefork race). The seed is a number; without "
     "one,\n"
     "                   it is chosen and told. It makes the chances the same, not the run\n"
+    "  --light          record what comes from outside only, and no frame events: that costs less "
+    "where\n"
+    "                   the program computes. They are derived when the recording is first looked at, which\n"
+    "                   takes as long as the program ran. No threads, no forked children, no checkpoints\n"
     "  --quiet          no line of summary at the end\n"
     "\n"
     "Exit status: the program's own, 128 + n if signal n ended it; 125 if it could not be recorded and was "
@@ -286,6 +290,10 @@ int tf_record_parse(struct tf_record_opts *opts, int argc, char **argv, const st
             opts->quiet = true;
             continue;
         }
+        if (strcmp(a, "--light") == 0 && !own) {
+            opts->light = true;
+            continue;
+        }
         if (strcmp(a, "--follow") == 0) {
             opts->follow = true;
             continue;
@@ -439,6 +447,7 @@ int tf_record_run(const struct tf_record_opts *opts, struct tf_record_result *re
         .command = opts->command_line,
         .title = opts->title,
         .source_text = opts->source_text,
+        .light = opts->light,
         .follow = opts->follow,
         .wait = opts->wait,
         .snapshots = opts->snapshots,
@@ -511,6 +520,10 @@ static void say_barrier(struct tf_store *store, const struct tf_run *process, bo
         if (marks[i].kind == TF_MARK_BARRIER || marks[i].kind == TF_MARK_LOOP) {
             /* A child that was forked behind it is not recorded: so it is this process's own. */
             char who[32] = "";
+            if (process->light == TF_LIGHT_ONLY) {
+                fprintf(stderr, "timefork: replay will stop at this place: %s\n", marks[i].text);
+                break;
+            }
             if (several)
                 snprintf(who, sizeof who, " of process %u", process->process);
             fprintf(stderr, "timefork: replay%s will be exact up to frame event %llu, and stop there: %s\n",
@@ -530,7 +543,7 @@ void tf_record_summary(const struct tf_record_result *result)
     size_t n = 0;
     uint64_t frames = run->frames, outside = run->outside;
     char size[32] = "?", frames_text[32], outside_text[32], several[48] = "", ended[64], kept[96] = "",
-         evicted[64] = "", durable[64] = "", first[32];
+         evicted[64] = "", durable[64] = "", first[32], events[64];
     if (stat(result->path, &st) == 0)
         tf_bytes_text((uint64_t)st.st_size, size, sizeof size);
     if (tf_store_open(result->path, &store, NULL) == 0)
@@ -554,15 +567,18 @@ void tf_record_summary(const struct tf_record_result *result)
     if (store && tf_images_list(store, run, &images, &images_n, NULL) == 0 && images_n)
         snprintf(durable, sizeof durable, ", %zu durable checkpoint%s", images_n, images_n == 1 ? "" : "s");
     tf_images_free(images, images_n);
+    if (run->light == TF_LIGHT_ONLY)
+        snprintf(events, sizeof events, "light (frame events are derived later)");
+    else
+        snprintf(events, sizeof events, "%s frame events",
+                 tf_count_text(frames, frames_text, sizeof frames_text));
     if (result->evicted)
         snprintf(evicted, sizeof evicted, ", %zu older run%s removed", result->evicted,
                  result->evicted == 1 ? "" : "s");
-    fprintf(stderr,
-            "timefork: %s: run %.8s%s, %s frame events, %s outside calls, %.2f s%s, file %s%s%s%s%s%s\n",
-            result->path, run->id, several, tf_count_text(frames, frames_text, sizeof frames_text),
-            tf_count_text(outside, outside_text, sizeof outside_text), (double)run->duration_ns / 1e9, kept,
-            size, durable, evicted, run->state == TF_RUN_COMPLETE ? "" : " (incomplete)",
-            run->exit_signal ? ", ended by " : "",
+    fprintf(stderr, "timefork: %s: run %.8s%s, %s, %s outside calls, %.2f s%s, file %s%s%s%s%s%s\n",
+            result->path, run->id, several, events, tf_count_text(outside, outside_text, sizeof outside_text),
+            (double)run->duration_ns / 1e9, kept, size, durable, evicted,
+            run->state == TF_RUN_COMPLETE ? "" : " (incomplete)", run->exit_signal ? ", ended by " : "",
             run->exit_signal ? tf_signal_text(run->exit_signal, ended, sizeof ended) : "");
     uint64_t seed;
     if (store && tf_chaos_of(store, run, &seed))
@@ -577,6 +593,21 @@ void tf_record_summary(const struct tf_record_result *result)
 static int choose_checkpoints(struct tf_record_opts *opts)
 {
     bool bounded = tf_bound_limited(&opts->bound);
+    if (opts->light) {
+        const char *with =
+            opts->keep     ? "--keep"
+            : bounded      ? "--max-size and --last"
+            : opts->follow ? "--follow"
+            : opts->chaos  ? "--chaos"
+            : opts->checkpoints_given && opts->durable != TF_DURABLE_NONE && opts->durable != TF_DURABLE_AUTO
+                ? "--checkpoints criu"
+                : NULL;
+        if (with)
+            return bad("--light records one process without checkpoints and threads: it cannot be with %s",
+                       with);
+        opts->checkpoints_given = true;
+        opts->durable = TF_DURABLE_NONE;
+    }
     opts->snapshots = opts->keep;
     if (opts->keep && opts->checkpoints_given && opts->durable == TF_DURABLE_NONE && !opts->fork)
         return bad("--checkpoints none leaves no checkpoints, --keep some: one of the two%s", "");

@@ -15,6 +15,7 @@ struct tf_record_opts {
     char **env; /* K=V, env_n of them */
     size_t env_n;
     bool quiet;
+    bool light;                   /* no frame events: they are derived later (cli/complete.h) */
     bool follow;                  /* record interpreters that the program executes */
     bool wait;                    /* go on until the last process has ended, not only the first */
     bool snapshots;               /* take checkpoints for tf_record_result.checkpoints */

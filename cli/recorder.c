@@ -293,6 +293,7 @@ static struct process *process_new(struct tf_recorder *rec, uint32_t ring_words,
     }
     p->map.shm->stack_limit = rec->stack_limit;
     p->map.shm->was_fixed = rec->opts.was_fixed;
+    p->map.shm->light = rec->opts.light;
     if (rec->opts.chaos) /* each process has its own; odd stays odd */
         p->map.shm->chaos = rec->opts.chaos + 2 * rec->n;
     if (rec->opts.follow)
@@ -451,7 +452,9 @@ static void on_fork(struct tf_recorder *rec, struct process *parent)
     int socket = rec->message.fd;
     while (drain(rec, parent) > 0)
         ;
-    if (parent->in && !parent->map.shm->stop)
+    if (rec->opts.light)
+        leave_out(parent, 0, "a light recording is of the first process only (record without --light)");
+    else if (parent->in && !parent->map.shm->stop)
         child = process_new(rec, CHILD_RING_WORDS, socket, &err);
     if (child && tf_ingest_fork(parent->in, child->map.shm, child->map.ring, 0, &child->in, &err)) {
         rec->n--;
@@ -518,6 +521,7 @@ static void begin(struct tf_recorder *rec, struct process *p, pid_t pid, struct 
         .title = rec->opts.title,
         .child_proc = pid,
         .source_text = rec->opts.source_text,
+        .light = rec->opts.light,
         .on_snapshot = on_snapshot,
         .ctx = rec,
         .parent = parent ? parent->in : NULL,

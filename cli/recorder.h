@@ -16,6 +16,7 @@ struct tf_recorder_opts {
     struct tf_store *store; /* borrowed */
     const char *command, *title, *source_text;
     bool follow;                         /* record interpreters that the program executes */
+    bool light;                          /* no frame events; of the first process only */
     bool wait;                           /* go on until the last process has ended, not only the first */
     bool snapshots;                      /* take checkpoints of the first process, and keep them */
     enum tf_durable_mode durable;        /* make durable ones of it; not with follow */

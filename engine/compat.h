@@ -149,6 +149,13 @@ static inline PyObject *tf_frame_func(const tf_frame *f)
 #endif
 }
 
+/* The lowest digit of an int. */
+#if TF_PY311
+#define TF_LONG_DIGIT(o) (((const PyLongObject *)(o))->ob_digit[0])
+#else
+#define TF_LONG_DIGIT(o) (((const PyLongObject *)(o))->long_value.ob_digit[0])
+#endif
+
 /* The generator of a frame that a generator, coroutine or async generator owns. */
 static inline int8_t tf_gen_state(tf_frame *f)
 {

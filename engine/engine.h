@@ -21,7 +21,7 @@
 #include <stdint.h>
 #include "store/outside.h"
 
-#define TF_ENGINE_ABI 3
+#define TF_ENGINE_ABI 4
 
 /* Where a runner shall stop. */
 enum tf_stop_kind {
@@ -200,6 +200,8 @@ struct tf_core {
      * UTF-8. */
     uint32_t (*code)(uint64_t hash, uint32_t first_line, uint32_t flags, const char *file, size_t file_len,
                      const char *name, size_t name_len);
+    /* Is this a light recording? Then there is no frame hook. */
+    bool (*records_light)(void);
     /* The id that code() gives next. */
     uint32_t (*next_code)(void);
     /* Once, before there are threads: where the GIL is (struct _gil_runtime_state), and its interval in
@@ -262,6 +264,9 @@ struct tf_engine {
     /* What threading calls the thread that is about to evaluate this frame, its first: as where(). 0: not
      * known. */
     size_t (*thread_name)(void *frame, char *buf, size_t size);
+    /* A hash of where the program stands (engine/pulse.c). Both modes, in any call that the program makes;
+     * allocates nothing. */
+    uint32_t (*pulse)(void);
     /* Questions; in a fork of a stopped process. Sends items and TF_ITEM_DONE. */
     void (*inspect)(const struct tf_inspect_req *req, const char *text, size_t text_len);
     /* Writes "file:line in function" of the innermost Python frames, one a line, for messages. Allocates

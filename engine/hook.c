@@ -345,6 +345,11 @@ void tf_hook_install(void)
     _PyInterpreterState_SetEvalFrameFunc(interp, (_PyFrameEvalFunction)hook);
 }
 
+void tf_hook_spare(void)
+{
+    tf_gil_find(PyThreadState_GetInterpreter(PyThreadState_Get()));
+}
+
 void tf_hook_remove(void)
 {
     PyInterpreterState *interp = PyThreadState_GetInterpreter(tf_this_thread());

@@ -54,6 +54,8 @@ static inline __attribute__((always_inline)) uint64_t tf_code_extra_of(const PyC
 
 /* hook.c */
 void tf_hook_install(void);
+/* Of a light recording: what is to be found out at the start, and no hook. */
+void tf_hook_spare(void);
 void tf_hook_remove(void);
 
 /* gil.c */
@@ -76,6 +78,9 @@ PyThreadState *tf_thread_settle(void);
 /* The number of a thread (engine.h), -1 if it has none, and the one with a number, or NULL. */
 int64_t tf_thread_number(PyThreadState *ts, int32_t *tid);
 PyThreadState *tf_thread_by_number(PyInterpreterState *interp, uint32_t number);
+
+/* pulse.c */
+uint32_t tf_pulse(void);
 
 /* depth.c: how many values stand on the function's stack before, and after, the instruction at this index (a
  * jump is taken); -1: not known. */

@@ -18,7 +18,10 @@ static int engine_main(int argc, char **argv)
         return status.exitcode;
     if (PyStatus_Exception(status))
         Py_ExitStatusException(status);
-    tf_hook_install();
+    if (tf_state.core->records_light())
+        tf_hook_spare();
+    else
+        tf_hook_install();
     return Py_RunMain();
 }
 
@@ -34,6 +37,7 @@ static const struct tf_engine engine = {
     .ask_to_drop = tf_gil_ask,
     .place = tf_place,
     .thread_name = tf_thread_name,
+    .pulse = tf_pulse,
     .inspect = tf_inspect,
     .where = tf_where,
 };

@@ -30,12 +30,6 @@
 #define GLOBALS_MAX 8       /* names that are asked for at each turn of a loop */
 #define ITEMS_MAX 4096      /* items of a table, by value: the last */
 
-#if TF_PY311
-#define TF_LONG_DIGIT(o) (((const PyLongObject *)(o))->ob_digit[0])
-#else
-#define TF_LONG_DIGIT(o) (((const PyLongObject *)(o))->long_value.ob_digit[0])
-#endif
-
 /* Under the GIL: one at a time. Static, for the C stack may be nearly used up. */
 static struct {
     XXH3_state_t hash;

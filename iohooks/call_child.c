@@ -372,7 +372,7 @@ bool tf_child_borrows(void)
 void tf_child_killed(void)
 {
     const struct tf_outside *e = tf_log_peek();
-    if (e && e->call == borrowed.call.nr && e->result > 0 && e->frame == tf_frames())
+    if (e && e->call == borrowed.call.nr && e->result > 0 && tf_log_is_here(e))
         borrowed_ends();
 }
 

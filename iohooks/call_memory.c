@@ -37,6 +37,16 @@ enum { KIND_ANONYMOUS = 0, KIND_LIBRARY = 1, KIND_DATA = 2, KIND_SEMAPHORE = 3 }
 #define args_buf (tf_self->args)
 static char path[4096];
 
+void tf_memory_args(struct tf_call *call)
+{
+    if (call->nr == SYS_mmap && (call->a[3] & MAP_ANONYMOUS)) {
+        call->a[4] = -1;
+        call->a[5] = 0;
+    } else if (call->nr == SYS_mremap && !(call->a[3] & MREMAP_FIXED)) {
+        call->a[4] = 0;
+    }
+}
+
 static long map_at(long addr, size_t len, int prot, int flags, int fd, long offset)
 {
     /* Memory that forks would share would be changed by every look at it, and by other runs: here it is
@@ -100,6 +110,44 @@ static long replay_map(struct tf_call *call, size_t args_len)
     return e->result;
 }
 
+/* The same of a light log: the memory may be elsewhere. */
+static long derive_map(struct tf_call *call, size_t args_len)
+{
+    size_t len = (size_t)call->a[1];
+    int prot = (int)call->a[2], flags = ((int)call->a[3] & ~(MAP_TYPE | MAP_DENYWRITE)) | MAP_PRIVATE;
+    const struct tf_outside *e = tf_log_take_moved(call->nr, args_buf, args_len, 8);
+    struct iovec data = {(void *)tf_outside_data(e), e->data_len};
+    const uint8_t *bytes = tf_outside_data(e) + 8;
+    uint64_t kind;
+    long r = e->result;
+    if (!TF_IS_ERR(r)) {
+        if (e->data_len < 8)
+            tf_diverge("the log entry of this mmap is damaged");
+        memcpy(&kind, tf_outside_data(e), 8);
+        if (kind == KIND_LIBRARY) {
+            long fd = tf_sys(SYS_openat, AT_FDCWD, bytes, O_RDONLY | O_CLOEXEC);
+            if (TF_IS_ERR(fd))
+                tf_diverge_result(e, fd, "cannot open the library %s (%s)", (const char *)bytes,
+                                  strerrorname_np((int)-fd));
+            r = tf_sys(SYS_mmap, call->a[0], len, prot, flags, fd, call->a[5]);
+            tf_sys(SYS_close, fd);
+        } else {
+            r = tf_sys(SYS_mmap, call->a[0], len, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
+            if (!TF_IS_ERR(r))
+                memcpy((void *)r, bytes, e->data_len - 8);
+            if (!TF_IS_ERR(r) && kind == KIND_SEMAPHORE)
+                note_semaphore(r, len);
+            if (!TF_IS_ERR(r) && prot != (PROT_READ | PROT_WRITE))
+                tf_sys(SYS_mprotect, r, len, prot);
+        }
+        if (TF_IS_ERR(r))
+            tf_diverge_result(e, r, "a file that the recording has mapped cannot be mapped (%s)",
+                              strerrorname_np((int)-r));
+    }
+    tf_derive_event(call->nr, e->flags, r, args_buf, args_len, &data, 1);
+    return r;
+}
+
 /* How the file is mapped, for maps.c. False: in a way that is not covered; the barrier is set. */
 static bool classify(const struct tf_call *call, const struct stat *st, enum tf_map_kind *kind)
 {
@@ -153,25 +201,25 @@ static bool is_zero_device(const struct stat *st)
 TF_SPECIAL(mmap)
 {
     size_t len = (size_t)call->a[1];
-    int prot = (int)call->a[2], flags = (int)call->a[3], fd = (int)call->a[4];
+    int prot = (int)call->a[2], flags = (int)call->a[3], fd;
     uint64_t kind = KIND_ANONYMOUS;
     enum tf_map_kind map_kind = 0; /* nothing to note */
     struct iovec data[2] = {{&kind, 8}, {NULL, 0}};
     struct stat st = {0};
     size_t args_len;
 
-    if (flags & MAP_ANONYMOUS) {
-        call->a[4] = -1;
-        call->a[5] = 0;
-    }
+    tf_memory_args(call);
+    fd = (int)call->a[4];
     args_len = tf_args_encode(row, call, args_buf);
-    if (tf.mode == TF_REPLAYS) {
+    if (tf.mode == TF_REPLAYS && tf.light && (flags & MAP_ANONYMOUS)) {
+        flags = (flags & ~MAP_TYPE) | MAP_PRIVATE;
+    } else if (tf.mode == TF_REPLAYS) {
         const struct tf_outside *e = tf_log_peek();
         if (e && e->call == TF_CALL_MARK)
             tf_log_take(call->nr, args_buf, args_len);
         if (flags & MAP_FIXED)
             tf_semaphore_unmap((uintptr_t)call->a[0], len);
-        return replay_map(call, args_len);
+        return tf.light ? derive_map(call, args_len) : replay_map(call, args_len);
     }
 
     if (flags & MAP_ANONYMOUS) {
@@ -332,15 +380,18 @@ TF_SPECIAL(mremap)
 {
     uintptr_t old = (uintptr_t)call->a[0];
     size_t old_len = (size_t)call->a[1], new_len = (size_t)call->a[2];
-    if (!(call->a[3] & MREMAP_FIXED))
-        call->a[4] = 0; /* not an argument: may be anything */
-    if (tf.mode == TF_REPLAYS)
+    tf_memory_args(call);
+    if (tf.mode == TF_REPLAYS && !tf.light)
         return again_or_bytes(row, call, PAGES(old_len), true);
 
     const struct tf_map *m = tf_maps_find(old, old_len ? old_len : 1);
     struct tf_map map = {0};
     uint64_t head = 0;
     struct iovec data[2] = {{&head, sizeof head}, {NULL, 0}};
+    if (m && tf.light) {
+        tf_barrier("mremap of a map of a file or of shared memory, which a light recording does not cover");
+        return TF_NATIVE;
+    }
     if (m) {
         map = *m;
         if (!old_len || (call->a[3] & MREMAP_DONTUNMAP) || old < m->from || old + PAGES(old_len) > m->to) {
@@ -392,11 +443,15 @@ TF_SPECIAL(madvise)
     uint64_t head = NOT_AGAIN;
     struct iovec data[2] = {{&head, sizeof head}, {NULL, 0}};
 
-    if (tf.mode == TF_REPLAYS)
+    if (tf.mode == TF_REPLAYS && !tf.light)
         return again_or_bytes(row, call, from, false);
     size_t len = tf_args_encode(row, call, args_buf);
     bool gives_back = advice == MADV_DONTNEED || advice == MADV_DONTNEED_LOCKED || advice == MADV_FREE;
     const struct tf_map *m = gives_back || advice == MADV_REMOVE ? tf_maps_find(from, bytes) : NULL;
+    if (m && tf.light && m->kind != TF_MAP_DROPPABLE) {
+        tf_barrier("madvise on a map of a file or of shared memory, which a light recording does not cover");
+        return TF_NATIVE;
+    }
     if (m && (from < m->from || from + PAGES(bytes) > m->to ||
               (advice == MADV_REMOVE && m->kind == TF_MAP_READ_FILE))) {
         tf_barrier("madvise gives back memory of which only a part is a map of a file or of shared memory");

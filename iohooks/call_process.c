@@ -53,8 +53,8 @@ bool tf_ends_by_signal(int sig)
     size_t len = end_mark(sig, mark);
     const struct tf_outside *e = tf_log_peek();
     if (!e) /* without a mark: the fault was in the midst of timefork's own code (a bad pointer) */
-        return tf_frames() >= tf.ctl->frames;
-    return marks_exit(e) && e->frame == tf_frames() && e->args_len == len &&
+        return tf.light || tf_frames() >= tf.ctl->frames;
+    return marks_exit(e) && tf_log_is_here(e) && e->args_len == len &&
            memcmp(tf_outside_args(e), mark, len) == 0;
 }
 

@@ -16,6 +16,8 @@
 #define ERESTARTNOINTR 513      /* of raw.S: cut short before the kernel was entered */
 #define WAITED_TICKS (1u << 17) /* some 50 microseconds: a call that waited for something */
 
+#define CLASS_FAILS (-1) /* completing a light recording: it has the log's answer already */
+
 /* A thread has one call at a time: no handler of the program runs inside a call (signal.c). */
 #define args_buf (tf_self->args)
 #define pieces (tf_self->pieces)
@@ -126,7 +128,7 @@ long tf_run_again(const struct tf_call_row *row, struct tf_call *call)
 {
     size_t len = tf_args_encode(row, call, args_buf);
     const struct tf_outside *e = NULL;
-    if (tf.mode == TF_REPLAYS) {
+    if (tf.mode == TF_REPLAYS && !(tf.light && tf_derive_is_free(call->nr, args_buf, len))) {
         e = tf_log_take(call->nr, args_buf, len);
         /* What failed changed nothing, whatever limit it was that it met: it fails again without being tried.
          */
@@ -343,6 +345,7 @@ long tf_dispatch(struct tf_call *call)
     if (call->nr == SYS_mmap || call->nr == SYS_munmap || call->nr == SYS_mremap || call->nr == SYS_brk)
         tf.maps++;
     tf_self->call = call;
+    const bool fails = tf.mode == TF_REPLAYS && tf.light && row && row->sig && tf_derive_fails(row, call, &r);
     bool opened = tf.mode == TF_RECORDS && tf_lease_opened(call);
     if (opened || (tf.mode == TF_RECORDS && tf_maps_written(call))) {
         tf_barrier(opened
@@ -353,7 +356,9 @@ long tf_dispatch(struct tf_call *call)
         tf_self->call = NULL;
         return TF_NATIVE; /* with the turn: nothing is recorded any more */
     }
-    switch (is_between_threads(call->nr) ? TF_CLASS_NONE : row ? row->cls : TF_CLASS_NONE) {
+    switch (fails ? CLASS_FAILS : is_between_threads(call->nr) || !row ? TF_CLASS_NONE : (int)row->cls) {
+    case CLASS_FAILS:
+        break;
     case TF_CLASS_LOG:
         r = tf_logged(row, call);
         break;
@@ -376,6 +381,8 @@ long tf_dispatch(struct tf_call *call)
     if (tf.mode == TF_REPLAYS) {
         tf_fault_prepare();
         tf_stop_at_all();
+        if (tf.light)
+            tf_derive_end();
     }
     if (!is_between_threads(call->nr) || (r != 0 && r != -EAGAIN)) /* else it is not in the log */
         tf_signal_safe_point(TF_AFTER_CALL);

@@ -171,6 +171,8 @@ void tf_replay_barrier(const char *why)
         tf_scan_end();
     if (tf.armed)
         tf_core.stopped(TF_STOPPED_SHORT, tf.engine->lines_seen());
+    if (tf.light)
+        tf_derive_flush();
     snprintf(text, sizeof text, "%s", why);
     report(TF_REP_BARRIER, &rep, NULL);
     __builtin_unreachable();

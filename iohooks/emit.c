@@ -279,7 +279,7 @@ static void set_limit(void)
 /* A run that was cut off: is this everything that the recording has? */
 void tf_stop_at_all(void)
 {
-    if (tf.run.stop.kind == TF_STOP_ALL && tf_frames() == tf.ctl->frames &&
+    if (!tf.light && tf.run.stop.kind == TF_STOP_ALL && tf_frames() == tf.ctl->frames &&
         tf.offset == tf.ctl->outside_bytes)
         tf_core.stopped(TF_STOPPED_AT, 0);
 }
@@ -309,6 +309,8 @@ static void slow_replay(uint32_t word, void *tstate, void *frame)
         if (tf.scanning)
             tf_scan_block_ends();
         uint64_t frames = tf_frames();
+        if (tf.light)
+            tf_derive_block();
         tf_send(TF_REP_PROGRESS, &frames, sizeof frames, NULL, 0);
         tf.block_base += BLOCK_FRAMES;
         tf.p = tf.words;
@@ -407,7 +409,7 @@ static uint32_t on_code(uint64_t hash, uint32_t first_line, uint32_t flags, cons
         file_len = 4095;
     if (name_len > 4095)
         name_len = 4095;
-    if (tf.mode == TF_RECORDS || tf.mode == TF_LOOSE) {
+    if (tf.mode == TF_RECORDS || tf.mode == TF_LOOSE || (tf.mode == TF_REPLAYS && tf.light)) {
         struct tf_rec_code rec = {.id = id,
                                   .first_line = first_line,
                                   .hash = hash,
@@ -418,7 +420,12 @@ static uint32_t on_code(uint64_t hash, uint32_t first_line, uint32_t flags, cons
         args[file_len] = 0;
         memcpy(args + file_len + 1, name, name_len);
         args[file_len + 1 + name_len] = 0;
-        tf_log_record(TF_REC_CODE, &rec, sizeof rec, args, file_len + name_len + 2);
+        if (tf.mode == TF_REPLAYS) {
+            tf_derive_code(&rec, args, file_len + name_len + 2);
+            tf_fault_prepare();
+        } else {
+            tf_log_record(TF_REC_CODE, &rec, sizeof rec, args, file_len + name_len + 2);
+        }
     } else if (tf.mode == TF_REPLAYS) {
         memcpy(args, &hash, 8);
         memcpy(args + 8, file, file_len);
@@ -431,6 +438,11 @@ static uint32_t on_code(uint64_t hash, uint32_t first_line, uint32_t flags, cons
     return id;
 }
 
+static bool records_light(void)
+{
+    return tf.light && tf.mode == TF_RECORDS;
+}
+
 static uint32_t next_code(void)
 {
     return tf.next_code + 1;
@@ -438,6 +450,8 @@ static uint32_t next_code(void)
 
 static void __attribute__((noreturn)) on_stopped(int why, uint64_t lines)
 {
+    if (tf.light)
+        tf_derive_flush();
     struct tf_stop_rep rep = {
         .why = (uint32_t)why, .frame = tf_frames(), .lines = lines, .offset = tf.offset};
     rep.words = (uint32_t)(tf.p - tf.words);
@@ -469,6 +483,7 @@ const struct tf_core tf_core = {
     .slow = tf_slow,
     .code = on_code,
     .next_code = next_code,
+    .records_light = records_light,
     .stopped = on_stopped,
     .item = on_item,
     .mute = tf_look_mute,

@@ -107,6 +107,16 @@ static void was_put(unsigned nr)
     tf_log_skip(e);
 }
 
+/* A light recording: what is known of the place instead of the frame event. */
+static void pulse(void)
+{
+    if (!tf.light || tf.mode != TF_RECORDS)
+        return;
+    uint32_t where = tf.engine->pulse();
+    tf_ring_stamp(tf_tsc());
+    tf_log_record(TF_REC_PULSE, &where, sizeof where, NULL, 0);
+}
+
 void tf_log_put(unsigned nr, unsigned flags, long result, const void *args, size_t args_len,
                 const struct iovec *data, int pieces)
 {
@@ -116,10 +126,15 @@ void tf_log_put(unsigned nr, unsigned flags, long result, const void *args, size
     struct iovec head[3] = {{&rec, sizeof rec}, {(void *)args, args_len}, {(void *)zero, -args_len & 7}};
     for (int i = 0; i < pieces; i++)
         rec.data_len += data[i].iov_len;
+    if (tf.mode == TF_REPLAYS && tf.light) {
+        tf_derive_event(nr, flags, result, args, args_len, data, pieces);
+        return;
+    }
     if (tf.mode == TF_REPLAYS)
         was_put(nr);
     if (tf.mode != TF_RECORDS)
         return;
+    pulse();
     bool taken = begin(args_len + rec.data_len);
     if (tf.mode == TF_REPLAYS)
         was_put(nr);
@@ -137,6 +152,7 @@ void tf_log_clock(int clock, const struct timespec *now)
         was_put(SYS_clock_gettime);
         return;
     }
+    pulse();
     uint32_t *at = room(1 + sizeof rec / 4);
     if (at) {
         memcpy(at + 1, &rec, sizeof rec);
@@ -169,19 +185,30 @@ void tf_log_record(enum tf_record type, const void *head, size_t head_len, const
 void tf_log_mark(enum tf_mark kind, const char *text)
 {
     struct tf_rec_mark mark = {.kind = kind, .text_len = (uint32_t)strlen(text)};
+    pulse();
     tf_log_record(TF_REC_MARK, &mark, sizeof mark, text, mark.text_len + 1);
 }
 
 /* ---- replay ---- */
 
-/* The event at tf.offset, loaded; NULL at the end of the stream. */
-const struct tf_outside *tf_log_peek(void)
+static const struct tf_outside *event_here(void)
 {
     if (tf.offset >= tf.ctl->outside_bytes)
         return NULL;
     if (tf.offset >= tf.valid_end)
         tf_need(tf.offset);
     return (const struct tf_outside *)(TF_LOG_ADDR + tf.offset);
+}
+
+/* The event at tf.offset, loaded; NULL at the end of the stream. */
+const struct tf_outside *tf_log_peek(void)
+{
+    const struct tf_outside *e = event_here();
+    while (tf.light && e && tf_derive_is_passed(e)) {
+        tf.offset += e->total_len;
+        e = event_here();
+    }
+    return e;
 }
 
 static const char *expected(const struct tf_outside *e, char *buf, size_t size)
@@ -208,6 +235,8 @@ uint64_t tf_log_next_stop(void)
 {
     const struct tf_outside *e = tf_log_peek();
     uint32_t kind;
+    if (tf.light) /* all that is in it comes with a call */
+        return UINT64_MAX;
     if (e && (e->call == TF_CALL_SIGNAL || e->call == TF_CALL_YIELD || e->call == TF_CALL_PREEMPT))
         return e->frame;
     if (!e || e->call != TF_CALL_MARK || tf.run.stop.kind == TF_STOP_LINE || tf.run.stop.kind == TF_STOP_EXIT)
@@ -227,7 +256,29 @@ void tf_log_skip(const struct tf_outside *e)
         tf_emit_resume(); /* the event after which it comes has to take the slow path */
 }
 
-const struct tf_outside *tf_log_take(unsigned nr, const void *args, size_t args_len)
+/* The same call, but the program stands elsewhere, or its variables are others: something depended on
+ * addresses, or on when objects are freed. */
+static void check_pulse(const struct tf_outside *e, unsigned nr)
+{
+    char name[32];
+    if (tf_outside_thread(e) == tf.engine->pulse())
+        return;
+    tf_diverge_from(
+        &(struct tf_difference){.kind = TF_DIVERGED_OTHER, .call = TF_NO_CALL, .event = e},
+        "at %s, the program was in other functions, or had other values in its variables, when it "
+        "was recorded: something depends on the addresses of objects, or on when they are freed, "
+        "which differ when frame events are counted. Record it without --light",
+        tf_call_name(nr, name, sizeof name));
+}
+
+/* What of the arguments is compared. The last one of futex(2) is what happens to be in the register, for most
+ * of its operations; with a frame hook, that is something else. */
+static size_t compared(unsigned nr, size_t args_len)
+{
+    return tf.light && nr == SYS_futex ? args_len - 8 : args_len;
+}
+
+static const struct tf_outside *take(unsigned nr, const void *args, size_t args_len, size_t skip)
 {
     tf_turn_await();
     const struct tf_outside *e = tf_log_peek();
@@ -236,11 +287,16 @@ const struct tf_outside *tf_log_take(unsigned nr, const void *args, size_t args_
     if (e->call == TF_CALL_MARK) {
         uint32_t kind;
         memcpy(&kind, tf_outside_args(e), 4);
-        if (kind == TF_MARK_BARRIER || kind == TF_MARK_LOOP || kind == TF_MARK_STOPPED)
+        if (kind == TF_MARK_BARRIER || kind == TF_MARK_LOOP || kind == TF_MARK_STOPPED) {
+            if (tf.light)
+                tf_derive_taken(e, tf_outside_args(e), e->args_len);
             tf_replay_barrier(expected(e, log_has, sizeof log_has));
+        }
     }
-    if (e->call == nr && e->frame == tf_frames() && e->args_len == args_len &&
-        memcmp(tf_outside_args(e), args, args_len) == 0) {
+    if (e->call == nr && tf_log_is_here(e) && e->args_len == args_len && skip <= args_len &&
+        memcmp(tf_outside_args(e) + skip, (const uint8_t *)args + skip, compared(nr, args_len) - skip) == 0) {
+        if (tf.light)
+            check_pulse(e, nr);
         tf_log_skip(e);
         if (nr == SYS_chdir || nr == SYS_fchdir)
             tf.moved |= e->result == 0;
@@ -281,4 +337,17 @@ const struct tf_outside *tf_log_take(unsigned nr, const void *args, size_t args_
         tf_diverge_from(&difference, "the program did %s with other data than the recording has", did);
     tf_diverge_from(&difference, "the program did %s, the recording has %s (after frame event %llu)", did,
                     log_has, (unsigned long long)e->frame);
+}
+
+const struct tf_outside *tf_log_take(unsigned nr, const void *args, size_t args_len)
+{
+    const struct tf_outside *e = take(nr, args, args_len, 0);
+    if (tf.light)
+        tf_derive_taken(e, args, args_len);
+    return e;
+}
+
+const struct tf_outside *tf_log_take_moved(unsigned nr, const void *args, size_t args_len, size_t skip)
+{
+    return take(nr, args, args_len, skip);
 }

@@ -46,6 +46,8 @@ struct tf_process {
     const struct tf_engine *engine;
     int first_fd; /* TIMEFORK=first_fd */
     int socket;   /* to the supervisor, or -1 */
+    bool light; /* record: there are no frame events. Replay: the log is that of a light recording, which this
+                   process completes (derive.c) */
     uint32_t next_code;
     uint32_t std_fds[32]; /* bit sets over descriptors below 1024: refers to standard output */
     uint32_t err_fds[32];
@@ -412,8 +414,17 @@ void tf_log_put(unsigned nr, unsigned flags, long result, const void *args, size
 /* The same for a clock_gettime() that succeeded: nothing is encoded here, for programs ask often. */
 void tf_log_clock(int clock, const struct timespec *now);
 void tf_log_start(const struct tf_rec_start *start, const struct iovec *texts, int n);
+uint64_t tf_frames(void); /* replay: frame events so far */
 /* Replay: the next event, which must be this call with these arguments, or the replay stops. */
 const struct tf_outside *tf_log_take(unsigned nr, const void *args, size_t args_len);
+/* Replay: is this event of the log due here? */
+static inline bool tf_log_is_here(const struct tf_outside *event)
+{
+    return tf.light || event->frame == tf_frames();
+}
+/* Replay of a light log, where memory may be elsewhere: as tf_log_take(), but the first `skip` bytes of the
+ * arguments are not compared, and it is left to the caller to derive the event. */
+const struct tf_outside *tf_log_take_moved(unsigned nr, const void *args, size_t args_len, size_t skip);
 /* The next event of the log, whoever's it is; NULL: there is none. */
 const struct tf_outside *tf_log_peek(void);
 /* Passes over it. */
@@ -424,7 +435,31 @@ void tf_log_skip(const struct tf_outside *event);
 uint64_t tf_log_next_stop(void);
 void tf_log_record(enum tf_record type, const void *head, size_t head_len, const void *tail, size_t tail_len);
 void tf_log_mark(enum tf_mark kind, const char *text);
-uint64_t tf_frames(void); /* replay: frame events so far */
+/* ---- call_memory.c ---- */
+/* Of a call on memory: what is no argument, with these flags, may be anything; here it is always the same. */
+void tf_memory_args(struct tf_call *call);
+
+/* ---- derive.c: completing a light recording ---- */
+/* A call that changes memory of the process's own: how often and where it is made may differ, so it is made
+ * as if this were recording. args: as calls.h encodes them. */
+bool tf_derive_is_free(unsigned nr, const void *args, size_t args_len);
+/* Does the log have it that such a call was made, and that it succeeded? */
+bool tf_derive_is_passed(const struct tf_outside *event);
+/* What becomes known: an outside event, as it would have been recorded; a code object; the words of a block
+ * that is full. */
+void tf_derive_event(unsigned nr, unsigned flags, long result, const void *args, size_t args_len,
+                     const struct iovec *data, int pieces);
+/* That the program has come to this one of the log, with these arguments. */
+void tf_derive_taken(const struct tf_outside *event, const void *args, size_t args_len);
+void tf_derive_code(const struct tf_rec_code *code, const void *texts, size_t len);
+void tf_derive_block(void);
+/* Sends all that is known. */
+void tf_derive_flush(void);
+/* In front of a call that is free: does the log have it next, with a failure? Then it fails again, *result.
+ * Ends here when it was not covered when it was recorded. */
+bool tf_derive_fails(const struct tf_call_row *row, struct tf_call *call, long *result);
+/* Behind a call: ends here when the log does so at no call. */
+void tf_derive_end(void);
 
 /* ---- emit.c: the ring and the block of words; what tf_core offers the engine ---- */
 extern const struct tf_core tf_core;

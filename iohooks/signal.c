@@ -236,7 +236,7 @@ void tf_signal_safe_point(enum tf_moment moment)
     if (tf_self->inside)
         return;
     if (tf.mode == TF_REPLAYS) {
-        for (const struct tf_outside *e; (e = next_signal()) && e->frame == tf_frames();) {
+        for (const struct tf_outside *e; (e = next_signal()) && tf_log_is_here(e);) {
             if (e->args_len != 8 || memcmp(tf_outside_args(e), &args, 8) != 0)
                 break;
             tf_log_take(TF_CALL_SIGNAL, &args, 8);

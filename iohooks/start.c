@@ -477,6 +477,7 @@ static void attach(int argc, char **argv, char **envp, const char *session)
         tf.shm->attach = TF_ATTACH_PROBED;
         tf_leave(0);
     }
+    tf.light = tf.shm->light;
     tf.std_fds[0] = 1u << 1;
     tf.err_fds[0] = 1u << 2;
     uint64_t stack_limit = take_stack_limit();

@@ -444,11 +444,14 @@ static bool may_start(bool is_python)
     unsigned i = 1;
     while (i < all.n && place(i)->state != TF_T_FREE && place(i)->state != TF_T_ENDED)
         i++;
-    if (is_python && i < TF_THREADS_MAX)
+    if (is_python && i < TF_THREADS_MAX && !tf.light)
         return true;
     tf_self->inside++;
     if (tf.mode == TF_REPLAYS)
         tf_log_take(SYS_clone3, NULL, 0);
+    else if (is_python && tf.light)
+        tf_barrier("pthread_create: a second thread, which a light recording does not cover (record without "
+                   "--light)");
     else if (is_python)
         tf_barrier("pthread_create: more than %d threads at the same time", TF_THREADS_MAX);
     else

@@ -452,7 +452,9 @@ int tf_diverged_message(struct tf_timeline *t, const struct tf_message *m, struc
             at->frame = t->divergence->frame + 1;
         return r;
     }
-    int r = part(t, block, p.words, p.rep.words, &has, &has_n, &frame, err);
+    /* A light run has no events to be compared. */
+    int r =
+        t->run->light == TF_LIGHT_ONLY ? 0 : part(t, block, p.words, p.rep.words, &has, &has_n, &frame, err);
     if (r < 0)
         return r;
     if (r == 0 && m->op == TF_REP_BARRIER)

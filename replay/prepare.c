@@ -192,6 +192,7 @@ int tf_prepare_start(const struct tf_run *run, const struct tf_shared *shared, b
     if (filtered &&
         (r = tf_filter_build(first_fd + TF_FD_SOCKET, shared->ctl->filter, &shared->ctl->filter_len, err)))
         goto out;
+    map.shm->light = run->light == TF_LIGHT_ONLY;
     map.shm->stack_limit = 8ul << 20; /* of threads, of which there are none in replay */
     choose_file(run, file, sizeof file);
     struct tf_launch launch = {

@@ -64,6 +64,7 @@ int tf_run_serve(struct tf_timeline *t, struct tf_copy *copy, struct tf_stop_rep
                 t->progress(t->progress_ctx,
                             (double)(heard - t->progress_from) / (double)(t->progress_to - t->progress_from));
             __attribute__((fallthrough));
+        case TF_REP_DERIVED:
         case TF_REP_HIT:
         case TF_REP_LOG:
             if (t->on_scan && (r = t->on_scan(t->scan_ctx, m, err)))

@@ -68,7 +68,7 @@ static int fill_ctl(struct tf_timeline *t, struct tf_err *err)
         memcpy(ctl->digests, digests, n * sizeof *digests);
     free(digests);
     ctl->blocks = n;
-    ctl->frames = t->run->frames;
+    ctl->frames = t->run->light == TF_LIGHT_ONLY ? UINT64_MAX : t->run->frames; /* not known yet */
     ctl->outside_bytes = t->run->outside_bytes;
     ctl->layout_digest = t->run->layout_digest;
     /* What it is told before it is forked; a replay learns the rest from the forks that it comes to. */

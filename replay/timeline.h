@@ -92,6 +92,11 @@ int tf_timeline_inspect(struct tf_timeline *timeline, const struct tf_inspect_re
 /* Re-executes everything, from the start or the run's base on, and compares it all. Divergence:
  * TF_E_DIVERGENCE, and *out says where. */
 int tf_timeline_verify(struct tf_timeline *timeline, struct tf_verified *out, struct tf_err *err);
+/* Of a light run (TF_LIGHT_ONLY): executes it again, with frame events, up to its end or to where replay
+ * cannot go on. fn gets what becomes known, as items of a ring (ring.h), and how much of the log has been
+ * used. What is not 0 ends it. */
+typedef int tf_derived_fn(void *ctx, const uint32_t *items, size_t n, uint64_t offset, struct tf_err *err);
+int tf_timeline_derive(struct tf_timeline *timeline, tf_derived_fn *fn, void *ctx, struct tf_err *err);
 /* The first frame event that can be visited: 1, or the one behind the run's base. */
 uint64_t tf_timeline_first(const struct tf_timeline *timeline);
 /* The last frame event that a replay can reach, and why not further (NULL: it is the last of the run). */

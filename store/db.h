@@ -9,7 +9,8 @@
 #include "store/store.h"
 
 #define TF_APPLICATION_ID 0x74666f72 /* "tfor" */
-#define TF_FORMAT 4                  /* the highest that is read: of files in which a run has a base */
+#define TF_FORMAT 5                  /* the highest that is read: of files that have had a light run */
+#define TF_FORMAT_BASES 4            /* of files in which a run has a base */
 #define TF_FORMAT_WHOLE 3            /* of files in which all runs begin at their start */
 
 struct tf_store {
@@ -120,6 +121,12 @@ void tf_db_moment_end(struct tf_store *store, bool began);
 /* What was to be read is not there: because it was dropped meanwhile, or because the file is damaged. */
 int tf_db_missing(struct tf_store *store, const struct tf_lineage *lineage, struct tf_err *err,
                   const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+
+/* light.c. The run is a light one. */
+int tf_light_mark(struct tf_store *store, int64_t rowid, struct tf_err *err);
+enum tf_light tf_light_of(struct tf_store *store, int64_t rowid);
+/* Number of the process to which the rows of a completion belong; nobody is shown it. */
+#define TF_COMPLETING 2147483647
 
 /* A copy of a text column, "" for NULL. NULL: no memory. */
 char *tf_db_text(sqlite3_stmt *stmt, int column);

@@ -237,8 +237,8 @@ static int set_base(struct tf_store *store, const struct tf_run *run, const stru
     char version[40];
     int format = tf_db_format(store, err);
     int rc = format < 0 ? format : 0;
-    snprintf(version, sizeof version, "PRAGMA user_version=%d", TF_FORMAT);
-    if (!rc && format < TF_FORMAT)
+    snprintf(version, sizeof version, "PRAGMA user_version=%d", TF_FORMAT_BASES);
+    if (!rc && format < TF_FORMAT_BASES)
         rc = tf_db_exec(store, version, err);
     if (!rc)
         rc = tf_db_prepare(store, "INSERT OR REPLACE INTO bases VALUES(?1,?2,?3,?4,?5,?6,?7,?8)", &stmt, err);

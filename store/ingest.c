@@ -100,6 +100,8 @@ int ingest_set_time(struct tf_ingest *in, uint64_t now, struct tf_err *err)
         in->start = now;
     }
     in->now = now > in->start ? now : in->start;
+    if (in->opts.light) /* each event has its own */
+        return 0;
     return tf_block_time(&in->block, in->now - in->start) ? tf_db_memory(err) : 0;
 }
 
@@ -417,6 +419,11 @@ bool tf_ingest_started(const struct tf_ingest *in)
     return in->started;
 }
 
+uint64_t tf_ingest_frames(const struct tf_ingest *in)
+{
+    return in->block.first_frame - 1 + in->block.n;
+}
+
 uint64_t tf_ingest_written(const struct tf_ingest *in)
 {
     return in->w.written;
@@ -468,6 +475,7 @@ static int new_ingest(struct tf_store *store, struct tf_shm *shm, uint32_t *ring
     in->out_block.first_seq = 1;
     in->opts = *opts;
     in->opts.parent = NULL;
+    in->opts.completes = NULL;
     in->opts.command = strdup(opts->command ? opts->command : "");
     in->opts.title = strdup(opts->title ? opts->title : "");
     in->opts.source_text = opts->source_text ? strdup(opts->source_text) : NULL;
@@ -496,6 +504,10 @@ int tf_ingest_begin(struct tf_store *store, struct tf_shm *shm, uint32_t *ring,
     if (parent && !parent->started)
         return tf_err_set(err, TF_E_USAGE, "the process that executed this one is not recorded");
     int rc = new_ingest(store, shm, ring, opts, out, err);
+    if (!rc && opts->completes && (rc = ingest_complete(*out, opts->completes, err))) {
+        free_ingest(*out);
+        *out = NULL;
+    }
     if (rc || !parent)
         return rc;
     struct tf_run *run = &(*out)->run;

@@ -54,7 +54,8 @@ struct tf_ingest {
     size_t written_marks; /* and time marks: the last event's may come when it was written already */
 
     /* threads */
-    uint32_t thread; /* whose turn it is: whose the outside events are. Frame events have the block's */
+    uint32_t thread; /* whose turn it is: whose the outside events are; of a light run, the pulse. Frame
+                        events have the block's */
     struct live_threads threads;
 
     /* outside events: those that are not written, behind them one whose data is still coming */
@@ -94,6 +95,13 @@ int ingest_thread(struct tf_ingest *in, const uint8_t *p, size_t len, struct tf_
 int ingest_threads_forked(struct tf_ingest *in, int32_t pid, struct tf_err *err);
 int ingest_threads_copy(struct live_threads *dst, const struct live_threads *src, struct tf_err *err);
 void ingest_threads_free(struct live_threads *threads);
+
+/* ---- light.c ---- */
+/* What comes completes this run. */
+int ingest_complete(struct tf_ingest *in, const struct tf_run *light, struct tf_err *err);
+/* Keeps the source of a file that a light run opens. args: of the call. */
+int ingest_light_source(struct tf_ingest *in, const struct tf_rec_outside *rec, const uint8_t *args,
+                        struct tf_err *err);
 
 /* Takes one TF_RECORD item: its payload, which is followed by padding at most. */
 int ingest_record(struct tf_ingest *in, enum tf_record type, const uint8_t *p, size_t len,

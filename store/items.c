@@ -65,6 +65,12 @@ static int add_data(struct tf_ingest *in, const void *data, size_t len, struct t
     return in->missing ? 0 : end_event(in, err);
 }
 
+/* Where it stands: after how many frame events. */
+static uint64_t place(const struct tf_ingest *in)
+{
+    return in->opts.light ? in->now - in->start : in->block.first_frame - 1 + in->block.n;
+}
+
 /* Begins an event; data (may be less than data_len) is what has come of it. */
 static int add_event(struct tf_ingest *in, const struct tf_rec_outside *rec, const void *args,
                      const void *data, size_t data_here, struct tf_err *err)
@@ -89,7 +95,7 @@ static int add_event(struct tf_ingest *in, const struct tf_rec_outside *rec, con
         .call = rec->call,
         .thread = (uint16_t)in->thread,
         .thread_high = (uint16_t)(in->thread >> 16),
-        .frame = in->block.first_frame - 1 + in->block.n,
+        .frame = place(in),
         .result = rec->result,
         .args_len = rec->args_len,
         .flags = rec->flags,
@@ -195,6 +201,9 @@ static int item_outside(struct tf_ingest *in, const uint8_t *p, size_t len, stru
     len -= sizeof rec;
     if (rec.args_len > len)
         return ingest_senseless("outside event's arguments", err);
+    int rc = in->opts.light ? ingest_light_source(in, &rec, p, err) : 0;
+    if (rc)
+        return rc;
     size_t at = args_size < len ? args_size : len;
     return add_event(in, &rec, p, p + at, len - at, err);
 }
@@ -215,7 +224,7 @@ static int add_short(struct tf_ingest *in, struct tf_outside *head, size_t size,
     head->total_len = (uint32_t)size;
     head->thread = (uint16_t)in->thread;
     head->thread_high = (uint16_t)(in->thread >> 16);
-    head->frame = in->block.first_frame - 1 + in->block.n;
+    head->frame = place(in);
     memcpy(in->out + in->out_len, head, size);
     in->out_len += size;
     return end_event(in, err);
@@ -325,6 +334,8 @@ static int start_run(struct tf_ingest *in, struct tf_err *err)
     in->started = true;
     free(in->start_blob);
     in->start_blob = NULL;
+    if (in->opts.light && (rc = tf_light_mark(in->store, in->run.rowid, err)))
+        return rc;
     if ((rc = tf_writer_machine(&in->w, err)))
         return rc;
     if (in->opts.source_text) {
@@ -382,6 +393,11 @@ int ingest_record(struct tf_ingest *in, enum tf_record type, const uint8_t *p, s
         return ingest_set_time(in, tsc >> TF_TIME_UNIT_SHIFT, err);
     case TF_REC_TURN:
         return item_turn(in, p, len, err);
+    case TF_REC_PULSE:
+        if (len < sizeof number || !in->opts.light)
+            return ingest_senseless("pulse", err);
+        memcpy(&in->thread, p, sizeof in->thread);
+        return 0;
     case TF_REC_THREAD:
         return ingest_thread(in, p, len, err);
     case TF_REC_CODE:

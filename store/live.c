@@ -42,6 +42,20 @@ void tf_db_hold(struct tf_store *store, int64_t rowid)
         fcntl(store->fd, F_OFD_SETLK, &lock);
 }
 
+int tf_store_hold(const char *path, const struct tf_run *run, int *fd, struct tf_err *err)
+{
+    struct flock lock = {
+        .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = LOCKS_FROM + run->rowid, .l_len = 1};
+    *fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    if (*fd < 0)
+        return tf_err_set(err, TF_E_IO, "opening %s: %s", path, strerror(errno));
+    if (fcntl(*fd, F_OFD_SETLK, &lock) == 0 || (errno != EAGAIN && errno != EACCES))
+        return 0; /* not all file systems have locks */
+    close(*fd);
+    *fd = -1;
+    return 1;
+}
+
 static bool is_held(struct tf_store *store, int64_t rowid)
 {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = LOCKS_FROM + rowid, .l_len = 1};

@@ -5,6 +5,10 @@
  * which they happened. Its bytes have addresses (offsets from 0); the store keeps them in compressed blocks
  * that hold whole events; a replay has them mapped at TF_LOG_ADDR + offset, loaded block by block on demand.
  * An event is valid only if its frame number equals the number of frame events that happened before it.
+ *
+ * A light recording (record --light) has no frame events until it has been completed (docs/light.md). In its
+ * stream `frame` is the time of the event, in ticks since the start of the run, and `thread` and
+ * `thread_high` are the pulse, a hash of where the program stood (engine/pulse.c).
  */
 #ifndef TF_OUTSIDE_H
 #define TF_OUTSIDE_H

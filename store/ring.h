@@ -44,7 +44,7 @@
 #define TF_SHM_ADDR 0x5f0000000000ul
 #define TF_RING_ADDR 0x600000000000ul
 #define TF_SHM_MAGIC 0x6b726f66u /* "fork" */
-#define TF_SHM_VERSION 4u
+#define TF_SHM_VERSION 5u
 #define TF_SHM_HEADER 4096u
 #define TF_NUDGE                                                                                             \
     64 /* signal that the supervisor sends when a signal waits too long: the last real-time one */
@@ -76,6 +76,7 @@ enum tf_record {
     TF_REC_SNAPSHOT, /* u32 serial: a fork checkpoint was taken here */
     TF_REC_CLOCK,    /* struct tf_rec_clock: clock_gettime() that succeeded, the commonest call, in short */
     TF_REC_THREAD,   /* struct tf_rec_thread: what becomes known of a thread, for people */
+    TF_REC_PULSE,    /* u32: of a light recording, the pulse (outside.h) at the outside event that follows */
 };
 #define TF_RECORD_WORD(type, words) TF_WORD(TF_RECORD, ((uint32_t)(type) << 24) | (uint32_t)(words))
 #define TF_RECORD_TYPE(w) (TF_LOW(w) >> 24)
@@ -202,6 +203,7 @@ struct tf_shm {
     uint32_t became;            /* program: it becomes another one (execve) */
     uint32_t snapshot_answered; /* supervisor: the checkpoint that snapshot_ticks is about (tf_place.serial).
                                    Until then no other is taken */
+    uint32_t light;             /* record --light: no frame events (outside.h) */
     uint64_t chaos;             /* record --chaos: the seed, odd; 0: threads are switched as usual */
     char follow[96];            /* value of TIMEFORK= for programs that are executed, or empty */
     char python_version[32];

@@ -188,6 +188,8 @@ static int load_runs(struct tf_store *store, const char *where, const char *wher
         count++;
         if (format > TF_FORMAT_WHOLE)
             load_base(store, &v[count - 1]);
+        if (format > TF_FORMAT_BASES)
+            v[count - 1].light = tf_light_of(store, v[count - 1].rowid);
     }
     sqlite3_finalize(stmt);
     if (rc) {
@@ -263,7 +265,7 @@ int tf_store_processes(struct tf_store *store, const struct tf_run *run, struct 
                        struct tf_err *err)
 {
     /* Their rows are written in the order of their numbers. */
-    return load_runs(store, "id = ?1", "id = ?1", run->id, 0, out, n, err);
+    return load_runs(store, "id = ?1 AND process <> ?2", "id = ?1", run->id, TF_COMPLETING, out, n, err);
 }
 
 /* "1 to 5", or "1, 3, 4": as many as fit. */
@@ -369,7 +371,7 @@ static int refuse_recorded(struct tf_store *store, int64_t rowid, struct tf_err 
 int tf_store_delete_run(struct tf_store *store, int64_t rowid, struct tf_err *err)
 {
     static const char *const tables[] = {"frames",  "outside", "marks", "mapped", "builds", "machine",
-                                         "threads", "sources", "codes", "bases",  "runs"};
+                                         "threads", "sources", "codes", "bases",  "light",  "runs"};
     if (!store->writable)
         return tf_err_set(err, TF_E_USAGE, "%s is open for reading only", store->path);
     int rc = tf_db_exec(store, "BEGIN IMMEDIATE", err);
@@ -381,6 +383,8 @@ int tf_store_delete_run(struct tf_store *store, int64_t rowid, struct tf_err *er
     for (size_t i = 0; !rc && i < sizeof tables / sizeof *tables; i++) {
         char sql[200];
         sqlite3_stmt *stmt;
+        if (strcmp(tables[i], "light") == 0 && !tf_db_has_table(store, tables[i]))
+            continue;
         snprintf(sql, sizeof sql, "DELETE FROM %s WHERE run IN " ALL_OF, tables[i]);
         rc = tf_db_prepare(store, sql, &stmt, err);
         if (rc)

@@ -486,6 +486,27 @@ fail:
     return rc;
 }
 
+void tf_store_pause(struct tf_store *store)
+{
+    sqlite3_close_v2(store->db);
+    store->db = NULL;
+    if (store->fd >= 0)
+        close(store->fd);
+    store->fd = -1;
+}
+
+int tf_store_resume(struct tf_store *store, struct tf_err *err)
+{
+    struct tf_store *again;
+    int rc = tf_store_open(store->path, &again, err);
+    if (rc)
+        return rc;
+    free(store->path);
+    *store = *again;
+    free(again);
+    return 0;
+}
+
 int tf_store_create(const char *path, struct tf_store **out, struct tf_err *err)
 {
     *out = NULL;

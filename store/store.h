@@ -30,11 +30,23 @@ int tf_store_create(const char *path, struct tf_store **out, struct tf_err *err)
  * still has to be merged: then the folder must be writable. */
 int tf_store_open(const char *path, struct tf_store **out, struct tf_err *err);
 void tf_store_close(struct tf_store *store);
+/* Of a store of tf_store_open(): lets go of the file, so that another store can write to it undisturbed, and
+ * opens it again. In between, and after an error, it can only be closed. */
+void tf_store_pause(struct tf_store *store);
+int tf_store_resume(struct tf_store *store, struct tf_err *err);
 const char *tf_store_path(const struct tf_store *store);
 
 /* ---- runs ---- */
 
 enum tf_run_state { TF_RUN_INCOMPLETE = 0, TF_RUN_COMPLETE = 1 };
+
+/* Was it recorded without frame events (record --light)? */
+enum tf_light {
+    TF_LIGHT_NOT = 0,
+    TF_LIGHT_ONLY, /* and there are none yet: only the outside stream, with times in place of them (outside.h)
+                    */
+    TF_LIGHT_COMPLETED, /* they were added since (tf_store_complete): it is as any other */
+};
 
 /*
  * A run is one process or several: the one that record started, its children that were recorded, theirs, and
@@ -75,6 +87,7 @@ struct tf_run {
     uint64_t fork_outside; /* TF_FORKED: outside events before the fork */
     uint64_t fork_ns;      /* TF_FORKED: when that was */
     char id[33];           /* 32 hex digits, random */
+    enum tf_light light;
     enum tf_run_state state; /* incomplete: still recorded (tf_store_is_recorded), or the recorder was lost */
     int64_t started_unix_ns; /* wall clock at the start */
     uint64_t cal_tsc, cal_ns; /* so many ticks of the TSC took so many nanoseconds: see tf_run_ns() */
@@ -124,6 +137,12 @@ int tf_store_pid(struct tf_store *store, const struct tf_run *run, uint64_t offs
                  struct tf_err *err);
 /* Is it being recorded just now, by whoever? False also where the file system has no locks. */
 bool tf_store_is_recorded(struct tf_store *store, const struct tf_run *run);
+/* This process completes the run from now on, until it closes *fd: after each store of this file that it has
+ * open. 1: another one does; TF_E_IO: the file cannot be written to. */
+int tf_store_hold(const char *path, const struct tf_run *run, int *fd, struct tf_err *err);
+/* Puts what a completion has written (struct tf_ingest_opts: completes), when that has ended, in the place of
+ * what the light run had. */
+int tf_store_complete(struct tf_store *store, int64_t light, int64_t completion, struct tf_err *err);
 /* What a run, with all its processes, takes up in the file, about. Sources that other runs have too are not
  * counted. */
 int tf_store_run_bytes(struct tf_store *store, int64_t rowid, uint64_t *bytes, struct tf_err *err);
@@ -313,6 +332,9 @@ struct tf_ingest_opts {
      * at. */
     void (*on_snapshot)(void *ctx, uint32_t serial, uint64_t frame, uint64_t outside_offset);
     void *ctx;
+    bool light;                     /* there will be no frame events: a light run */
+    const struct tf_run *completes; /* what comes completes this light run: no START. Not used after
+                                       tf_ingest_begin() */
     const struct tf_ingest *parent; /* this process was executed by that one (TF_EXECUTED); NULL: it begins a
                                        run. Not used after tf_ingest_begin() */
 };
@@ -352,6 +374,8 @@ int tf_ingest_tick(struct tf_ingest *in, struct tf_err *err);
  * again at the next occasion (the place may not be in the file yet, or another process is in the way); or an
  * error, of which only a failed write ends the recording (tf_ingest_tick() says so then, too). */
 int tf_ingest_drop_before(struct tf_ingest *in, uint64_t frame, uint64_t offset, struct tf_err *err);
+/* Frame events that have come. */
+uint64_t tf_ingest_frames(const struct tf_ingest *in);
 /* Bytes that were written of this process, about: to see how fast the recording grows. */
 uint64_t tf_ingest_written(const struct tf_ingest *in);
 /* What the functions that take a run need to know of it, and nothing else. The ingest's; NULL: it has no row

@@ -652,7 +652,8 @@ int tf_writer_source_text(struct tf_writer *w, const char *file, const void *tex
 }
 
 /* A whole regular file of moderate size; NULL if it cannot be had. */
-static char *read_file(const char *path, size_t *len)
+/* unchanged_since: struct tf_writer. */
+static char *read_file(const char *path, int64_t unchanged_since, size_t *len)
 {
     struct stat st;
     char *buf = NULL;
@@ -661,6 +662,8 @@ static char *read_file(const char *path, size_t *len)
     if (fd < 0)
         return NULL;
     if (fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_size > SOURCE_MAX)
+        goto out;
+    if (unchanged_since && st.st_mtim.tv_sec * 1000000000l + st.st_mtim.tv_nsec > unchanged_since)
         goto out;
     buf = malloc((size_t)st.st_size + 1);
     while (buf && got < (size_t)st.st_size) {
@@ -691,18 +694,23 @@ int tf_writer_source(struct tf_writer *w, const char *file, int proc, const char
     char *text = NULL;
     size_t len = 0;
     if (*file == '/') {
-        text = read_file(file, &len);
+        text = read_file(file, w->unchanged_since, &len);
     } else {
         if (proc && snprintf(path, sizeof path, "/proc/%d/cwd/%s", proc, file) < (int)sizeof path)
-            text = read_file(path, &len);
+            text = read_file(path, w->unchanged_since, &len);
         if (!text && cwd && snprintf(path, sizeof path, "%s/%s", cwd, file) < (int)sizeof path)
-            text = read_file(path, &len);
+            text = read_file(path, w->unchanged_since, &len);
     }
     if (!text)
         return 0;
     int rc = tf_writer_source_text(w, file, text, len, err);
     free(text);
     return rc;
+}
+
+int tf_writer_know(struct tf_writer *w, const char *file, struct tf_err *err)
+{
+    return note_path(w, file) < 0 ? tf_db_memory(err) : 0;
 }
 
 /* ---- the rest ---- */

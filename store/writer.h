@@ -47,6 +47,7 @@ struct tf_writer {
     bool no_memory;   /* the queue lacks something */
     bool bulk;        /* the file is not in WAL mode any more */
     uint32_t n_marks, n_mapped;
+    int64_t unchanged_since; /* sources that were changed later are left out, ns of the wall clock; 0: none */
     /* Paths whose source was looked at already: a set of XXH3-64 hashes, open addressing, 0 is free. */
     uint64_t *seen;
     size_t n_seen, cap_seen;
@@ -84,6 +85,8 @@ int tf_writer_code(struct tf_writer *w, const struct tf_rec_code *code, const ch
 /* Keeps the source of a file as it is now, once. A file that cannot be read is left out. proc: pid for
  * relative paths, 0: none; cwd: the folder when it is gone. */
 int tf_writer_source(struct tf_writer *w, const char *file, int proc, const char *cwd, struct tf_err *err);
+/* The source of this file is in the recording: it need not be looked at. */
+int tf_writer_know(struct tf_writer *w, const char *file, struct tf_err *err);
 int tf_writer_source_text(struct tf_writer *w, const char *file, const void *text, size_t len,
                           struct tf_err *err);
 int tf_writer_mark(struct tf_writer *w, uint64_t frame, uint32_t kind, const char *text, size_t len,

@@ -172,13 +172,13 @@ static void test_newer(void **state)
     size_t len, now;
     ok(make(path, 100, err));
     assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(db, "PRAGMA user_version=5; DROP TABLE marks", NULL, NULL, NULL),
+    assert_int_equal(sqlite3_exec(db, "PRAGMA user_version=6; DROP TABLE marks", NULL, NULL, NULL),
                      SQLITE_OK);
     sqlite3_close(db);
     char *before = fx_read(path, &len);
-    refused(tf_store_open(path, &store, err), TF_E_FORMAT, "format 5");
+    refused(tf_store_open(path, &store, err), TF_E_FORMAT, "format 6");
     refused(tf_store_open(path, &store, err), TF_E_FORMAT, "timefork " TF_VERSION);
-    refused(tf_store_create(path, &store, err), TF_E_FORMAT, "format 5");
+    refused(tf_store_create(path, &store, err), TF_E_FORMAT, "format 6");
     char *after = fx_read(path, &now);
     assert_int_equal(now, len);
     assert_memory_equal(before, after, len);

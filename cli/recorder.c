@@ -155,7 +155,8 @@ static uint64_t written_by_all(const struct tf_recorder *rec)
 
 #define FIRST_LOOK_MS 50 /* between two looks whether the program has run for long enough */
 
-/* The first one: by what the program has in memory, can it be within the budget? */
+/* The first one: by what the program has in memory, can it be within the budget? Without limits on the size:
+ * with them, the file grows until there is one. */
 static bool may_begin(struct tf_recorder *rec, pid_t program)
 {
     const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
@@ -174,7 +175,7 @@ static void want_snapshot(struct tf_recorder *rec)
     if (rec->opts.snapshots || tf_now_ms() < rec->earliest_ms || rec->asked == rec->taken.announced + 1 ||
         rec->taken.announced != rec->taken.placed || /* the last one is still to be answered */
         !tf_durables_want(rec->durables, first->in, (pid_t)shm->program_pid, written_by_all(rec)) ||
-        !may_begin(rec, (pid_t)shm->program_pid))
+        (!tf_bound_limited(&rec->opts.bound) && !may_begin(rec, (pid_t)shm->program_pid)))
         return;
     rec->asked = rec->taken.announced + 1;
     __atomic_store_n(&shm->snapshot_ticks, 1, __ATOMIC_RELAXED);

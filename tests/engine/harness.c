@@ -428,10 +428,16 @@ static void core_divergence(const char *fmt, ...)
     _exit(97);
 }
 
+static bool core_records_light(void)
+{
+    return false;
+}
+
 static const struct tf_core core = {
     .abi = TF_ENGINE_ABI,
     .cursor = &at,
     .slow = core_slow,
+    .records_light = core_records_light,
     .code = core_code,
     .stopped = (void *)core_stopped,
     .item = core_item,

@@ -3,7 +3,7 @@
 
     tests/light.py [TEST...]     (same values killed interrupted together changed parted ends limits)
 
-  - same: programs that do the same in every run, recorded light and in full: output and status of both, every frame event, the
+  - same: programs that do the same in every run, each with one Python in turn (TIMEFORK_TEST_LONG=1: with all), recorded light and in full: output and status of both, every frame event, the
     statistics, stack and variables at random places; verify;
   - values: a program that does something else in every run: what its functions return in replay is what it printed;
   - killed, ends: programs that end by SIGKILL, a fault, a signal, _exit, exec;
@@ -23,7 +23,7 @@ import subprocess
 import sys
 import time
 
-from lib import LONG, PROGRAMS, TIMEFORK, Folder, Tally, clean_env, json_lines, need_timefork, pythons, timefork
+from lib import LONG, PROGRAMS, TIMEFORK, Folder, Tally, clean_env, in_turn, json_lines, need_timefork, pythons, timefork
 
 SHARED = PROGRAMS / "cases"
 SAME = ["bignum", "chained", "constructs", "contexts", "coroutines", "deep", "descriptors", "exec_eval", "iterators", "ledger", "lifetimes", "memory",
@@ -50,8 +50,8 @@ print(n)
 
 
 class Light:
-    def __init__(self, tally, version, exe, top):
-        self.tally, self.version, self.exe, self.top = tally, version, exe, top
+    def __init__(self, tally, number, version, exe, top):
+        self.tally, self.number, self.version, self.exe, self.top = tally, number, version, exe, top
         self.random = random.Random(f"{os.environ.get('TIMEFORK_TEST_SEED', '1')} {version}")
 
     def check(self, what, good, detail=""):
@@ -100,8 +100,8 @@ class Light:
     # ----
 
     def same(self):
-        for path in [PROGRAMS / f"{name}.py" for name in SAME] + [SHARED / f"{name}.py" for name in CASES]:
-            if not path.exists():
+        for turn, path in enumerate([PROGRAMS / f"{name}.py" for name in SAME] + [SHARED / f"{name}.py" for name in CASES]):
+            if not path.exists() or not in_turn(turn, self.number, len(pythons())):
                 continue
             name = path.stem
             recording, light = self.record("1", path)
@@ -266,17 +266,17 @@ def main():
     tally = Tally()
     names = sys.argv[1:] or TESTS
 
-    def one(version, exe, name):
+    def one(number, version, exe, name):
         try:
             with Folder() as top:
-                getattr(Light(tally, version, exe, top), name)()
+                getattr(Light(tally, number, version, exe, top), name)()
         except Exception as e:
             tally.fail(f"{version} {name}: the test itself failed", f"{type(e).__name__}: {e}")
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for version, exe in pythons():
+        for number, (version, exe) in enumerate(pythons()):
             for name in names:
-                pool.submit(one, version, exe, name)
+                pool.submit(one, number, version, exe, name)
     return tally.close()
 
 

@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from lib import LIMIT, TIMEFORK, Folder, Tally, children, clean_env, json_lines, need_timefork, pythons, timefork
+from lib import LIMIT, TIMEFORK, Folder, Tally, children, clean_env, in_turn, json_lines, need_timefork, pythons, timefork
 from prompt import PROMPT as READY, Terminal
 
 COUNT, CHANGE, RAISE = 45000, 7001, 14009
@@ -272,7 +272,8 @@ def check_interrupted(tally, name, recording, facts, folder):
 def main():
     need_timefork()
     tally = Tally()
-    for version, exe in pythons():
+    found = pythons()
+    for number, (version, exe) in enumerate(found):
         name = f"Python {version}"
         with Folder() as folder:
             program, recording = folder / "searched.py", folder / "searched.timefork"
@@ -283,11 +284,12 @@ def main():
             facts = json.loads(made.text)
             have = json_lines(replay(recording, ["goto end", "info checkpoints"], 1))[-1]["checkpoints"]
             tally.check(f"{name}: there are windows to be cut", len(have) >= 5, f"{len(have)} checkpoints")
-            check_searches(tally, name, recording, facts)
-            check_history(tally, name, recording, facts)
-            check_processes(tally, name, recording)
-            check_killed(tally, name, recording, facts)
-            check_interrupted(tally, name, recording, facts, folder)
+            checks = [lambda: check_searches(tally, name, recording, facts), lambda: check_history(tally, name, recording, facts),
+                      lambda: check_processes(tally, name, recording), lambda: check_killed(tally, name, recording, facts),
+                      lambda: check_interrupted(tally, name, recording, facts, folder)]
+            for turn, check in enumerate(checks):  # each with one Python; TIMEFORK_TEST_LONG=1: with all
+                if in_turn(turn, number, len(found)):
+                    check()
     return tally.close()
 
 

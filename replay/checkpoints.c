@@ -272,10 +272,21 @@ int tf_timeline_fork_nearest(struct tf_timeline *t, uint64_t frame, struct tf_ru
 
 #define DEATH_MS 100 /* processes that end together end within */
 
+/* Has it gone from the set already? Another copy of it may have found it dead before. */
+static bool was_dropped(const struct tf_timeline *t, const struct tf_checkpoint *from)
+{
+    for (size_t i = 0; i < t->set.n; i++)
+        if (t->set.v[i].frame == from->frame && t->set.v[i].kind == from->kind &&
+            t->set.v[i].runner.socket == from->runner.socket && t->set.v[i].runner.pid == from->runner.pid)
+            return false;
+    return true;
+}
+
 bool tf_timeline_drop_gone(struct tf_timeline *t, const struct tf_checkpoint *from)
 {
-    return from->kind != TF_CHECKPOINT_START && tf_runner_is_gone(&from->runner, DEATH_MS) &&
-           tf_checkpoints_reap(&t->set) > 0;
+    return from->kind != TF_CHECKPOINT_START &&
+           (was_dropped(t, from) ||
+            (tf_runner_is_gone(&from->runner, DEATH_MS) && tf_checkpoints_reap(&t->set) > 0));
 }
 
 /* ---- those that a run leaves on its way ---- */

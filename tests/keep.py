@@ -269,7 +269,7 @@ def test_searched(bench):
     time.sleep(0.1)
     os.kill(kept["pid"], signal.SIGKILL)
     answer = json.loads(prompt.process.stdout.readline())
-    bench.tally.equal("searched: the search goes on to the start", answer.get("position", answer).get("frame"), 1)
+    bench.tally.equal("searched: the search goes on to the start", answer.get("position", answer).get("frame"), 1, answer)
     prompt.close()
     bench.gone("searched", kept, "by kill -9")
 

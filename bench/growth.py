@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 
 import picture
-from tools import PROGRAMS, Failed, Run, Watch, end_group, end_with_children, environment
+from tools import PROGRAMS, Failed, Run, Watch, end_group, end_with_children, environment, python_of
 
 ROUND_OF_RICHARDS = 17534  # its frame events
 
@@ -141,11 +141,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="10^4 and 10^5 events: to try the bench itself, not to measure")
     options = parser.parse_args()
     end_with_children()
-    if not timefork.exists():
-        sys.exit(f"{timefork} is missing: run ./setup, or name the program in TIMEFORK")
-    exe = next((line.split(";", 1)[1] for line in (timefork.parent / "pythons.txt").read_text().splitlines() if line.startswith(options.python)), None)
-    if not exe:
-        sys.exit(f"no Python {options.python} in {timefork.parent / 'pythons.txt'}")
+    exe = python_of(timefork, options.python)
     print(f"{os.cpu_count()} processors; load {os.getloadavg()[0]:.2f}; median of {options.rounds}")
     with tempfile.TemporaryDirectory(prefix="timefork-bench-") as folder:
         growth(options.python, exe, options, Path(folder), timefork)

@@ -38,7 +38,7 @@ import tempfile
 from pathlib import Path
 
 import picture
-from tools import PROGRAMS, CodeTracer, Coverage, CProfile, Failed, Floor, Plain, Pyttd, Run, TimeCapsule, Timefork, Tool, VizTracer, end_with_children, installed, of_package
+from tools import PROGRAMS, CodeTracer, Coverage, CProfile, Failed, Floor, Plain, Pyttd, Run, TimeCapsule, Timefork, Tool, VizTracer, end_with_children, installed, of_package, python_of
 from travel import percentile
 
 # name, program, function whose calls it counts, its argument for tools that cost little, for those that cost much, and for --quick
@@ -293,12 +293,8 @@ def main():
     arguments(parser, timefork)
     options = parser.parse_args()
     end_with_children()
-    if not timefork.exists():
-        sys.exit(f"{timefork} is missing: run ./setup, or name the program in TIMEFORK")
     options.rivals, options.pictures = options.rivals.absolute(), options.pictures.absolute()
-    exe = next((line.split(";", 1)[1] for line in (timefork.parent / "pythons.txt").read_text().splitlines() if line.startswith(options.python)), None)
-    if not exe:
-        sys.exit(f"no Python {options.python} in {timefork.parent / 'pythons.txt'}")
+    exe = python_of(timefork, options.python)
     print(f"{options.rounds} rounds, interleaved; {os.cpu_count()} processors; load {os.getloadavg()[0]:.2f}; median (range)")
     with tempfile.TemporaryDirectory(prefix="timefork-bench-") as folder:
         rivals(options.python, exe, options, Path(folder), timefork)

@@ -24,6 +24,16 @@ def end_with_children():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
+def python_of(timefork, version):
+    """The interpreter of a minor version that timefork was built for; ends the bench if there is none."""
+    if not timefork.exists():
+        sys.exit(f"{timefork} is missing: run ./setup, or name the program in TIMEFORK")
+    exe = next((line.split(";", 1)[1] for line in (timefork.parent / "pythons.txt").read_text().splitlines() if line.startswith(version)), None)
+    if not exe:
+        sys.exit(f"no Python {version} in {timefork.parent / 'pythons.txt'}")
+    return exe
+
+
 class Failed(Exception):
     """What a row says instead of figures."""
 

@@ -344,7 +344,7 @@ static void raise_limits(void)
     }
 }
 
-#define UNSHARE_MAX (64ul << 20) /* a copy takes about 10 ms for that, in which the program stands still */
+#define UNSHARE_MAX (64ul << 20) /* while it is copied the program stands still */
 
 /* A copy that shares memory with the program would see what that writes there later. So it has its own before
  * the program goes on: a byte on the socket that is to be the copy's says so. */
